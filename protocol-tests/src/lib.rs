@@ -1,0 +1,1 @@
+//! Everything that needs a running broker or a second implementation.

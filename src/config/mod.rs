@@ -1,0 +1,3 @@
+//! What the operator says, parsed and checked before the first port is bound.
+
+pub mod topic;

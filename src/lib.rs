@@ -1,0 +1,11 @@
+//! Terrace: a Kafka-wire-compatible broker whose old data lives in an object store.
+//!
+//! The modules in reading order; ARCHITECTURE.md draws them.
+
+pub mod config;
+pub mod protocol;
+
+pub mod log;
+pub mod metadata;
+pub mod partition;
+pub mod wal;

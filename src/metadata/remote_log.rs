@@ -1,0 +1,159 @@
+//! The states of remote log segments (KIP-405), behind their own trait: what grows with data never sits in the
+//! [`MetadataStore`](super::store::MetadataStore).
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::image::PartitionId;
+use crate::protocol::record_batch::{LeaderEpoch, Offset};
+
+/// KIP-405's states of one remote segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentState {
+    /// COPY_SEGMENT_STARTED: may be in the bucket in part; never read.
+    CopyStarted,
+    /// COPY_SEGMENT_FINISHED: verified, readable.
+    CopyFinished,
+    /// DELETE_SEGMENT_STARTED at this wall time in milliseconds: never read again, gone after the grace time.
+    DeleteStarted {
+        /// When it was marked.
+        at_ms: i64,
+    },
+}
+
+/// One segment in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteSegment {
+    /// Of this copy; part of the object's key. Every retry has another.
+    pub uuid: Uuid,
+    /// First offset it covers.
+    pub base_offset: Offset,
+    /// Last offset it covers.
+    pub last_offset: Offset,
+    /// Leader epoch of the broker that copied it; part of the object's key.
+    pub copy_epoch: LeaderEpoch,
+    /// Bytes of the segment's log, the object's beginning.
+    pub log_bytes: u64,
+    /// Bytes of the whole object.
+    pub object_bytes: u64,
+    /// Timestamp of the first batch in milliseconds.
+    pub first_timestamp: i64,
+    /// Largest timestamp in milliseconds.
+    pub max_timestamp: i64,
+    /// Offset of the record with the largest timestamp.
+    pub max_timestamp_offset: Offset,
+    /// Leader epochs that have records in it: epoch and its first offset in this segment.
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+    /// Where it stands.
+    pub state: SegmentState,
+}
+
+/// The readable segments of one partition: FINISHED, in offset order, immutable. Swapped as a whole.
+#[derive(Debug, Clone, Default)]
+pub struct RemoteChain {
+    /// Rises by one with every change of the partition's remote state.
+    pub generation: u64,
+    /// FINISHED segments, by base offset. A gap of offsets between two is possible after compaction only.
+    pub segments: Vec<Arc<RemoteSegment>>,
+    /// Durable remote part of the log start offset; -1 while there is none.
+    pub log_start: Offset,
+}
+
+impl RemoteChain {
+    /// The segment that holds `offset`, or the next one above it.
+    pub fn find(&self, offset: Offset) -> Option<&Arc<RemoteSegment>> {
+        let at = self.segments.partition_point(|segment| segment.last_offset < offset);
+        self.segments.get(at)
+    }
+
+    /// The first segment whose largest timestamp is at least `timestamp_ms`.
+    pub fn find_time(&self, timestamp_ms: i64) -> Option<&Arc<RemoteSegment>> {
+        self.segments.iter().find(|segment| segment.max_timestamp >= timestamp_ms)
+    }
+
+    /// The offset behind the last readable segment; `None` when there is none.
+    pub fn end(&self) -> Option<Offset> {
+        self.segments.last().map(|segment| segment.last_offset + 1)
+    }
+}
+
+/// Why a change of remote state did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteLogError {
+    /// The generation or the leader epoch is no longer the caller's.
+    #[error("remote state of the partition changed meanwhile")]
+    Fenced,
+    /// The segment is not in the state that the call needs.
+    #[error("remote segment {0} is not in the expected state")]
+    BadState(Uuid),
+    /// The store failed; nothing changed.
+    #[error("remote log metadata failed: {0}")]
+    Store(String),
+}
+
+/// Everything the node knows of one partition's remote segments, readable or not.
+#[derive(Debug, Clone, Default)]
+pub struct RemotePartition {
+    /// Rises by one with every change.
+    pub generation: u64,
+    /// Highest leader epoch that changed it.
+    pub leader_epoch: LeaderEpoch,
+    /// All segments in any state, by base offset.
+    pub segments: Vec<Arc<RemoteSegment>>,
+    /// Durable log start offset of the partition; -1 when never set.
+    pub log_start: Offset,
+}
+
+/// Segment states of all partitions. Every change names the leader epoch and the generation it expects, and returns the
+/// generation it made.
+#[async_trait::async_trait]
+pub trait RemoteLogMetadata: Send + Sync + Debug + 'static {
+    /// All that is known of one partition.
+    async fn load(&self, partition: PartitionId) -> Result<RemotePartition, RemoteLogError>;
+
+    /// All partitions with remote state, also those of deleted topics.
+    async fn partitions(&self) -> Result<Vec<PartitionId>, RemoteLogError>;
+
+    /// COPY_SEGMENT_STARTED.
+    async fn begin_copy(
+        &self,
+        partition: PartitionId,
+        leader_epoch: LeaderEpoch,
+        expected: u64,
+        segment: RemoteSegment,
+    ) -> Result<u64, RemoteLogError>;
+
+    /// COPY_SEGMENT_FINISHED; `segment` replaces what `begin_copy` knew.
+    async fn finish_copy(
+        &self,
+        partition: PartitionId,
+        leader_epoch: LeaderEpoch,
+        expected: u64,
+        segment: RemoteSegment,
+    ) -> Result<u64, RemoteLogError>;
+
+    /// DELETE_SEGMENT_STARTED for all of `segments` (uuids) at once, together with the new log start offset.
+    async fn mark_deleted(
+        &self,
+        partition: PartitionId,
+        leader_epoch: LeaderEpoch,
+        expected: u64,
+        segments: &[Uuid],
+        log_start: Offset,
+        now_ms: i64,
+    ) -> Result<u64, RemoteLogError>;
+
+    /// DELETE_SEGMENT_FINISHED: forgets `segments`. Fine when they are forgotten already.
+    async fn finish_delete(
+        &self,
+        partition: PartitionId,
+        leader_epoch: LeaderEpoch,
+        expected: u64,
+        segments: &[Uuid],
+    ) -> Result<u64, RemoteLogError>;
+
+    /// Forgets a partition whose last object is gone.
+    async fn forget(&self, partition: PartitionId) -> Result<(), RemoteLogError>;
+}

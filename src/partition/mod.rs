@@ -1,0 +1,1 @@
+//! The node's partitions: append, read, offsets, waiters.

@@ -1,0 +1,3 @@
+//! Durability of the node: what makes an appended offset as safe as its topic's mode asks.
+
+pub mod ticket;

@@ -1,0 +1,122 @@
+//! Named steps at which a test makes the process die.
+//!
+//! With the feature `crash-points` (never in a release artefact) the environment variable
+//! `TERRACE_CRASH_AT=<name>[:n]` aborts the process at the n-th time (default: the first) that the step is reached.
+//! `docs/crash-safety.md` says for each name what a crash there leaves behind, and which test proves it.
+
+macro_rules! crash_points {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Every step that has a name. A test fails if one is never reached.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum CrashPoint { $($(#[$doc])* $variant,)* }
+
+        impl CrashPoint {
+            /// All names, for the tests that go through them.
+            pub const ALL: &[CrashPoint] = &[$(CrashPoint::$variant,)*];
+
+            /// The name that `TERRACE_CRASH_AT` and `docs/crash-safety.md` use.
+            pub fn name(self) -> &'static str {
+                match self { $(CrashPoint::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+crash_points! {
+    /// The batch is on its way: nothing is written.
+    AppendBeforeWrite = "append-before-write",
+    /// The batch is in the page cache, the log end is not published.
+    AppendAfterWrite = "append-after-write",
+    /// The active segment is synced, the next one does not exist.
+    RollBeforeNewSegment = "roll-before-new-segment",
+    /// The new active segment exists, nothing is written to it.
+    RollAfterNewSegment = "roll-after-new-segment",
+    /// The new checkpoint is written under its temporary name.
+    CheckpointBeforeRename = "checkpoint-before-rename",
+    /// The new checkpoint has its name.
+    CheckpointAfterRename = "checkpoint-after-rename",
+    /// A synced topic's batch is written, its fdatasync has not begun.
+    FlushBeforeSync = "flush-before-sync",
+    /// The fdatasync is done, no ticket knows.
+    FlushAfterSync = "flush-after-sync",
+    /// The log start is durable, the segments below it still exist.
+    DeleteAfterStartOffset = "delete-after-start-offset",
+    /// The cleaned segment is complete under its temporary name.
+    CleanBeforeSwap = "clean-before-swap",
+    /// The cleaned segment has its name, the ones it replaces still exist.
+    CleanAfterSwap = "clean-after-swap",
+    /// Metadata no longer knows the topic, its directories still exist.
+    TopicDeleteAfterCommit = "topic-delete-after-commit",
+    /// The copy is announced, nothing is uploaded.
+    CopyAfterStarted = "copy-after-started",
+    /// Some parts of the object are uploaded.
+    CopyBetweenParts = "copy-between-parts",
+    /// The object is complete, nobody has verified it.
+    CopyAfterUpload = "copy-after-upload",
+    /// The object is verified, no metadata says so.
+    CopyAfterVerify = "copy-after-verify",
+    /// The copy is FINISHED, the local segment still exists.
+    CopyAfterFinished = "copy-after-finished",
+    /// The manifest root is about to be created.
+    ManifestBeforeRoot = "manifest-before-root",
+    /// The manifest root exists, this process does not know yet.
+    ManifestAfterRoot = "manifest-after-root",
+    /// Remote deletion is marked, the root still names the object.
+    RemoteDeleteAfterStarted = "remote-delete-after-started",
+    /// The root no longer names the object, the object exists.
+    RemoteDeleteAfterRoot = "remote-delete-after-root",
+    /// The object is gone, its mark is not.
+    RemoteDeleteAfterDelete = "remote-delete-after-delete",
+    /// A metadata commit is about to be made durable.
+    MetadataBeforeCommit = "metadata-before-commit",
+    /// A metadata commit is durable, nobody has seen it.
+    MetadataAfterCommit = "metadata-after-commit",
+    /// A metadata snapshot is in the bucket, this process does not know yet.
+    SnapshotAfterPut = "snapshot-after-put",
+    /// A coordinator's records are in the log, its state has not changed.
+    GroupAfterAppend = "group-after-append",
+}
+
+/// Dies here if the test asked for it; nothing at all without the feature `crash-points`.
+#[inline]
+pub fn reach(point: CrashPoint) {
+    #[cfg(feature = "crash-points")]
+    armed::reach(point);
+    #[cfg(not(feature = "crash-points"))]
+    let _ = point;
+}
+
+#[cfg(feature = "crash-points")]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::CrashPoint;
+
+    struct Armed {
+        point: CrashPoint,
+        left: AtomicU32,
+    }
+
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+
+    fn from_env() -> Option<Armed> {
+        let wanted = std::env::var("TERRACE_CRASH_AT").ok()?;
+        let (name, times) = wanted.split_once(':').unwrap_or((&wanted, "1"));
+        let point = CrashPoint::ALL.iter().copied().find(|p| p.name() == name);
+        let (Some(point), Ok(times)) = (point, times.parse::<u32>()) else {
+            panic!("TERRACE_CRASH_AT={wanted} names no crash point");
+        };
+        Some(Armed { point, left: AtomicU32::new(times.max(1)) })
+    }
+
+    pub(super) fn reach(point: CrashPoint) {
+        if let Some(armed) = ARMED.get_or_init(from_env)
+            && armed.point == point
+            && armed.left.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            eprintln!("TERRACE_CRASH_AT: dying at {}", point.name());
+            std::process::abort();
+        }
+    }
+}

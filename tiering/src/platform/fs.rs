@@ -1,0 +1,276 @@
+//! The file system as an injectable thing, and the durable file steps that everything else is made of.
+//!
+//! Two traits: [`Fs`] names files, [`File`] reads and writes one. [`RealFs`] is the machine's. A test's file system
+//! drops what was not synced. All paths that must survive a power loss go through [`Fs::replace`], [`Fs::rename`] and
+//! [`Fs::sync_dir`]: a bare rename is banned by `clippy.toml`.
+
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::platform::crash_point::{self, CrashPoint};
+
+/// A shared file system.
+pub type SharedFs = Arc<dyn Fs>;
+/// A shared open file; positioned reads and writes need no lock.
+pub type SharedFile = Arc<dyn File>;
+
+/// How to open a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// An existing file, for reading.
+    Read,
+    /// An existing file, for reading and writing.
+    Write,
+    /// For reading and writing; made when missing, its content kept when not.
+    Create,
+    /// For reading and writing; an error when it exists.
+    CreateNew,
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, lossily as UTF-8.
+    pub name: String,
+    /// Is it a directory?
+    pub is_dir: bool,
+    /// Its size in bytes; 0 for a directory.
+    pub len: u64,
+}
+
+/// Names files. All methods block; callers on the async side keep them off the workers unless they are known short.
+pub trait Fs: Send + Sync + Debug + 'static {
+    /// Opens a file. A created name is durable only after [`Fs::sync_dir`] of its directory.
+    fn open(&self, path: &Path, how: Open) -> io::Result<SharedFile>;
+    /// All bytes of a file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Makes a directory and those above it, and makes their names durable.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// The entries of a directory, in no order.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>>;
+    /// Does the path exist?
+    fn exists(&self, path: &Path) -> bool;
+    /// Renames a file or directory and makes both directories' entries durable.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file; fine when it is already gone. Not durable by itself.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory with all in it; fine when it is already gone.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Puts `bytes` at `path` so that a crash leaves the old content or the new, never a mixture: new file, synced,
+    /// renamed, directory synced. `at` names the crash points just before and just after the rename.
+    fn replace(&self, path: &Path, bytes: &[u8], at: Option<(CrashPoint, CrashPoint)>) -> io::Result<()> {
+        let temporary = with_suffix(path, ".tmp");
+        self.remove_file(&temporary)?;
+        let file = self.open(&temporary, Open::CreateNew)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync_data()?;
+        if let Some((before, _)) = at {
+            crash_point::reach(before);
+        }
+        self.rename(&temporary, path)?;
+        if let Some((_, after)) = at {
+            crash_point::reach(after);
+        }
+        Ok(())
+    }
+}
+
+/// One open file. Reads and writes are positioned, so a shared file needs no lock.
+pub trait File: Send + Sync + Debug + 'static {
+    /// Writes all of `bytes` at `position`; a short write is continued.
+    fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+    /// Writes all of `parts`, one behind the other, at `position`.
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        let mut at = position;
+        for part in parts {
+            self.write_all_at(part, at)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+    /// Reads into `buffer` from `position`; the number of bytes read, 0 at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Fills `buffer` from `position`; `UnexpectedEof` when the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read_at(&mut buffer[filled..], position + filled as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+    /// Makes the content durable (`fdatasync`).
+    fn sync_data(&self) -> io::Result<()>;
+    /// Cuts or extends the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// The size in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Is it empty?
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// The descriptor, for `sendfile`; `None` where there is none (a test's file system): the caller then reads.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// `path` with `suffix` behind its last component.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The machine's file system.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RealFs;
+
+impl RealFs {
+    /// The machine's file system, shared.
+    pub fn shared() -> SharedFs {
+        Arc::new(Self)
+    }
+}
+
+impl Fs for RealFs {
+    fn open(&self, path: &Path, how: Open) -> io::Result<SharedFile> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true);
+        match how {
+            Open::Read => &mut options,
+            Open::Write => options.write(true),
+            Open::Create => options.write(true).create(true).truncate(false),
+            Open::CreateNew => options.write(true).create_new(true),
+        };
+        Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            self.create_dir_all(parent)?;
+        }
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        self.sync_dir(directory_of(path))
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            entries.push(Entry {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                is_dir: metadata.is_dir(),
+                len: if metadata.is_dir() { 0 } else { metadata.len() },
+            });
+        }
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that renames, with the directory sync behind it")]
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)?;
+        self.sync_dir(directory_of(to))?;
+        if directory_of(from) != directory_of(to) {
+            self.sync_dir(directory_of(from))?;
+        }
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        already_gone_is_fine(std::fs::remove_file(path))
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        already_gone_is_fine(std::fs::remove_dir_all(path))
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(path)?.sync_all()
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn already_gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(std::fs::File);
+
+impl File for RealFile {
+    fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, position)
+    }
+
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        let whole: usize = parts.iter().map(|part| part.len()).sum();
+        let mut written = rustix::io::pwritev(&self.0, parts, position)?;
+        // A short write is continued where it stopped; it is rare, so part by part is fine.
+        let mut start = 0;
+        for part in parts {
+            if written < start + part.len() {
+                let from = written - start;
+                self.0.write_all_at(&part[from..], position + written as u64)?;
+                written = start + part.len();
+            }
+            start += part.len();
+        }
+        debug_assert_eq!(written, whole, "every part is written");
+        Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, position)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
