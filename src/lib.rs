@@ -9,3 +9,5 @@ pub mod log;
 pub mod metadata;
 pub mod partition;
 pub mod wal;
+
+pub mod api;
