@@ -1,1 +1,3 @@
-//! The files of one partition.
+//! Files of one partition.
+
+pub mod view;
