@@ -26,7 +26,7 @@ const COMPRESSION_MASK: i16 = 0x07;
 const LOG_APPEND_TIME_BIT: i16 = 0x08;
 const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
-const DELETE_HORIZON_BIT: i16 = 0x40;
+pub(crate) const DELETE_HORIZON_BIT: i16 = 0x40;
 
 /// Why bytes are not a batch we can store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -132,11 +132,11 @@ impl<'a> BatchView<'a> {
     }
     /// Offset of the last record, as the batch was made.
     pub fn last_offset(&self) -> Offset {
-        self.base_offset() + i64::from(self.last_offset_delta())
+        self.base_offset().wrapping_add(i64::from(self.last_offset_delta()))
     }
     /// The offset behind the batch.
     pub fn next_offset(&self) -> Offset {
-        self.last_offset() + 1
+        self.last_offset().wrapping_add(1)
     }
     /// Timestamp of the first record in milliseconds, or the delete horizon.
     pub fn base_timestamp(&self) -> i64 {
@@ -167,6 +167,60 @@ impl<'a> BatchView<'a> {
     pub fn records_count(&self) -> i32 {
         i32::from_be_bytes(be(self.0, 57))
     }
+}
+
+/// Why Kafka's `LogValidator` refuses a client's batch by its header alone; all are INVALID_RECORD, the texts are Kafka's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// The last offset delta is negative.
+    #[error("Batch has an invalid offset range: [{base}, {last}]")]
+    OffsetRange {
+        /// Base offset.
+        base: Offset,
+        /// Last offset.
+        last: Offset,
+    },
+    /// No records, or less than none.
+    #[error("Invalid reported count for record batch: {0}")]
+    Count(i32),
+    /// A producer numbers its records without gap, so count and offset range agree.
+    #[error("Inconsistent batch offset range [{base}, {last}] and count of records {count}")]
+    CountDisagrees {
+        /// Base offset.
+        base: Offset,
+        /// Last offset.
+        last: Offset,
+        /// What the header counts.
+        count: i32,
+    },
+    /// A producer id without a sequence.
+    #[error("Invalid sequence number {sequence} in record batch with producerId {producer_id}")]
+    Sequence {
+        /// The base sequence.
+        sequence: i32,
+        /// The producer.
+        producer_id: ProducerId,
+    },
+}
+
+/// Checks what a client's batch says about itself; reads only the header.
+pub fn validate_header(batch: &BatchView<'_>) -> Result<(), HeaderError> {
+    let (base, last, count) = (batch.base_offset(), batch.last_offset(), batch.records_count());
+    let range = i64::from(batch.last_offset_delta()) + 1;
+    if range <= 0 {
+        return Err(HeaderError::OffsetRange { base, last });
+    }
+    if count <= 0 {
+        return Err(HeaderError::Count(count));
+    }
+    if range != i64::from(count) {
+        return Err(HeaderError::CountDisagrees { base, last, count });
+    }
+    let (producer_id, sequence) = (batch.producer_id(), batch.base_sequence());
+    if producer_id > -1 && sequence < 0 {
+        return Err(HeaderError::Sequence { sequence, producer_id });
+    }
+    Ok(())
 }
 
 /// The sequence `by` places after `sequence`; sequences wrap from 2^31-1 to 0.
@@ -206,6 +260,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::protocol::batch_builder::BatchBuilder;
 
     #[rstest]
     #[case(0, 4, 4)]
@@ -213,5 +268,27 @@ mod tests {
     #[case(i32::MAX - 2, 5, 2)]
     fn sequences_wrap_to_zero(#[case] from: i32, #[case] by: i32, #[case] expected: i32) {
         assert_eq!(sequence_after(from, by), expected);
+    }
+
+    #[rstest]
+    #[case(0, 1, -1, -1, Ok(()))]
+    #[case(9, 10, 7, 0, Ok(()))]
+    #[case(-1, 1, -1, -1, Err(HeaderError::OffsetRange { base: i64::MAX, last: i64::MAX - 1 }))]
+    #[case(0, 0, -1, -1, Err(HeaderError::Count(0)))]
+    #[case(0, -5, -1, -1, Err(HeaderError::Count(-5)))]
+    #[case(0, 2, -1, -1, Err(HeaderError::CountDisagrees { base: i64::MAX, last: i64::MAX, count: 2 }))]
+    #[case(0, 1, 7, -1, Err(HeaderError::Sequence { sequence: -1, producer_id: 7 }))]
+    fn headers_of_clients_are_held_to_their_counts(
+        #[case] last_offset_delta: i32,
+        #[case] count: i32,
+        #[case] producer_id: i64,
+        #[case] sequence: i32,
+        #[case] expected: Result<(), HeaderError>,
+    ) {
+        let mut bytes = BatchBuilder::new(i64::MAX).with_producer(producer_id, 0, sequence).finish();
+        bytes[23..27].copy_from_slice(&last_offset_delta.to_be_bytes());
+        bytes[57..61].copy_from_slice(&count.to_be_bytes());
+        let (view, _) = BatchView::split_first(&bytes).expect("whole");
+        assert_eq!(validate_header(&view), expected);
     }
 }
