@@ -1,5 +1,16 @@
 //! What the node knows of topics, configurations and remote segments, and where that is kept.
 
+mod apply;
+mod backend;
+pub mod cluster_id;
+pub mod embedded;
+mod embedded_remote;
+mod embedded_writer;
+#[cfg(test)]
+pub mod fake;
 pub mod image;
+mod records;
 pub mod remote_log;
+mod remote_records;
 pub mod store;
+mod tables;

@@ -51,7 +51,7 @@ pub struct RemoteSegment {
 }
 
 /// The readable segments of one partition: FINISHED, in offset order, immutable. Swapped as a whole.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RemoteChain {
     /// Rises by one with every change of the partition's remote state.
     pub generation: u64,
@@ -59,6 +59,12 @@ pub struct RemoteChain {
     pub segments: Vec<Arc<RemoteSegment>>,
     /// Durable remote part of the log start offset; -1 while there is none.
     pub log_start: Offset,
+}
+
+impl Default for RemoteChain {
+    fn default() -> Self {
+        Self { generation: 0, segments: Vec::new(), log_start: -1 }
+    }
 }
 
 impl RemoteChain {
@@ -88,13 +94,13 @@ pub enum RemoteLogError {
     /// The segment is not in the state that the call needs.
     #[error("remote segment {0} is not in the expected state")]
     BadState(Uuid),
-    /// The store failed; nothing changed.
+    /// The store failed: unless the process ends, nothing changed.
     #[error("remote log metadata failed: {0}")]
     Store(String),
 }
 
 /// Everything the node knows of one partition's remote segments, readable or not.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RemotePartition {
     /// Rises by one with every change.
     pub generation: u64,
@@ -104,6 +110,24 @@ pub struct RemotePartition {
     pub segments: Vec<Arc<RemoteSegment>>,
     /// Durable log start offset of the partition; -1 when never set.
     pub log_start: Offset,
+}
+
+impl Default for RemotePartition {
+    fn default() -> Self {
+        Self { generation: 0, leader_epoch: -1, segments: Vec::new(), log_start: -1 }
+    }
+}
+
+impl RemotePartition {
+    /// What readers may see of it.
+    pub fn chain(&self) -> RemoteChain {
+        let readable = |segment: &&Arc<RemoteSegment>| segment.state == SegmentState::CopyFinished;
+        RemoteChain {
+            generation: self.generation,
+            segments: self.segments.iter().filter(readable).map(Arc::clone).collect(),
+            log_start: self.log_start,
+        }
+    }
 }
 
 /// Segment states of all partitions. Every change names the leader epoch and the generation it expects, and returns the

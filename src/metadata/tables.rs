@@ -1,0 +1,32 @@
+//! The tables of `meta.redb`: every name in it is built here. docs/formats.md describes the rows.
+
+use redb::{Durability, TableDefinition};
+
+/// Every transaction of ours is durable when its commit returns.
+pub(super) const DURABILITY: Durability = Durability::Immediate;
+
+/// Numbers of the node by name: format, generation, boot counter, next producer id.
+pub(super) const NODE: TableDefinition<'_, &str, u64> = TableDefinition::new("node");
+/// Texts of the node by name: the cluster id.
+pub(super) const NODE_TEXT: TableDefinition<'_, &str, &str> = TableDefinition::new("node_text");
+/// Topics by id.
+pub(super) const TOPICS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("topics");
+/// Dynamic broker configuration by broker id; "" for all brokers.
+pub(super) const BROKER_CONFIGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("broker_configs");
+/// Group configuration by group id.
+pub(super) const GROUP_CONFIGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("group_configs");
+/// Remote state, one row per partition.
+pub(super) const REMOTE_PARTITIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("remote_partitions");
+/// Remote state, one row per segment.
+pub(super) const REMOTE_SEGMENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("remote_segments");
+
+/// In [`NODE`]: the version of the file.
+pub(super) const FORMAT: &str = "format";
+/// In [`NODE`]: the generation of the image.
+pub(super) const GENERATION: &str = "generation";
+/// In [`NODE`]: the boot counter.
+pub(super) const NODE_EPOCH: &str = "node_epoch";
+/// In [`NODE`]: the first producer id that nobody was given.
+pub(super) const NEXT_PRODUCER_ID: &str = "next_producer_id";
+/// In [`NODE_TEXT`]: Kafka's cluster id.
+pub(super) const CLUSTER_ID: &str = "cluster_id";
