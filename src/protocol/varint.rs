@@ -1,5 +1,7 @@
 //! The variable-length integers of records (zigzag) and of flexible messages (unsigned), bounded by the bytes at hand.
 
+use bytes::BufMut;
+
 /// The bytes end, or the number does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("variable-length integer is cut short or too long")]
@@ -36,17 +38,17 @@ fn read(bytes: &mut &[u8], bytes_max: usize) -> Result<u64, BadVarint> {
 }
 
 /// Appends an unsigned integer.
-pub fn write_unsigned(out: &mut Vec<u8>, value: u32) {
+pub fn write_unsigned(out: &mut impl BufMut, value: u32) {
     write(out, u64::from(value));
 }
 
 /// Appends a zigzag 32-bit integer.
-pub fn write_i32(out: &mut Vec<u8>, value: i32) {
+pub fn write_i32(out: &mut impl BufMut, value: i32) {
     write(out, u64::from(((value << 1) ^ (value >> 31)) as u32));
 }
 
 /// Appends a zigzag 64-bit integer.
-pub fn write_i64(out: &mut Vec<u8>, value: i64) {
+pub fn write_i64(out: &mut impl BufMut, value: i64) {
     write(out, ((value << 1) ^ (value >> 63)) as u64);
 }
 
@@ -56,12 +58,12 @@ pub fn len_i32(value: i32) -> usize {
     (32 - (raw | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-fn write(out: &mut Vec<u8>, mut value: u64) {
+fn write(out: &mut impl BufMut, mut value: u64) {
     while value > 0x7f {
-        out.push(value as u8 | 0x80);
+        out.put_u8(value as u8 | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.put_u8(value as u8);
 }
 
 #[cfg(test)]
