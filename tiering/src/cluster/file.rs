@@ -1,0 +1,43 @@
+//! `cluster.json`: whose prefix this is. Created once, never changed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::StoreError;
+use crate::tier::Tier;
+
+/// What `cluster.json` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterFile {
+    /// Version of the layout below the prefix.
+    pub format_version: u32,
+    /// Kafka's cluster id.
+    pub cluster_id: String,
+    /// When the prefix was first used, wall time in milliseconds.
+    pub created_at_ms: i64,
+}
+
+/// Why the cluster file cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClusterFileError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not one of ours.
+    #[error("cluster.json is not readable: {0}")]
+    Malformed(String),
+    /// Written by a later version with another layout, or for another cluster.
+    #[error("cluster.json belongs to cluster '{cluster_id}' in format {format_version}")]
+    Foreign {
+        /// Whose it is.
+        cluster_id: String,
+        /// Its format.
+        format_version: u32,
+    },
+}
+
+impl Tier {
+    /// The cluster file; made when it is missing. Fine when it exists and is ours.
+    pub async fn ensure_cluster_file(&self) -> Result<ClusterFile, ClusterFileError> {
+        todo!()
+    }
+}

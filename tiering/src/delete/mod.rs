@@ -1,0 +1,15 @@
+//! Removing objects: those that a partition no longer names, and those that nobody ever named.
+
+pub mod sweeper;
+
+use crate::names::ObjectRef;
+use crate::store::StoreError;
+use crate::tier::Tier;
+
+impl Tier {
+    /// Deletes a segment object; fine when it is already gone.
+    pub async fn delete(&self, object: &ObjectRef) -> Result<(), StoreError> {
+        let _ = object;
+        todo!()
+    }
+}

@@ -1,0 +1,1 @@
+//! The same bytes for people: `terrace remote ls` and `terrace remote dump`.

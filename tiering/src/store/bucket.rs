@@ -1,0 +1,316 @@
+//! The requests that the tier makes of a store, each with its deadline, its metrics, its retries and its share of the rate.
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetRange, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    UploadPart,
+};
+use tokio::time::{Instant, timeout};
+
+use super::StoreError;
+use super::health::{Health, StoreHealth};
+use super::meter::{self, Op};
+use super::retry::Retry;
+use super::throttle::Throttle;
+use crate::tier::{Machine, TierOptions};
+
+/// How long the store may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// A request that carries little: HEAD, LIST page, small PUT, the first byte of a GET.
+    pub request: Duration,
+    /// Bytes per second below which a transfer counts as hanging; a transfer of n bytes has `request` + n / this.
+    pub transfer_bytes_per_s: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { request: Duration::from_secs(15), transfer_bytes_per_s: 256 << 10 }
+    }
+}
+
+impl Deadlines {
+    /// The deadline of one request that carries `bytes`.
+    pub fn transfer(&self, bytes: u64) -> Duration {
+        self.request + Duration::from_secs(bytes / self.transfer_bytes_per_s.max(1))
+    }
+}
+
+/// What came of "create if absent".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// The object is new.
+    New,
+    /// An object has the key already. It may be our own from an attempt whose answer was lost: compare.
+    Exists,
+}
+
+/// A store with manners. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Bucket(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    deadlines: Deadlines,
+    upload: Throttle,
+    download: Throttle,
+    health: Health,
+    retry: Retry,
+}
+
+impl Bucket {
+    /// Wraps a store.
+    pub fn new(store: Arc<dyn ObjectStore>, options: &TierOptions, machine: &Machine) -> Self {
+        metrics::gauge!("terrace_remote_store_up").set(1.0);
+        Self(Arc::new(Inner {
+            store,
+            deadlines: options.deadlines,
+            upload: Throttle::new(options.upload_bytes_per_s),
+            download: Throttle::new(options.download_bytes_per_s),
+            health: Health::new(machine.clock.clone()),
+            retry: Retry::new(machine.random.clone()),
+        }))
+    }
+
+    /// Does the store answer, and since when?
+    pub fn health(&self) -> StoreHealth {
+        self.0.health.get()
+    }
+
+    /// How long the store may take.
+    pub fn deadlines(&self) -> Deadlines {
+        self.0.deadlines
+    }
+
+    /// Size and time of an object.
+    pub async fn head(&self, key: &Path) -> Result<ObjectMeta, StoreError> {
+        self.retried(Op::Head, self.0.deadlines.request, || self.0.store.head(key)).await
+    }
+
+    /// A whole object; meant for small ones.
+    pub async fn get(&self, key: &Path) -> Result<Bytes, StoreError> {
+        let deadline = self.0.deadlines.transfer(16 << 20);
+        let bytes = self.retried(Op::Get, deadline, || async { self.0.store.get(key).await?.bytes().await }).await?;
+        self.arrived(bytes.len() as u64).await;
+        Ok(bytes)
+    }
+
+    /// Exactly this range of an object.
+    pub async fn get_range(&self, key: &Path, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let len = range.end.saturating_sub(range.start);
+        self.0.download.take(len).await;
+        let deadline = self.0.deadlines.transfer(len);
+        let bytes = self.retried(Op::Get, deadline, || self.0.store.get_range(key, range.clone())).await?;
+        meter::received(bytes.len() as u64);
+        if bytes.len() as u64 != len {
+            return Err(StoreError::Unavailable(format!("{} of {len} bytes of '{key}' came", bytes.len())));
+        }
+        Ok(bytes)
+    }
+
+    /// This range of an object, as it arrives: one request, not retried. The pieces have any size; every wait has the
+    /// request's deadline.
+    pub async fn get_stream(
+        &self,
+        key: &Path,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
+        let deadline = self.0.deadlines.request;
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let body = self.once(Op::Get, deadline, self.0.store.get_opts(key, options)).await?.into_stream();
+        let bucket = self.clone();
+        let pieces = futures::stream::unfold(Some((bucket, body)), move |state| async move {
+            let (bucket, mut body) = state?;
+            let piece = match timeout(deadline, body.next()).await {
+                Ok(None) => return None,
+                Ok(Some(Ok(piece))) => {
+                    bucket.arrived(piece.len() as u64).await;
+                    return Some((Ok(piece), Some((bucket, body))));
+                }
+                Ok(Some(Err(error))) => Err(error.into()),
+                Err(_) => Err(StoreError::Timeout(deadline)),
+            };
+            bucket.0.health.record(&piece);
+            Some((piece, None))
+        });
+        Ok(pieces.boxed())
+    }
+
+    /// Creates an object if its key is free.
+    pub async fn create(&self, key: &Path, bytes: impl Into<PutPayload>) -> Result<Created, StoreError> {
+        let payload: PutPayload = bytes.into();
+        let len = payload.content_length() as u64;
+        self.0.upload.take(len).await;
+        let created = self
+            .retried(Op::Put, self.0.deadlines.transfer(len), || async {
+                let options = PutOptions::from(PutMode::Create);
+                match self.0.store.put_opts(key, payload.clone(), options).await {
+                    Ok(_) => Ok(Created::New),
+                    Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
+                    Err(error) => Err(error),
+                }
+            })
+            .await?;
+        meter::sent(len);
+        Ok(created)
+    }
+
+    /// Begins an object of several parts.
+    pub async fn start_parts(&self, key: &Path) -> Result<Box<dyn MultipartUpload>, StoreError> {
+        self.retried(Op::PutPart, self.0.deadlines.request, || self.0.store.put_multipart(key)).await
+    }
+
+    /// Waits for one part of `len` bytes. A part cannot be sent again at this level: its number is taken.
+    pub async fn finish_part(&self, part: UploadPart, len: u64) -> Result<(), StoreError> {
+        self.once(Op::PutPart, self.0.deadlines.transfer(len), part).await?;
+        meter::sent(len);
+        Ok(())
+    }
+
+    /// Waits until `bytes` may be sent.
+    pub async fn before_part(&self, bytes: u64) {
+        self.0.upload.take(bytes).await;
+    }
+
+    /// Puts the parts together.
+    pub async fn complete_parts(&self, upload: &mut dyn MultipartUpload) -> Result<(), StoreError> {
+        // The store may copy all parts here, so it gets longer than another small request.
+        let deadline = self.0.deadlines.request * 4;
+        self.once(Op::PutPart, deadline, upload.complete()).await.map(|_| ())
+    }
+
+    /// Gives up an object of several parts; a failure leaves what the store's own clean-up removes.
+    pub async fn abort_parts(&self, upload: &mut dyn MultipartUpload) {
+        if let Err(error) = self.once(Op::PutPart, self.0.deadlines.request, upload.abort()).await {
+            tracing::debug!(%error, "multipart upload was not aborted");
+        }
+    }
+
+    /// Removes an object; fine when it is already gone.
+    pub async fn delete(&self, key: &Path) -> Result<(), StoreError> {
+        match self.retried(Op::Delete, self.0.deadlines.request, || self.0.store.delete(key)).await {
+            Err(StoreError::NotFound(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What `pick` makes of every object below `prefix` (behind `after`, if given), in the order of keys.
+    pub async fn list<T: Ord>(
+        &self,
+        prefix: &Path,
+        after: Option<&Path>,
+        mut pick: impl FnMut(ObjectMeta) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut found = Vec::new();
+        let mut attempt = 1;
+        // A LIST that broke off begins anew: there is no place to go on from that all stores understand.
+        loop {
+            self.0.health.admit()?;
+            let started = Instant::now();
+            let outcome = self.list_once(prefix, after, &mut pick, &mut found).await;
+            meter::request(Op::List, started.elapsed(), &outcome);
+            self.0.health.record(&outcome);
+            match outcome {
+                Ok(()) => break,
+                Err(error) => match self.0.retry.after(attempt).filter(|_| error.is_transient()) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(error),
+                },
+            }
+            attempt += 1;
+        }
+        self.0.retry.succeeded();
+        // A local directory lists in no order.
+        found.sort();
+        Ok(found)
+    }
+
+    async fn list_once<T>(
+        &self,
+        prefix: &Path,
+        after: Option<&Path>,
+        pick: &mut impl FnMut(ObjectMeta) -> Option<T>,
+        found: &mut Vec<T>,
+    ) -> Result<(), StoreError> {
+        found.clear();
+        let deadline = self.0.deadlines.request;
+        let mut stream = match after {
+            Some(after) => self.0.store.list_with_offset(Some(prefix), after),
+            None => self.0.store.list(Some(prefix)),
+        };
+        loop {
+            match timeout(deadline, stream.next()).await.map_err(|_| StoreError::Timeout(deadline))? {
+                None => return Ok(()),
+                Some(Ok(meta)) => found.extend(pick(meta)),
+                // An object that went away while it was listed.
+                Some(Err(object_store::Error::NotFound { .. })) => {}
+                Some(Err(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The names directly below `prefix` that have something below them.
+    pub async fn list_directories(&self, prefix: &Path) -> Result<Vec<String>, StoreError> {
+        let list = || self.0.store.list_with_delimiter(Some(prefix));
+        let mut found = self.retried(Op::List, self.0.deadlines.request, list).await?;
+        found.common_prefixes.sort();
+        Ok(found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
+    }
+
+    async fn arrived(&self, bytes: u64) {
+        meter::received(bytes);
+        self.0.download.take(bytes).await;
+    }
+
+    async fn once<T>(
+        &self,
+        op: Op,
+        deadline: Duration,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, StoreError> {
+        self.0.health.admit()?;
+        let started = Instant::now();
+        let outcome = match timeout(deadline, request).await {
+            Ok(answer) => answer.map_err(StoreError::from),
+            Err(_) => Err(StoreError::Timeout(deadline)),
+        };
+        meter::request(op, started.elapsed(), &outcome);
+        self.0.health.record(&outcome);
+        outcome
+    }
+
+    async fn retried<T, F>(&self, op: Op, deadline: Duration, mut request: impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = object_store::Result<T>>,
+    {
+        let mut attempt = 1;
+        loop {
+            match self.once(op, deadline, request()).await {
+                Ok(answer) => {
+                    self.0.retry.succeeded();
+                    return Ok(answer);
+                }
+                // A store that is down is not asked again at once; that is what "down" is for.
+                Err(error @ StoreError::Down(_)) => return Err(error),
+                Err(error) => match self.0.retry.after(attempt).filter(|_| error.is_transient()) {
+                    Some(wait) => {
+                        metrics::counter!("terrace_remote_retries_total", "op" => op.name()).increment(1);
+                        tracing::debug!(op = op.name(), attempt, %error, "request to the object store is sent again");
+                        tokio::time::sleep(wait).await;
+                    }
+                    None => return Err(error),
+                },
+            }
+            attempt += 1;
+        }
+    }
+}

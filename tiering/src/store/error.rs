@@ -1,0 +1,73 @@
+//! What can go wrong with a request to the store, by what the caller would do differently.
+
+use std::time::Duration;
+
+/// Why a request to the store failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// No such object.
+    #[error("object '{0}' does not exist")]
+    NotFound(String),
+    /// Credentials are missing, wrong or lack a right: retrying does not help.
+    #[error("object store refused access: {0}")]
+    Denied(String),
+    /// The store did not answer, or not well; may work later.
+    #[error("object store failed: {0}")]
+    Unavailable(String),
+    /// No answer within the deadline.
+    #[error("object store did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The store has failed many times in a row; nothing is sent until the next probe.
+    #[error("object store is down: {0}")]
+    Down(String),
+    /// The store cannot do what was asked.
+    #[error("object store does not support this: {0}")]
+    Unsupported(String),
+}
+
+impl StoreError {
+    /// May the same request work when sent again?
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Timeout(_) | Self::Down(_) => true,
+            Self::NotFound(_) | Self::Denied(_) | Self::Unsupported(_) => false,
+        }
+    }
+}
+
+impl From<object_store::Error> for StoreError {
+    fn from(error: object_store::Error) -> Self {
+        use object_store::Error as E;
+        let text = with_sources(&error);
+        match error {
+            E::NotFound { path, .. } => Self::NotFound(path),
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Self::Denied(text),
+            E::NotImplemented { .. }
+            | E::NotSupported { .. }
+            | E::InvalidPath { .. }
+            | E::UnknownConfigurationKey { .. } => Self::Unsupported(text),
+            // The last three answer conditions; the one condition that is sent ("if absent") is handled before this.
+            E::Generic { .. }
+            | E::JoinError { .. }
+            | E::AlreadyExists { .. }
+            | E::Precondition { .. }
+            | E::NotModified { .. } => Self::Unavailable(text),
+            // object_store's enum may grow; what is new is treated as a failure that may pass.
+            _ => Self::Unavailable(text),
+        }
+    }
+}
+
+/// The error and its causes on one line, without repeating what a cause already said.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,23 @@
+//! Does the store create "if absent"? Everything that keeps two brokers apart rests on it.
+
+use super::Bucket;
+use super::bucket::Created;
+use crate::names::Names;
+use crate::platform::random::SharedRandom;
+use crate::tier::TierError;
+
+pub(crate) async fn create_if_absent(
+    bucket: &Bucket,
+    names: &Names,
+    uri: &str,
+    random: &SharedRandom,
+) -> Result<(), TierError> {
+    let key = names.probe(random.uuid());
+    bucket.create(&key, "first").await?;
+    let second = bucket.create(&key, "second").await?;
+    bucket.delete(&key).await?;
+    match second {
+        Created::Exists => Ok(()),
+        Created::New => Err(TierError::NotConditional(uri.to_owned())),
+    }
+}
