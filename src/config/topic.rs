@@ -1,5 +1,12 @@
 //! The effective configuration of one topic: its overrides over the broker's dynamic and static values over defaults.
 
+use std::collections::BTreeMap;
+
+use super::given::Given;
+use super::layers::{Dynamic, Layers};
+use super::server::{BrokerConfig, RemoteSettings};
+use super::{keys, value};
+
 /// `cleanup.policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CleanupPolicy {
@@ -99,4 +106,163 @@ pub struct TopicConfig {
     pub record_validation: RecordValidation,
     /// `record.decompressed.max.bytes`: the most that anything of ours decompresses of one batch.
     pub record_decompressed_max_bytes: u64,
+}
+
+impl TopicConfig {
+    /// What counts for the topic `name`, whose own settings are `overrides`.
+    pub fn resolve(
+        broker: &BrokerConfig,
+        dynamic: Dynamic<'_>,
+        name: &str,
+        overrides: &BTreeMap<String, String>,
+    ) -> Self {
+        let layers = Layers { own: overrides, dynamic, given: &broker.given };
+        Topic { layers, tier: Tier::of(&broker.remote), internal: is_internal(name) }.resolve()
+    }
+
+    /// What counts for a topic without settings of its own, before a broker's configuration is complete.
+    pub(super) fn of_broker(given: &Given, remote: &RemoteSettings) -> Self {
+        let own = BTreeMap::new();
+        let layers = Layers { own: &own, dynamic: Dynamic::none(), given };
+        Topic { layers, tier: Tier::of(remote), internal: false }.resolve()
+    }
+}
+
+/// Topics that the broker keeps for itself; they are never tiered.
+pub fn is_internal(name: &str) -> bool {
+    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+}
+
+/// The part of the tier's settings that topics depend on.
+struct Tier {
+    enable: bool,
+    uri_is_set: bool,
+}
+
+impl Tier {
+    fn of(remote: &RemoteSettings) -> Self {
+        Self { enable: remote.enable, uri_is_set: remote.uri_is_set }
+    }
+}
+
+struct Topic<'a> {
+    layers: Layers<'a>,
+    tier: Tier,
+    internal: bool,
+}
+
+impl Topic<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        let key = keys::TOPIC.get(name).copied().unwrap_or_else(|| panic!("{name} is not declared in config/keys"));
+        self.layers.value(key)
+    }
+
+    fn long(&self, name: &str) -> i64 {
+        let number = self.text(name).and_then(|text| text.trim().parse().ok());
+        number.unwrap_or_else(|| panic!("{name} is declared without a number as default"))
+    }
+
+    /// Declared as int and not negative.
+    fn size(&self, name: &str) -> u32 {
+        u32::try_from(self.long(name)).unwrap_or_else(|_| panic!("{name} is declared without a lower bound"))
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.text(name).as_deref().and_then(value::parse_boolean).unwrap_or(false)
+    }
+
+    /// -1, and any other negative number, is no limit.
+    fn limit_ms(&self, name: &str) -> Option<i64> {
+        Some(self.long(name)).filter(|limit| *limit >= 0)
+    }
+
+    fn limit_bytes(&self, name: &str) -> Option<u64> {
+        u64::try_from(self.long(name)).ok()
+    }
+
+    /// Kafka's "never" is the largest number.
+    fn unless_never(&self, name: &str) -> Option<u64> {
+        self.limit_bytes(name).filter(|interval| *interval != i64::MAX as u64)
+    }
+
+    fn resolve(&self) -> TopicConfig {
+        let policy = self.text("cleanup.policy").unwrap_or_default();
+        let cleanup_policy = CleanupPolicy {
+            delete: value::elements(&policy).contains(&"delete"),
+            compact: value::elements(&policy).contains(&"compact"),
+        };
+        let (retention_ms, retention_bytes) = (self.limit_ms("retention.ms"), self.limit_bytes("retention.bytes"));
+        let segment_bytes = match self.text("internal.segment.bytes") {
+            Some(_) => self.size("internal.segment.bytes"),
+            None => self.size("segment.bytes"),
+        };
+        TopicConfig {
+            cleanup_policy,
+            compression: self.compression(),
+            delete_retention_ms: self.long("delete.retention.ms"),
+            file_delete_delay_ms: self.long("file.delete.delay.ms"),
+            flush_messages: self.unless_never("flush.messages"),
+            flush_ms: self.unless_never("flush.ms"),
+            index_interval_bytes: self.size("index.interval.bytes"),
+            max_message_bytes: self.size("max.message.bytes"),
+            timestamp_type: match self.text("message.timestamp.type").as_deref().map(str::trim) {
+                Some("LogAppendTime") => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            timestamp_before_max_ms: self.long("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: self.long("message.timestamp.after.max.ms"),
+            min_cleanable_dirty_ratio: self
+                .text("min.cleanable.dirty.ratio")
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(0.5),
+            min_compaction_lag_ms: self.long("min.compaction.lag.ms"),
+            max_compaction_lag_ms: self.long("max.compaction.lag.ms"),
+            min_insync_replicas: i32::try_from(self.long("min.insync.replicas")).unwrap_or(i32::MAX),
+            retention_ms,
+            retention_bytes,
+            local_retention_ms: match self.long("local.retention.ms") {
+                -2 => retention_ms,
+                ms => Some(ms).filter(|ms| *ms >= 0),
+            },
+            local_retention_bytes: match self.long("local.retention.bytes") {
+                -2 => retention_bytes,
+                bytes => u64::try_from(bytes).ok(),
+            },
+            segment_bytes,
+            segment_index_bytes: self.size("segment.index.bytes"),
+            segment_ms: self.long("segment.ms"),
+            segment_jitter_ms: self.long("segment.jitter.ms"),
+            remote_storage_enable: self.tier.enable
+                && !self.internal
+                && !cleanup_policy.compact
+                && self.flag("remote.storage.enable"),
+            remote_log_copy_disable: self.flag("remote.log.copy.disable"),
+            remote_log_delete_on_disable: self.flag("remote.log.delete.on.disable"),
+            remote_copy_lag_ms: match self.long("remote.copy.lag.ms") {
+                // The copies in the data folder save nothing until the local segments go.
+                -2 if self.tier.uri_is_set => 0,
+                -2 => -1,
+                lag => lag,
+            },
+            remote_copy_lag_bytes: self.long("remote.copy.lag.bytes"),
+            record_validation: match self.text("record.validation").as_deref().map(str::trim) {
+                Some("full") => RecordValidation::Full,
+                // Cleaning opens records, so they must be sound.
+                _ if cleanup_policy.compact => RecordValidation::Full,
+                _ => RecordValidation::Header,
+            },
+            record_decompressed_max_bytes: self.limit_bytes("record.decompressed.max.bytes").unwrap_or(u64::MAX),
+        }
+    }
+
+    fn compression(&self) -> TopicCompression {
+        match self.text("compression.type").as_deref().map(str::trim) {
+            Some("uncompressed") => TopicCompression::Fixed(0),
+            Some("gzip") => TopicCompression::Fixed(1),
+            Some("snappy") => TopicCompression::Fixed(2),
+            Some("lz4") => TopicCompression::Fixed(3),
+            Some("zstd") => TopicCompression::Fixed(4),
+            _ => TopicCompression::Producer,
+        }
+    }
 }

@@ -1,0 +1,250 @@
+//! What a client may set: the steps of IncrementalAlterConfigs, and the checks over keys, with Kafka's messages.
+
+use std::collections::BTreeMap;
+
+use super::given::{ConfigError, Given};
+use super::key::{Kind, Mode};
+use super::keys::{self, Table};
+use super::layers::{Dynamic, Layers};
+use super::server::{BrokerConfig, RemoteSettings};
+use super::topic::TopicConfig;
+use super::value::{self, Invalid};
+
+/// One step of an incremental alteration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Sets the value.
+    Set,
+    /// Goes back to the default.
+    Delete,
+    /// Adds elements to a list.
+    Append,
+    /// Takes elements out of a list.
+    Subtract,
+}
+
+impl Operation {
+    /// The operation with this number on the wire.
+    pub fn from_code(code: i8) -> Option<Self> {
+        match code {
+            0 => Some(Operation::Set),
+            1 => Some(Operation::Delete),
+            2 => Some(Operation::Append),
+            3 => Some(Operation::Subtract),
+            _ => None,
+        }
+    }
+}
+
+/// The kind of resource whose keys are altered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// A topic.
+    Topic,
+    /// One broker or all.
+    Broker,
+    /// A group.
+    Group,
+}
+
+impl Resource {
+    fn keys(self) -> &'static Table {
+        match self {
+            Resource::Topic => &keys::TOPIC,
+            Resource::Broker => &keys::BROKER,
+            Resource::Group => &keys::GROUP,
+        }
+    }
+}
+
+/// Applies one step to the settings of a resource. What it gives still has to be validated as a whole.
+pub fn apply(
+    resource: Resource,
+    broker: &BrokerConfig,
+    dynamic: Dynamic<'_>,
+    settings: &mut BTreeMap<String, String>,
+    operation: Operation,
+    name: &str,
+    text: Option<&str>,
+) -> Result<(), Invalid> {
+    let key = resource.keys().get(name).copied();
+    match (operation, text) {
+        (Operation::Delete, _) => {
+            settings.remove(name);
+        }
+        (Operation::Set, Some(text)) => {
+            settings.insert(name.to_owned(), text.to_owned());
+        }
+        (Operation::Set, None) => return Err(Invalid::Rule(format!("Null value not supported for {name}"))),
+        (Operation::Append | Operation::Subtract, _) => {
+            let Some(key) = key.filter(|key| key.kind == Kind::List) else {
+                let word = if operation == Operation::Append { "APPEND" } else { "SUBTRACT" };
+                return Err(Invalid::Rule(format!("Can't {word} to key {name} because its type is not LIST.")));
+            };
+            let layers = Layers { own: settings, dynamic, given: &broker.given };
+            let current = match resource {
+                Resource::Broker => settings.get(name).cloned().or_else(|| layers.broker(name)),
+                Resource::Topic | Resource::Group => layers.value(key),
+            };
+            let current = current.or_else(|| key.default.map(str::to_owned)).unwrap_or_default();
+            let mut list = value::elements(&current);
+            let wanted = value::elements(text.unwrap_or_default());
+            match operation {
+                Operation::Append => {
+                    for element in wanted {
+                        if !list.contains(&element) {
+                            list.push(element);
+                        }
+                    }
+                }
+                _ => list.retain(|element| !wanted.contains(element)),
+            }
+            let joined = list.join(",");
+            settings.insert(name.to_owned(), joined);
+        }
+    }
+    Ok(())
+}
+
+/// Checks all settings that a topic would have.
+pub fn validate_topic(
+    broker: &BrokerConfig,
+    dynamic: Dynamic<'_>,
+    name: &str,
+    settings: &BTreeMap<String, String>,
+) -> Result<(), Invalid> {
+    known(&keys::TOPIC, "topic", settings)?;
+    let wants_tier = settings.get("remote.storage.enable").and_then(|text| value::parse_boolean(text)) == Some(true);
+    let resolved = TopicConfig::resolve(broker, dynamic, name, settings);
+    if resolved.min_compaction_lag_ms > resolved.max_compaction_lag_ms {
+        return Err(Invalid::Rule(format!(
+            "conflict topic config setting min.compaction.lag.ms ({}) > max.compaction.lag.ms ({})",
+            resolved.min_compaction_lag_ms, resolved.max_compaction_lag_ms
+        )));
+    }
+    if wants_tier && !broker.remote.enable {
+        return Err(Invalid::Rule(
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage."
+                .to_owned(),
+        ));
+    }
+    if wants_tier && resolved.cleanup_policy.compact {
+        return Err(Invalid::Rule(
+            "Remote log storage only supports topics with cleanup.policy=delete or cleanup.policy being an empty list."
+                .to_owned(),
+        ));
+    }
+    if !resolved.remote_storage_enable {
+        return Ok(());
+    }
+    local_within_total(&resolved)?;
+    if resolved.remote_log_copy_disable {
+        identical_without_copies(settings, &resolved)?;
+    }
+    Ok(())
+}
+
+/// Checks all dynamic settings that one broker, or all (`per_broker` false), would have.
+pub fn validate_broker(
+    broker: &BrokerConfig,
+    dynamic: Dynamic<'_>,
+    per_broker: bool,
+    settings: &BTreeMap<String, String>,
+) -> Result<(), Invalid> {
+    let of_mode = |mode: Mode| {
+        let names: Vec<&str> = settings.keys().map(String::as_str).collect();
+        names.into_iter().filter(move |name| keys::broker(name).is_some_and(|key| key.mode == mode)).collect::<Vec<_>>()
+    };
+    let fixed = of_mode(Mode::ReadOnly);
+    if !fixed.is_empty() {
+        return Err(Invalid::Rule(format!("Cannot update these configs dynamically: [{}]", fixed.join(", "))));
+    }
+    let single = of_mode(Mode::PerBroker);
+    if !per_broker && !single.is_empty() {
+        return Err(Invalid::Rule(format!(
+            "Cannot update these configs at default cluster level, broker id must be specified: [{}]",
+            single.join(", ")
+        )));
+    }
+    for (name, text) in settings {
+        keys::broker(name).map_or(Ok(()), |key| key.validate(text))?;
+    }
+    let (all_brokers, this_broker) =
+        if per_broker { (dynamic.all_brokers, settings) } else { (settings, dynamic.this_broker) };
+    match broker.with_dynamic(all_brokers, this_broker) {
+        Ok(_) => Ok(()),
+        Err(errors) => Err(Invalid::Rule(errors.into_iter().map(|error| error.reason).collect::<Vec<_>>().join("; "))),
+    }
+}
+
+/// Checks all settings that a group would have.
+pub fn validate_group(settings: &BTreeMap<String, String>) -> Result<(), Invalid> {
+    known(&keys::GROUP, "group", settings)
+}
+
+/// Names and values, each by itself.
+fn known(table: &Table, what: &str, settings: &BTreeMap<String, String>) -> Result<(), Invalid> {
+    for name in settings.keys() {
+        if !table.contains_key(name.as_str()) {
+            return Err(Invalid::Rule(format!("Unknown {what} config name: {name}")));
+        }
+    }
+    for (name, text) in settings {
+        table.get(name.as_str()).map_or(Ok(()), |key| key.validate(text))?;
+    }
+    Ok(())
+}
+
+/// What the broker's own values would mean for a topic without settings.
+pub(super) fn check_defaults(given: &Given, remote: &RemoteSettings) -> Vec<ConfigError> {
+    let resolved = TopicConfig::of_broker(given, remote);
+    let tiered = if resolved.remote_storage_enable { local_within_total(&resolved) } else { Ok(()) };
+    let origin = |names: [&str; 2]| {
+        let set = names.into_iter().find_map(|name| given.get(name));
+        set.map_or("default".to_owned(), |setting| setting.origin.to_string())
+    };
+    tiered
+        .err()
+        .map(|why| ConfigError::new(origin(["log.local.retention.ms", "log.local.retention.bytes"]), why))
+        .into_iter()
+        .collect()
+}
+
+/// The local part of a tiered topic is never kept longer than the whole.
+fn local_within_total(topic: &TopicConfig) -> Result<(), Invalid> {
+    check_pair("ms", topic.local_retention_ms, topic.retention_ms)?;
+    check_pair("bytes", topic.local_retention_bytes, topic.retention_bytes)
+}
+
+fn check_pair<N: Copy + PartialOrd + ToString>(unit: &str, local: Option<N>, total: Option<N>) -> Result<(), Invalid> {
+    let (key, whole) = (format!("local.retention.{unit}"), format!("retention.{unit}"));
+    match (local, total) {
+        (None, Some(total)) => {
+            let reason = format!("Value must not be -1 as {whole} value is set as {}.", total.to_string());
+            Err(Invalid::value(&key, -1, reason))
+        }
+        (Some(local), Some(total)) if local > total => {
+            let reason = format!("Value must not be more than {whole} property value: {}", total.to_string());
+            Err(Invalid::value(&key, local.to_string(), reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Without copies the local log is the whole log, so that both retentions must be one.
+fn identical_without_copies(settings: &BTreeMap<String, String>, topic: &TopicConfig) -> Result<(), Invalid> {
+    let differ = |unit: &str| {
+        Err(Invalid::Rule(format!(
+            "When `remote.log.copy.disable` is set to true, the `local.retention.{unit}` and `retention.{unit}` must be \
+             set to the identical value because there will be no more logs copied to the remote storage."
+        )))
+    };
+    let named = |name: &str| settings.contains_key(name);
+    if named("local.retention.ms") && topic.local_retention_ms != topic.retention_ms {
+        return differ("ms");
+    }
+    if named("local.retention.bytes") && topic.local_retention_bytes != topic.retention_bytes {
+        return differ("bytes");
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Consumer groups and their offsets; share and streams groups.
+
+use crate::config::key::{Check, Key, int, list, long, short, string};
+
+/// The entries.
+pub(super) const KEYS: &[Key] = &[
+    int("group.consumer.assignment.interval.ms").default("1000").at_least(0).cluster_wide().accepted(),
+    list("group.consumer.assignors").default("uniform,range").accepted(),
+    int("group.consumer.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
+    int("group.consumer.max.assignment.interval.ms").default("15000").at_least(0).accepted(),
+    int("group.consumer.max.heartbeat.interval.ms").default("15000").at_least(1).accepted(),
+    int("group.consumer.max.session.timeout.ms").default("60000").at_least(1).accepted(),
+    int("group.consumer.max.size").default("2147483647").at_least(1).accepted(),
+    string("group.consumer.migration.policy")
+        .default("bidirectional")
+        .check(Check::OneOfAnyCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]))
+        .accepted(),
+    int("group.consumer.min.assignment.interval.ms").default("0").at_least(0).accepted(),
+    int("group.consumer.min.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
+    int("group.consumer.min.session.timeout.ms").default("45000").at_least(1).accepted(),
+    int("group.consumer.regex.refresh.interval.ms").default("600000").at_least(10000).internal().accepted(),
+    int("group.consumer.session.timeout.ms").default("45000").at_least(1).accepted(),
+    int("group.coordinator.append.linger.ms").default("-1").at_least(-1).accepted(),
+    int("group.coordinator.background.threads").default("2").at_least(1).high().accepted(),
+    int("group.coordinator.cached.buffer.max.bytes").default("1048588").at_least(524288).cluster_wide().accepted(),
+    list("group.coordinator.rebalance.protocols")
+        .default("classic,consumer,streams")
+        .check(Check::EachOf(&["consumer", "classic", "share", "streams"]))
+        .accepted(),
+    int("group.coordinator.threads").default("4").at_least(1).high().accepted(),
+    int("group.initial.rebalance.delay.ms")
+        .default("3000")
+        .says("How long the first rebalance of an empty group waits for more members."),
+    int("group.max.session.timeout.ms")
+        .default("1800000")
+        .says("The longest session timeout that a member may ask for."),
+    int("group.max.size").default("2147483647").at_least(1).says("Members of one group."),
+    int("group.min.session.timeout.ms").default("6000").says("The shortest session timeout that a member may ask for."),
+    int("group.share.assignment.interval.ms").default("1000").at_least(0).cluster_wide().accepted(),
+    list("group.share.assignors").default("simple").accepted(),
+    int("group.share.delivery.count.limit").default("5").between(2.0, 10.0).accepted(),
+    int("group.share.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
+    int("group.share.initialize.retry.interval.ms").default("30000").at_least(1).low().internal().accepted(),
+    int("group.share.max.assignment.interval.ms").default("15000").at_least(0).accepted(),
+    int("group.share.max.delivery.count.limit").default("10").between(5.0, 25.0).accepted(),
+    int("group.share.max.heartbeat.interval.ms").default("15000").at_least(1).accepted(),
+    int("group.share.max.partition.max.record.locks").default("4000").between(2000.0, 10000.0).accepted(),
+    int("group.share.max.record.lock.duration.ms").default("60000").between(30000.0, 3600000.0).accepted(),
+    int("group.share.max.session.timeout.ms").default("60000").at_least(1).accepted(),
+    int("group.share.max.share.sessions").default("2000").at_least(1).accepted(),
+    int("group.share.max.size").default("200").between(1.0, 1000.0).accepted(),
+    int("group.share.min.assignment.interval.ms").default("0").at_least(0).accepted(),
+    int("group.share.min.delivery.count.limit").default("2").between(2.0, 5.0).accepted(),
+    int("group.share.min.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
+    int("group.share.min.partition.max.record.locks").default("100").between(100.0, 2000.0).accepted(),
+    int("group.share.min.record.lock.duration.ms").default("15000").between(1000.0, 30000.0).accepted(),
+    int("group.share.min.session.timeout.ms").default("45000").at_least(1).accepted(),
+    int("group.share.partition.max.record.locks").default("2000").between(100.0, 10000.0).accepted(),
+    string("group.share.persister.class.name")
+        .default("org.apache.kafka.server.share.persister.DefaultStatePersister")
+        .internal()
+        .accepted(),
+    int("group.share.record.lock.duration.ms").default("30000").between(1000.0, 3600000.0).accepted(),
+    int("group.share.session.timeout.ms").default("45000").at_least(1).accepted(),
+    int("group.streams.assignment.interval.ms").default("1000").at_least(0).cluster_wide().accepted(),
+    int("group.streams.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
+    int("group.streams.initial.rebalance.delay.ms").default("3000").at_least(0).accepted(),
+    int("group.streams.max.assignment.interval.ms").default("15000").at_least(0).accepted(),
+    int("group.streams.max.heartbeat.interval.ms").default("15000").at_least(1).accepted(),
+    int("group.streams.max.session.timeout.ms").default("60000").at_least(1).accepted(),
+    int("group.streams.max.size").default("2147483647").at_least(1).accepted(),
+    int("group.streams.max.standby.replicas").default("2").at_least(0).accepted(),
+    int("group.streams.min.assignment.interval.ms").default("0").at_least(0).accepted(),
+    int("group.streams.min.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
+    int("group.streams.min.session.timeout.ms").default("45000").at_least(1).accepted(),
+    int("group.streams.num.standby.replicas").default("0").at_least(0).accepted(),
+    int("group.streams.session.timeout.ms").default("45000").at_least(1).accepted(),
+    int("offset.metadata.max.bytes")
+        .default("4096")
+        .high()
+        .says("The longest text that may go with a committed offset."),
+    int("offsets.commit.timeout.ms")
+        .default("5000")
+        .at_least(1)
+        .high()
+        .says("How long a commit waits until its offsets are durable."),
+    int("offsets.load.buffer.size").default("5242880").at_least(1).high().accepted(),
+    long("offsets.retention.check.interval.ms")
+        .default("600000")
+        .at_least(1)
+        .high()
+        .says("How often expired offsets are looked for."),
+    int("offsets.retention.minutes")
+        .default("10080")
+        .at_least(1)
+        .high()
+        .says("Offsets of a group without members are kept this long."),
+    int("offsets.topic.compression.codec").default("0").high().accepted(),
+    int("offsets.topic.num.partitions").default("50").at_least(1).high().says("Partitions of __consumer_offsets."),
+    short("offsets.topic.replication.factor")
+        .default("3")
+        .at_least(1)
+        .high()
+        .says("Replication factor of __consumer_offsets, at most the number of brokers."),
+    int("offsets.topic.segment.bytes")
+        .default("104857600")
+        .at_least(1)
+        .high()
+        .says("Segment size of __consumer_offsets."),
+    int("share.coordinator.append.linger.ms").default("-1").at_least(-1).accepted(),
+    int("share.coordinator.cached.buffer.max.bytes").default("1048588").at_least(524288).cluster_wide().accepted(),
+    int("share.coordinator.cold.partition.snapshot.interval.ms")
+        .default("300000")
+        .at_least(1)
+        .low()
+        .internal()
+        .accepted(),
+    int("share.coordinator.load.buffer.size").default("5242880").at_least(1).high().accepted(),
+    int("share.coordinator.snapshot.update.records.per.snapshot").default("500").between(0.0, 500.0).accepted(),
+    int("share.coordinator.state.topic.compression.codec").default("0").high().accepted(),
+    short("share.coordinator.state.topic.min.isr").default("2").at_least(1).high().accepted(),
+    int("share.coordinator.state.topic.num.partitions").default("50").at_least(1).high().accepted(),
+    int("share.coordinator.state.topic.prune.interval.ms").default("300000").at_least(1).low().internal().accepted(),
+    short("share.coordinator.state.topic.replication.factor").default("3").at_least(1).high().accepted(),
+    int("share.coordinator.state.topic.segment.bytes").default("104857600").at_least(1).high().accepted(),
+    int("share.coordinator.threads").default("1").at_least(1).accepted(),
+    int("share.coordinator.write.timeout.ms").default("5000").at_least(1).high().accepted(),
+];

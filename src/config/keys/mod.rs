@@ -1,0 +1,58 @@
+//! Every key that is known, a file per area. A key is declared here and nowhere else.
+
+mod group;
+mod groups;
+mod logs;
+mod network;
+mod node;
+mod quotas;
+mod remote;
+mod replication;
+mod security;
+mod topic;
+mod topics;
+mod transactions;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use super::key::Key;
+
+/// Keys by name, sorted.
+pub type Table = BTreeMap<&'static str, &'static Key>;
+
+/// Keys of the broker.
+pub static BROKER: LazyLock<Table> = LazyLock::new(|| {
+    let areas = [
+        node::KEYS,
+        network::KEYS,
+        topics::KEYS,
+        logs::KEYS,
+        remote::KEYS,
+        groups::KEYS,
+        transactions::KEYS,
+        replication::KEYS,
+        quotas::KEYS,
+        security::KEYS,
+    ];
+    table(&areas)
+});
+
+/// Keys of a topic.
+pub static TOPIC: LazyLock<Table> = LazyLock::new(|| table(&[topic::KEYS]));
+
+/// Keys of a group.
+pub static GROUP: LazyLock<Table> = LazyLock::new(|| table(&[group::KEYS]));
+
+fn table(areas: &[&'static [Key]]) -> Table {
+    areas.iter().flat_map(|keys| keys.iter()).map(|key| (key.name, key)).collect()
+}
+
+/// The broker key of this name. A listener's own setting (`listener.name.<listener>.<key>`) is found by its key.
+pub fn broker(name: &str) -> Option<&'static Key> {
+    BROKER.get(name).copied().or_else(|| {
+        let (_, key) = name.strip_prefix("listener.name.")?.split_once('.')?;
+        // A mechanism may stand between: listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config.
+        BROKER.get(key).or_else(|| BROKER.get(key.split_once('.')?.1)).copied()
+    })
+}

@@ -1,0 +1,46 @@
+//! Keys of a topic. Each names the broker keys behind it.
+
+use crate::config::key::{Check, Key, boolean, double, hours, int, list, long, minutes, same, string};
+use crate::config::rules::throttled_replicas;
+
+/// The entries.
+pub(super) const KEYS: &[Key] = &[
+    list("cleanup.policy").default("delete").check(Check::EachOf(&["compact", "delete"])).synonyms(&[same("log.cleanup.policy")]).says("Old segments are deleted (delete), or only the last value of each key is kept (compact), or both."),
+    int("compression.gzip.level").default("-1").check(Check::BetweenOr(1.0, 9.0, -1.0)).synonyms(&[same("compression.gzip.level")]).accepted(),
+    int("compression.lz4.level").default("9").between(1.0, 17.0).synonyms(&[same("compression.lz4.level")]).accepted(),
+    string("compression.type").default("producer").check(Check::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])).synonyms(&[same("compression.type")]).says("The codec batches are stored with. Only producer has an effect: batches stay as they came."),
+    int("compression.zstd.level").default("3").between(-131072.0, 22.0).synonyms(&[same("compression.zstd.level")]).accepted(),
+    long("delete.retention.ms").default("86400000").at_least(0).synonyms(&[same("log.cleaner.delete.retention.ms")]).says("How long tombstones of a compacted topic are kept."),
+    long("file.delete.delay.ms").default("60000").at_least(0).synonyms(&[same("log.segment.delete.delay.ms")]).says("How long the files of a deleted segment stay."),
+    long("flush.messages").default("9223372036854775807").at_least(1).synonyms(&[same("log.flush.interval.messages")]).says("Records after which a partition is synced. 1 answers acks only when the batch is on disk."),
+    long("flush.ms").default("9223372036854775807").at_least(0).synonyms(&[same("log.flush.interval.ms"), same("log.flush.scheduler.interval.ms")]).says("The time after which appended records are synced. No answer waits for it."),
+    list("follower.replication.throttled.replicas").default("").check(Check::By(throttled_replicas)).accepted(),
+    int("index.interval.bytes").default("4096").at_least(0).synonyms(&[same("log.index.interval.bytes")]).says("Log bytes between two index entries."),
+    int("internal.segment.bytes").internal().says("segment.bytes without its lower bound; for tests."),
+    list("leader.replication.throttled.replicas").default("").check(Check::By(throttled_replicas)).accepted(),
+    long("local.retention.bytes").default("-2").at_least(-2).synonyms(&[same("log.local.retention.bytes")]).says("Local bytes of a tiered partition; -2 is retention.bytes."),
+    long("local.retention.ms").default("-2").at_least(-2).synonyms(&[same("log.local.retention.ms")]).says("Local time of a tiered partition; -2 is retention.ms."),
+    long("max.compaction.lag.ms").default("9223372036854775807").at_least(1).synonyms(&[same("log.cleaner.max.compaction.lag.ms")]).says("A record becomes cleanable at the latest after this time."),
+    int("max.message.bytes").default("1048588").at_least(0).synonyms(&[same("message.max.bytes")]).says("The largest batch, as it is sent."),
+    long("message.timestamp.after.max.ms").default("3600000").at_least(0).synonyms(&[same("log.message.timestamp.after.max.ms")]).says("How far a record's time may lie ahead of the broker's."),
+    long("message.timestamp.before.max.ms").default("9223372036854775807").at_least(0).synonyms(&[same("log.message.timestamp.before.max.ms")]).says("How far a record's time may lie behind the broker's."),
+    string("message.timestamp.type").default("CreateTime").check(Check::OneOf(&["CreateTime", "LogAppendTime"])).synonyms(&[same("log.message.timestamp.type")]).says("The producer's time (CreateTime) or the broker's at the append (LogAppendTime)."),
+    double("min.cleanable.dirty.ratio").default("0.5").between(0.0, 1.0).synonyms(&[same("log.cleaner.min.cleanable.ratio")]).says("The share of uncleaned log from which a partition is cleaned."),
+    long("min.compaction.lag.ms").default("0").at_least(0).synonyms(&[same("log.cleaner.min.compaction.lag.ms")]).says("A record stays uncleaned at least this long."),
+    int("min.insync.replicas").default("1").at_least(1).synonyms(&[same("min.insync.replicas")]).says("Replicas that must have a batch before acks=all answers. One broker has one replica."),
+    boolean("preallocate").default("false").synonyms(&[same("log.preallocate")]).accepted(),
+    long("record.decompressed.max.bytes").default("67108864").at_least(1024).ours().synonyms(&[same("record.decompressed.max.bytes")]).says("The most that is decompressed of one batch, wherever one must be opened."),
+    string("record.validation").default("header").check(Check::OneOf(&["header", "full"])).ours().synonyms(&[same("record.validation")]).says("Checks the batch's header (header) or walks every record (full)."),
+    long("remote.copy.lag.bytes").default("-1").at_least(-1).synonyms(&[same("log.remote.copy.lag.bytes")]).says("How many newer bytes a sealed segment waits for; the first lag that is reached starts the copy; -1 leaves it to the time."),
+    long("remote.copy.lag.ms").default("-2").at_least(-2).synonyms(&[same("log.remote.copy.lag.ms")]).says("How long a sealed segment waits for its copy: 0 not at all, -1 until it may go locally, -2 is 0 with remote.storage.uri set and else -1."),
+    boolean("remote.log.copy.disable").default("false").says("Nothing more is copied; what was copied stays readable."),
+    boolean("remote.log.delete.on.disable").default("false").says("Turning remote.storage.enable off deletes what was copied."),
+    boolean("remote.storage.enable").default("true").differs(Some("false"), "tiering is on for topics that are not compacted").synonyms(&[same("remote.storage.enable.default")]).says("Sealed segments are copied to the store. Not for compacted topics."),
+    long("retention.bytes").default("-1").synonyms(&[same("log.retention.bytes")]).says("Bytes of a partition over both tiers; -1 is no limit."),
+    long("retention.ms").default("604800000").at_least(-1).synonyms(&[same("log.retention.ms"), minutes("log.retention.minutes"), hours("log.retention.hours")]).says("How long records are kept over both tiers; -1 is for ever."),
+    int("segment.bytes").default("1073741824").at_least(1048576).synonyms(&[same("log.segment.bytes")]).says("The size at which a segment is sealed."),
+    int("segment.index.bytes").default("10485760").at_least(4).synonyms(&[same("log.index.size.max.bytes")]).says("The largest index file. Nothing is preallocated."),
+    long("segment.jitter.ms").default("0").at_least(0).synonyms(&[same("log.roll.jitter.ms"), hours("log.roll.jitter.hours")]).says("A random part of this is taken off segment.ms."),
+    long("segment.ms").default("604800000").at_least(1).synonyms(&[same("log.roll.ms"), hours("log.roll.hours")]).says("The age at which a segment is sealed."),
+    boolean("unclean.leader.election.enable").default("false").synonyms(&[same("unclean.leader.election.enable")]).accepted(),
+];

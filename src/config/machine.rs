@@ -1,0 +1,39 @@
+//! What the defaults depend on: memory, descriptors, volumes and name of this machine. Nothing here fails; where the
+//! machine says nothing a cautious figure stands.
+
+use std::path::Path;
+
+/// Memory that this process may use: the machine's, or the control group's limit if that is lower.
+pub fn memory_bytes() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .map_or(2 << 30, |kib| kib * 1024);
+    let limit = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .into_iter()
+        .filter_map(limit)
+        .fold(total, u64::min)
+}
+
+/// Descriptors that this process may open.
+pub fn open_files_max() -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = |line: &str| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<u64>().ok();
+    limits.lines().find_map(soft).unwrap_or(1024)
+}
+
+/// Size of the volume on which `path` is or will be.
+pub fn volume_bytes(path: &Path) -> u64 {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let exists = path.ancestors().find_map(|ancestor| rustix::fs::statvfs(ancestor).ok());
+    exists.map_or(0, |volume| volume.f_blocks.saturating_mul(volume.f_frsize))
+}
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+    let name = kernel.or_else(|| std::env::var("HOSTNAME").ok()).filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| "localhost".to_owned())
+}
