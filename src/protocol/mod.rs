@@ -11,4 +11,5 @@ pub mod messages;
 pub mod put;
 pub mod record_batch;
 pub mod records;
+pub mod shape;
 pub mod varint;
