@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod list_offsets;
+pub mod producers;
 pub mod read;
 pub mod registry;
 pub mod waiters;
