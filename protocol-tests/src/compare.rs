@@ -1,0 +1,45 @@
+//! One scenario, one transcript, two brokers.
+//!
+//! A scenario talks to a broker and writes down what it saw, free of ids and times that differ between runs. The
+//! transcript that the test expects holds for Apache Kafka too, and is checked there when the peer is installed: so an
+//! expectation is never only our own idea.
+
+use std::net::SocketAddr;
+
+use crate::broker::{Broker, Options};
+use crate::peers;
+
+/// Runs `scenario` against a fresh broker of ours and against Apache Kafka; both must give `expected`. Lines are
+/// compared without the white space around them.
+pub fn both(options: &Options, scenario: impl Fn(SocketAddr) -> String, expected: &str) {
+    if std::env::var_os("TERRACE_TEST_KAFKA_ONLY").is_none() {
+        let broker = Broker::start(options);
+        same("terrace", &scenario(broker.kafka), expected);
+    }
+    if let Some(kafka) = peers::kafka() {
+        same("Apache Kafka", &scenario(kafka), expected);
+    }
+}
+
+/// Runs `scenario` against ours only: where we differ on purpose, or Kafka cannot be configured the same way.
+pub fn ours(options: &Options, scenario: impl Fn(SocketAddr) -> String, expected: &str) {
+    let broker = Broker::start(options);
+    same("terrace", &scenario(broker.kafka), expected);
+}
+
+fn same(who: &str, transcript: &str, expected: &str) {
+    let lines =
+        |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let (transcript, expected) = (lines(transcript), lines(expected));
+    assert!(
+        transcript == expected,
+        "{who} answers otherwise\n--- expected\n{}\n--- answered\n{}",
+        expected.join("\n"),
+        transcript.join("\n")
+    );
+}
+
+/// A topic name that no other scenario of this or an earlier run uses.
+pub fn fresh_name(prefix: &str) -> String {
+    format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
+}

@@ -1,0 +1,160 @@
+//! Real clients and servers: found below `target/peers` and on the PATH, started by the scripts in `peers/`.
+//!
+//! A missing peer skips its test with one line and counts it; with `TERRACE_PEERS=required` it fails it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use crate::broker::free_port;
+
+/// Something that `peers/install` fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Apache Kafka and its tools.
+    Kafka,
+    /// MinIO.
+    Minio,
+    /// kcat.
+    Kcat,
+    /// Python with confluent-kafka and kafka-python.
+    Python,
+    /// promtool.
+    Promtool,
+}
+
+impl Peer {
+    /// Its name for `peers/install`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Peer::Kafka => "kafka",
+            Peer::Minio => "minio",
+            Peer::Kcat => "kcat",
+            Peer::Python => "python",
+            Peer::Promtool => "promtool",
+        }
+    }
+
+    fn is_there(self) -> bool {
+        match self {
+            Peer::Kafka => home().join("kafka/libs/.pins").exists(),
+            Peer::Minio => home().join("bin/minio").exists(),
+            Peer::Kcat => on_path("kcat"),
+            Peer::Python => home().join("python/.pins").exists(),
+            Peer::Promtool => home().join("bin/promtool").exists(),
+        }
+    }
+}
+
+/// True when all of `peers` are there. Otherwise says once what is skipped, or fails when they are required.
+pub fn have(peers: &[Peer]) -> bool {
+    let Some(missing) = peers.iter().find(|peer| !peer.is_there()) else { return true };
+    let message = format!("skipped: {} (run protocol-tests/peers/install)", missing.name());
+    assert!(std::env::var("TERRACE_PEERS").as_deref() != Ok("required"), "{message}");
+    println!("{message}");
+    false
+}
+
+/// Where the peers lie.
+pub fn home() -> PathBuf {
+    std::env::var_os("TERRACE_PEERS_DIR").map_or_else(|| repository().join("target/peers"), PathBuf::from)
+}
+
+/// The repository's root.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace")
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()))
+}
+
+/// A command of one of the scripts in `peers/`, with daemons tied to this process.
+pub fn script(name: &str) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name));
+    command.env("TERRACE_PEERS_DIR", home()).env("TERRACE_PEER_OWNER", std::process::id().to_string());
+    command
+}
+
+/// The Python with the client libraries.
+pub fn python() -> Command {
+    Command::new(home().join("python/bin/python"))
+}
+
+/// Runs a command to its end; panics with its output if it fails.
+pub fn run(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stdout = String::from_utf8_lossy(&stdout).into_owned();
+    assert!(status.success(), "{command:?} ended with {status}\n{stdout}\n{}", String::from_utf8_lossy(&stderr));
+    stdout
+}
+
+/// Apache Kafka, started once for this test binary and ended with it; `None` when it is not installed.
+pub fn kafka() -> Option<SocketAddr> {
+    static RUNNING: OnceLock<Option<SocketAddr>> = OnceLock::new();
+    *RUNNING.get_or_init(|| {
+        if !have(&[Peer::Kafka]) {
+            return None;
+        }
+        // The controller listens one above.
+        let port = (0..100).map(|_| free_port()).find(|port| *port < 65_000).expect("a port with a neighbour");
+        let home = std::env::temp_dir().join(format!("terrace-kafka-peer-{}", std::process::id()));
+        run(script("kafka")
+            .arg("start")
+            .args(["group.initial.rebalance.delay.ms=0", "log.retention.check.interval.ms=500"])
+            .env("KAFKA_PEER_HOME", home)
+            .env("KAFKA_PEER_PORT", port.to_string()));
+        Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    })
+}
+
+/// A running MinIO of one test, stopped when dropped.
+#[derive(Debug)]
+pub struct Minio {
+    home: PathBuf,
+    port: u16,
+}
+
+impl Minio {
+    /// Starts one with an empty bucket `terrace`; `None` when it is not installed.
+    pub fn start() -> Option<Self> {
+        if !have(&[Peer::Minio]) {
+            return None;
+        }
+        let port = free_port();
+        let minio =
+            Self { home: std::env::temp_dir().join(format!("terrace-minio-peer-{}-{port}", std::process::id())), port };
+        run(minio.script().arg("start"));
+        run(minio.script().args(["bucket", "terrace"]));
+        Some(minio)
+    }
+
+    fn script(&self) -> Command {
+        let mut command = script("minio");
+        command.env("MINIO_PEER_HOME", &self.home).env("MINIO_PEER_PORT", self.port.to_string());
+        command
+    }
+
+    /// The endpoint's URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The environment that a client needs.
+    pub fn env(&self) -> [(&'static str, String); 3] {
+        [
+            ("AWS_ACCESS_KEY_ID", "minioadmin".into()),
+            ("AWS_SECRET_ACCESS_KEY", "minioadmin".into()),
+            ("AWS_REGION", "us-east-1".into()),
+        ]
+    }
+}
+
+impl Drop for Minio {
+    fn drop(&mut self) {
+        let _ = self.script().arg("stop").output();
+        let _ = std::fs::remove_dir_all(&self.home);
+    }
+}

@@ -1,0 +1,350 @@
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::{FetchRequest, ProduceRequest};
+use rstest::rstest;
+use terrace_protocol_tests::batch::Batch;
+use terrace_protocol_tests::broker::Options;
+use terrace_protocol_tests::compare::both;
+use terrace_protocol_tests::raw_client::RawClient;
+use uuid::Uuid;
+
+use crate::scenario::{Scenario, describe_fetch, fetch_request, fetch_topic, produce_request, topic_name};
+
+#[rstest]
+#[case(4)]
+#[case(7)]
+#[case(11)]
+#[case(12)]
+fn every_version_that_clients_use_reads(#[case] version: i16) {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a", "b"]).build());
+            let answer = s.client.call(version, &fetch_request(&t, 0, 0, 500));
+            s.say(describe_fetch(&answer));
+            s.end()
+        },
+        "error 0; p0 error 0 hw 2 [a,b]",
+    );
+}
+
+#[test]
+fn the_high_watermark_waits_and_beyond_it_is_error_1_at_once() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a"]).build());
+            for (offset, wait) in [(1, 300), (2, 5000), (-1, 5000)] {
+                let began = Instant::now();
+                let answer = s.client.call(11, &fetch_request(&t, 0, offset, wait));
+                let waited = began.elapsed() >= Duration::from_millis(250);
+                s.say(format!("{offset}: {} waited {waited}", describe_fetch(&answer)));
+            }
+            s.end()
+        },
+        "1: error 0; p0 error 0 hw 1 [] waited true
+         2: error 0; p0 error 1 hw -1 [] waited false
+         -1: error 0; p0 error 1 hw -1 [] waited false",
+    );
+}
+
+#[test]
+fn a_waiting_fetch_answers_when_the_data_comes() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let mut other = RawClient::connect(address);
+            let id = s.client.send(11, &fetch_request(&t, 0, 0, 20_000));
+            other.call(9, &produce_request(&t, -1, &[(0, Some(Batch::of(&["late"]).build()))]));
+            let began = Instant::now();
+            let answer = s.client.receive::<FetchRequest>(11, id);
+            s.say(format!("{} soon {}", describe_fetch(&answer), began.elapsed() < Duration::from_secs(2)));
+            s.end()
+        },
+        "error 0; p0 error 0 hw 1 [late] soon true",
+    );
+}
+
+#[test]
+fn min_bytes_counts_over_partitions() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(2, &[]);
+            let one = Batch::of(&["0123456789"]).build();
+            let mut other = RawClient::connect(address);
+            let request = fetch_request(&t, 0, 0, 20_000)
+                .with_min_bytes(i32::try_from(one.len()).expect("small") + 1)
+                .with_topics(vec![fetch_topic(&t, &[(0, 0), (1, 0)])]);
+            let id = s.client.send(11, &request);
+            other.call(9, &produce_request(&t, -1, &[(0, Some(one.clone()))]));
+            other.call(9, &produce_request(&t, -1, &[(1, Some(one.clone()))]));
+            let answer = s.client.receive::<FetchRequest>(11, id);
+            s.say(describe_fetch(&answer));
+            s.end()
+        },
+        "error 0; p0 error 0 hw 1 [0123456789]; p1 error 0 hw 1 [0123456789]",
+    );
+}
+
+#[test]
+fn the_first_batch_comes_even_if_it_is_larger_than_every_limit() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(2, &[]);
+            let large = "x".repeat(3000);
+            for p in [0, 1] {
+                s.produce(&t, p, Batch::of(&[&large]).build());
+            }
+            for (max, partition_max) in [(100, 100), (1_000_000, 100), (0, 1_000_000)] {
+                let mut topic = fetch_topic(&t, &[(0, 0), (1, 0)]);
+                for p in &mut topic.partitions {
+                    p.partition_max_bytes = partition_max;
+                }
+                let request = fetch_request(&t, 0, 0, 500).with_max_bytes(max).with_topics(vec![topic]);
+                let answer = s.client.call(11, &request);
+                let sizes: Vec<_> = answer.responses[0]
+                    .partitions
+                    .iter()
+                    .map(|p| p.records.as_ref().map_or(-1, |r| i32::try_from(r.len()).expect("small")) > 3000)
+                    .collect();
+                s.say(format!("{max} {partition_max}: {sizes:?}"));
+            }
+            s.end()
+        },
+        "100 100: [true, false]
+         1000000 100: [true, false]
+         0 1000000: [true, false]",
+    );
+}
+
+#[test]
+fn an_offset_inside_a_batch_gives_the_whole_batch() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a", "b", "c"]).build());
+            s.produce(&t, 0, Batch::of(&["d"]).build());
+            let answer = s.client.call(11, &fetch_request(&t, 0, 2, 500));
+            s.say(describe_fetch(&answer));
+            s.end()
+        },
+        "error 0; p0 error 0 hw 4 [a,b,c,d]",
+    );
+}
+
+#[test]
+fn unknown_topics_and_partitions_answer_at_once() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let answer = s.client.call(11, &fetch_request(&t, 5, 0, 20_000));
+            s.say(describe_fetch(&answer));
+            let answer = s.client.call(11, &fetch_request("no-such-topic", 0, 0, 20_000));
+            s.say(describe_fetch(&answer));
+            s.end()
+        },
+        "error 0; p5 error 3 hw -1 []
+         error 0; p0 error 3 hw -1 []",
+    );
+}
+
+#[test]
+fn leader_epochs_of_the_client_are_checked() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a"]).build());
+            let mut topic = fetch_topic(&t, &[(0, 0)]);
+            topic.partitions[0].current_leader_epoch = 1_000_000;
+            let answer = s.client.call(11, &fetch_request(&t, 0, 0, 500).with_topics(vec![topic]));
+            s.say(describe_fetch(&answer));
+            s.end()
+        },
+        "error 0; p0 error 75 hw -1 []",
+    );
+}
+
+#[test]
+fn a_session_remembers_forgets_and_tells_only_what_changed() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(3, &[]);
+            s.produce(&t, 0, Batch::of(&["a"]).build());
+            let full = fetch_request(&t, 0, 0, 100)
+                .with_session_epoch(0)
+                .with_topics(vec![fetch_topic(&t, &[(0, 0), (1, 0), (2, 0)])]);
+            let answer = s.client.call(11, &full);
+            let session = answer.session_id;
+            s.say(format!("made {}: {}", session != 0, describe_fetch(&answer)));
+            let next = |epoch: i32, topics: Vec<FetchTopic>, forgotten: Vec<ForgottenTopic>| {
+                fetch_request(&t, 0, 0, 100)
+                    .with_session_id(session)
+                    .with_session_epoch(epoch)
+                    .with_topics(topics)
+                    .with_forgotten_topics_data(forgotten)
+            };
+            let answer = s.client.call(11, &next(1, vec![fetch_topic(&t, &[(0, 1)])], vec![]));
+            s.say(format!("nothing new: {}", describe_fetch(&answer)));
+            s.produce(&t, 1, Batch::of(&["b"]).build());
+            let answer = s.client.call(11, &next(2, vec![], vec![]));
+            s.say(format!("only the changed: {}", describe_fetch(&answer)));
+            let forgotten = ForgottenTopic::default().with_topic(topic_name(&t)).with_partitions(vec![1]);
+            let answer = s.client.call(11, &next(3, vec![], vec![forgotten]));
+            s.say(format!("forgotten: {}", describe_fetch(&answer)));
+            let answer = s.client.call(11, &next(9, vec![], vec![]));
+            s.say(format!("wrong epoch: {}", describe_fetch(&answer)));
+            let answer = s.client.call(11, &next(4, vec![], vec![]).with_session_id(session ^ 1));
+            s.say(format!("unknown session: {}", describe_fetch(&answer)));
+            let answer = s.client.call(11, &next(-1, vec![fetch_topic(&t, &[(0, 0)])], vec![]));
+            s.say(format!("closed, session {}: {}", answer.session_id, describe_fetch(&answer)));
+            let answer = s.client.call(11, &next(4, vec![], vec![]));
+            s.say(format!("after it: {}", describe_fetch(&answer)));
+            s.end()
+        },
+        "made true: error 0; p0 error 0 hw 1 [a]; p1 error 0 hw 0 []; p2 error 0 hw 0 []
+         nothing new: error 0
+         only the changed: error 0; p1 error 0 hw 1 [b]
+         forgotten: error 0
+         wrong epoch: error 71
+         unknown session: error 70
+         closed, session 0: error 0; p0 error 0 hw 1 [a]
+         after it: error 70",
+    );
+}
+
+#[test]
+fn topic_ids_are_checked_from_version_13() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a"]).build());
+            let id = s.topic_id(&t).expect("it exists");
+            for id in [id, Uuid::from_u128(99)] {
+                let request = fetch_request(&t, 0, 0, 500).with_topics(vec![
+                    FetchTopic::default().with_topic_id(id).with_partitions(vec![
+                        FetchPartition::default()
+                            .with_partition(0)
+                            .with_current_leader_epoch(-1)
+                            .with_last_fetched_epoch(-1)
+                            .with_log_start_offset(-1)
+                            .with_partition_max_bytes(1 << 20),
+                    ]),
+                ]);
+                let answer = s.client.call(13, &request);
+                s.say(describe_fetch(&answer));
+            }
+            s.end()
+        },
+        "error 0; p0 error 0 hw 1 [a]
+         error 0; p0 error 100 hw -1 []",
+    );
+}
+
+#[test]
+fn a_diverging_epoch_is_told_from_version_12() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a"]).build());
+            let epoch = s.leader_epoch(&t);
+            for (offset, last_epoch) in [(5, epoch), (1, epoch), (1, 1_000_000)] {
+                let mut topic = fetch_topic(&t, &[(0, offset)]);
+                topic.partitions[0].last_fetched_epoch = last_epoch;
+                let answer = s.client.call(12, &fetch_request(&t, 0, 0, 100).with_topics(vec![topic]));
+                let p = &answer.responses[0].partitions[0];
+                s.say(format!(
+                    "{offset}: error {} diverges at {} same epoch {}",
+                    p.error_code,
+                    p.diverging_epoch.end_offset,
+                    p.diverging_epoch.epoch == epoch
+                ));
+            }
+            s.end()
+        },
+        "5: error 0 diverges at 1 same epoch true
+         1: error 0 diverges at -1 same epoch false
+         1: error 1 diverges at -1 same epoch false",
+    );
+}
+
+#[test]
+fn partitions_that_gave_data_go_behind_the_others() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(3, &[]);
+            let value = "x".repeat(1000);
+            for p in 0..3 {
+                s.produce(&t, p, Batch::of(&[&value]).build());
+            }
+            let full = fetch_request(&t, 0, 0, 500)
+                .with_session_epoch(0)
+                .with_max_bytes(1000)
+                .with_topics(vec![fetch_topic(&t, &[(0, 0), (1, 0), (2, 0)])]);
+            let mut answer = s.client.call(11, &full);
+            let session = answer.session_id;
+            for epoch in 1..=3 {
+                let gave: Vec<_> = answer
+                    .responses
+                    .iter()
+                    .flat_map(|t| &t.partitions)
+                    .filter(|p| p.records.as_ref().is_some_and(|r| !r.is_empty()))
+                    .map(|p| p.partition_index)
+                    .collect();
+                s.say(format!("{gave:?}"));
+                let next = fetch_request(&t, 0, 0, 500)
+                    .with_session_id(session)
+                    .with_session_epoch(epoch)
+                    .with_max_bytes(1000)
+                    .with_topics(vec![]);
+                answer = s.client.call(11, &next);
+            }
+            s.end()
+        },
+        "[0]
+         [0]
+         [1]",
+    );
+}
+
+#[test]
+fn a_fetch_behind_a_produce_on_one_connection_sees_it() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let produced = s.client.send(9, &produce_request(&t, -1, &[(0, Some(Batch::of(&["a"]).build()))]));
+            let fetched = s.client.send(11, &fetch_request(&t, 0, 0, 5_000));
+            s.client.receive::<ProduceRequest>(9, produced);
+            let answer = s.client.receive::<FetchRequest>(11, fetched);
+            s.say(describe_fetch(&answer));
+            s.end()
+        },
+        "error 0; p0 error 0 hw 1 [a]",
+    );
+}

@@ -1,0 +1,13 @@
+//! What clients' own suites probe, API by API: each test is one behaviour, expected of our broker and of Apache Kafka
+//! 4.3.1 alike (see `compare`). Files are named as those in `src/api`.
+
+mod api_versions;
+mod create_topics;
+mod describe_configs;
+mod fetch;
+mod groups;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod scenario;

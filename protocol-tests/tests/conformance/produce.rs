@@ -1,0 +1,375 @@
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use rstest::rstest;
+use terrace_protocol_tests::batch::Batch;
+use terrace_protocol_tests::broker::Options;
+use terrace_protocol_tests::compare::both;
+use uuid::Uuid;
+
+use crate::scenario::{Scenario, fetch_request, produce_request, topic_name};
+
+#[test]
+fn an_append_answers_its_base_offset() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            for values in [&["a", "b"][..], &["c"]] {
+                let answer = s.produce(&t, 0, Batch::of(values).build());
+                s.say(format!(
+                    "error {} base {} time {} start {}",
+                    answer.error_code, answer.base_offset, answer.log_append_time_ms, answer.log_start_offset
+                ));
+            }
+            s.end()
+        },
+        "error 0 base 0 time -1 start 0
+         error 0 base 2 time -1 start 0",
+    );
+}
+
+/// What is sent to one partition, and the error it must meet.
+#[rstest]
+#[case::wrong_crc(Batch { crc_error: 1, ..Batch::of(&["a"]) }.build(), 2)]
+#[case::wrong_magic(Batch { magic: 1, ..Batch::of(&["a"]) }.build(), 87)]
+#[case::count_disagrees(Batch { records_count: Some(2), ..Batch::of(&["a"]) }.build(), 87)]
+#[case::delta_disagrees(Batch { last_offset_delta: Some(5), ..Batch::of(&["a"]) }.build(), 87)]
+#[case::no_records(Batch { records_count: Some(0), last_offset_delta: Some(-1), ..Batch::default() }.build(), 87)]
+#[case::control_bit(Batch { attributes: 0x20, ..Batch::of(&["a"]) }.build(), 87)]
+#[case::two_batches(two_batches(), 87)]
+#[case::sequence_without_id(Batch { base_sequence: 5, ..Batch::of(&["a"]) }.build(), 0)]
+#[case::empty_records(Bytes::new(), 87)]
+fn a_bad_batch_is_refused(#[case] records: Bytes, #[case] error: i16) {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let answer = s.produce(&t, 0, records.clone());
+            s.say(format!("error {} base {}", answer.error_code, answer.base_offset));
+            s.end()
+        },
+        &format!("error {error} base {}", if error == 0 { 0 } else { -1 }),
+    );
+}
+
+fn two_batches() -> Bytes {
+    let mut both = BytesMut::from(&Batch::of(&["a"]).build()[..]);
+    both.extend_from_slice(&Batch::of(&["b"]).build());
+    both.freeze()
+}
+
+#[test]
+fn each_partition_has_a_result_of_its_own() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(2, &[]);
+            let request = produce_request(
+                &t,
+                -1,
+                &[
+                    (0, Some(Batch::of(&["a"]).build())),
+                    (1, Some(Batch { crc_error: 7, ..Batch::of(&["b"]) }.build())),
+                    (9, Some(Batch::of(&["c"]).build())),
+                ],
+            );
+            let answer = s.client.call(9, &request);
+            let mut results: Vec<_> = answer.responses.iter().flat_map(|t| &t.partition_responses).collect();
+            results.sort_by_key(|p| p.index);
+            for p in results {
+                s.say(format!("p{} error {} base {}", p.index, p.error_code, p.base_offset));
+            }
+            s.end()
+        },
+        "p0 error 0 base 0
+         p1 error 2 base -1
+         p9 error 3 base -1",
+    );
+}
+
+#[test]
+fn a_batch_over_max_message_bytes_as_it_is_sent_is_refused() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let exact = Batch::of(&["0123456789"]).build();
+            for limit in [exact.len(), exact.len() - 1] {
+                let t = s.topic(1, &[("max.message.bytes", &limit.to_string())]);
+                let answer = s.produce(&t, 0, exact.clone());
+                s.say(format!("error {} base {}", answer.error_code, answer.base_offset));
+            }
+            s.end()
+        },
+        "error 0 base 0
+         error 10 base -1",
+    );
+}
+
+#[test]
+fn acks_other_than_minus_1_0_and_1_are_error_21() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let answer = s.client.call(9, &produce_request(&t, 2, &[(0, Some(Batch::of(&["a"]).build()))]));
+            let partition = &answer.responses[0].partition_responses[0];
+            s.say(format!("error {} base {}", partition.error_code, partition.base_offset));
+            s.end()
+        },
+        "error 21 base -1",
+    );
+}
+
+#[test]
+fn acks_0_gets_no_answer_and_an_error_closes_the_connection() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.client.send(9, &produce_request(&t, 0, &[(0, Some(Batch::of(&["a"]).build()))]));
+            let answer = s.produce(&t, 0, Batch::of(&["b"]).build());
+            s.say(format!("the next answer is the next request's: base {}", answer.base_offset));
+            s.client.send(9, &produce_request(&t, 0, &[(7, Some(Batch::of(&["c"]).build()))]));
+            let left = s.client.read_until_closed();
+            s.say(format!("closed after {} bytes", left.len()));
+            s.end()
+        },
+        "the next answer is the next request's: base 1
+         closed after 0 bytes",
+    );
+}
+
+#[test]
+fn sequences_are_checked_and_duplicates_get_their_first_offset() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let (id, epoch) = s.producer_id();
+            let send = |s: &mut Scenario, what: &str, epoch: i16, sequence: i32, values: &[&str]| {
+                let a = s.produce(&t, 0, Batch::of(values).from_producer(id, epoch, sequence).build());
+                s.say(format!("{what}: error {} base {}", a.error_code, a.base_offset));
+            };
+            send(&mut s, "first", epoch, 0, &["a", "b"]);
+            send(&mut s, "again", epoch, 0, &["a", "b"]);
+            send(&mut s, "gap", epoch, 3, &["x"]);
+            for i in 0..5 {
+                send(&mut s, "next", epoch, 2 + i, &["c"]);
+            }
+            send(&mut s, "one of the last five", epoch, 3, &["c"]);
+            send(&mut s, "older than the last five", epoch, 0, &["a", "b"]);
+            send(&mut s, "overlapping", epoch, 5, &["c", "d"]);
+            send(&mut s, "new epoch not at 0", epoch + 1, 7, &["e"]);
+            send(&mut s, "new epoch at 0", epoch + 1, 0, &["e"]);
+            send(&mut s, "old epoch", epoch, 7, &["f"]);
+            s.end()
+        },
+        "first: error 0 base 0
+         again: error 0 base 0
+         gap: error 45 base -1
+         next: error 0 base 2
+         next: error 0 base 3
+         next: error 0 base 4
+         next: error 0 base 5
+         next: error 0 base 6
+         one of the last five: error 0 base 3
+         older than the last five: error 45 base -1
+         overlapping: error 45 base -1
+         new epoch not at 0: error 45 base -1
+         new epoch at 0: error 0 base 7
+         old epoch: error 47 base -1",
+    );
+}
+
+#[test]
+fn an_unknown_producer_may_begin_anywhere_and_its_sequence_wraps_to_0() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let (id, epoch) = s.producer_id();
+            for (sequence, values) in [(i32::MAX - 1, &["a", "b"][..]), (0, &["c"]), (1, &["d"])] {
+                let a = s.produce(&t, 0, Batch::of(values).from_producer(id, epoch, sequence).build());
+                s.say(format!("{sequence}: error {} base {}", a.error_code, a.base_offset));
+            }
+            // One batch across the wrap.
+            let (id, epoch) = s.producer_id();
+            for (sequence, values) in [(i32::MAX, &["a", "b"][..]), (1, &["c"])] {
+                let a = s.produce(&t, 0, Batch::of(values).from_producer(id, epoch, sequence).build());
+                s.say(format!("{sequence}: error {} base {}", a.error_code, a.base_offset));
+            }
+            s.end()
+        },
+        "2147483646: error 0 base 0
+         0: error 0 base 2
+         1: error 0 base 3
+         2147483647: error 0 base 4
+         1: error 0 base 6",
+    );
+}
+
+#[test]
+fn log_append_time_is_answered_and_stored() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[("message.timestamp.type", "LogAppendTime")]);
+            let a = s.produce(&t, 0, Batch::of(&["a", "b"]).build());
+            let fetched = s.client.call(11, &fetch_request(&t, 0, 0, 1000));
+            let records = fetched.responses[0].partitions[0].records.clone().expect("records");
+            let max = i64::from_be_bytes(records[35..43].try_into().expect("eight bytes"));
+            s.say(format!(
+                "recent {} stored {} bit {} crc {}",
+                a.log_append_time_ms > 1_700_000_000_000,
+                max == a.log_append_time_ms,
+                records[22] & 8,
+                crc32c::crc32c(&records[21..]) == u32::from_be_bytes(records[17..21].try_into().expect("four bytes")),
+            ));
+            s.end()
+        },
+        "recent true stored true bit 8 crc true",
+    );
+}
+
+#[rstest]
+#[case("message.timestamp.before.max.ms", 1_000_000_000_000)]
+#[case("message.timestamp.after.max.ms", 4_000_000_000_000)]
+fn a_timestamp_out_of_bounds_is_error_32(#[case] key: &str, #[case] timestamp: i64) {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[(key, "3600000")]);
+            let a = s.produce(&t, 0, Batch::of(&["a"]).at(timestamp).build());
+            s.say(format!("error {} base {}", a.error_code, a.base_offset));
+            s.end()
+        },
+        "error 32 base -1",
+    );
+}
+
+#[test]
+fn a_compacted_topic_wants_keys() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[("cleanup.policy", "compact")]);
+            let a = s.produce(&t, 0, Batch::of(&["a"]).build());
+            s.say(format!("error {} base {} records {}", a.error_code, a.base_offset, a.record_errors.len()));
+            s.end()
+        },
+        "error 87 base -1 records 1",
+    );
+}
+
+#[test]
+fn min_insync_replicas_is_bounded_by_the_replicas_there_are() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[("min.insync.replicas", "2")]);
+            let a = s.produce(&t, 0, Batch::of(&["a"]).build());
+            s.say(format!("all: error {} base {}", a.error_code, a.base_offset));
+            let answer = s.client.call(9, &produce_request(&t, 1, &[(0, Some(Batch::of(&["a"]).build()))]));
+            let a = &answer.responses[0].partition_responses[0];
+            s.say(format!("one: error {} base {}", a.error_code, a.base_offset));
+            s.end()
+        },
+        "all: error 0 base 0
+         one: error 0 base 1",
+    );
+}
+
+#[test]
+fn topic_ids_take_the_place_of_names_from_version_13() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let id = s.topic_id(&t).expect("it exists");
+            for id in [id, Uuid::from_u128(77)] {
+                let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(5000).with_topic_data(vec![
+                    TopicProduceData::default().with_topic_id(id).with_partition_data(vec![
+                        PartitionProduceData::default().with_index(0).with_records(Some(Batch::of(&["a"]).build())),
+                    ]),
+                ]);
+                let answer = s.client.call(13, &request);
+                let p = &answer.responses[0].partition_responses[0];
+                s.say(format!("error {} base {}", p.error_code, p.base_offset));
+            }
+            s.end()
+        },
+        "error 0 base 0
+         error 100 base -1",
+    );
+}
+
+#[rstest]
+#[case(3)]
+#[case(5)]
+#[case(8)]
+#[case(9)]
+#[case(12)]
+fn every_version_that_clients_use_appends(#[case] version: i16) {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let answer = s.client.call(version, &produce_request(&t, 1, &[(0, Some(Batch::of(&["a"]).build()))]));
+            let p = &answer.responses[0].partition_responses[0];
+            s.say(format!(
+                "{} error {} base {}",
+                answer.responses[0].name == topic_name(&t),
+                p.error_code,
+                p.base_offset
+            ));
+            s.end()
+        },
+        "true error 0 base 0",
+    );
+}
+
+#[test]
+fn answers_come_in_the_order_of_their_requests() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.client.set_read_timeout(Duration::from_secs(10));
+            let sent: Vec<_> = (0..20)
+                .map(|i| {
+                    let value = format!("v{i}");
+                    s.client.send(9, &produce_request(&t, -1, &[(0, Some(Batch::of(&[&value]).build()))]))
+                })
+                .collect();
+            let bases: Vec<_> = sent
+                .into_iter()
+                .map(|id| {
+                    s.client.receive::<ProduceRequest>(9, id).responses[0].partition_responses[0]
+                        .base_offset
+                        .to_string()
+                })
+                .collect();
+            s.say(bases.join(" "));
+            s.end()
+        },
+        "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19",
+    );
+}

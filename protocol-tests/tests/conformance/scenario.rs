@@ -1,0 +1,199 @@
+//! What the scenarios share: a connection, a transcript, and the requests they all need.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::{
+    BrokerId, CreateTopicsRequest, FetchRequest, FetchResponse, InitProducerIdRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use terrace_protocol_tests::compare::fresh_name;
+use terrace_protocol_tests::raw_client::RawClient;
+use uuid::Uuid;
+
+/// Text as the protocol crate wants it.
+pub fn text(value: &str) -> StrBytes {
+    StrBytes::from_string(value.to_owned())
+}
+
+/// A topic name as the protocol crate wants it.
+pub fn topic_name(value: &str) -> TopicName {
+    TopicName(text(value))
+}
+
+/// One scenario on one broker.
+pub struct Scenario {
+    /// Its connection.
+    pub client: RawClient,
+    transcript: String,
+}
+
+impl Scenario {
+    /// Connects.
+    pub fn on(address: SocketAddr) -> Self {
+        Self { client: RawClient::connect(address), transcript: String::new() }
+    }
+
+    /// Writes a line of the transcript.
+    pub fn say(&mut self, line: impl Display) {
+        self.transcript.push_str(&line.to_string());
+        self.transcript.push('\n');
+    }
+
+    /// The transcript.
+    pub fn end(self) -> String {
+        self.transcript
+    }
+
+    /// A fresh topic; waits until it can be used.
+    pub fn topic(&mut self, partitions: i32, configs: &[(&str, &str)]) -> String {
+        let name = fresh_name("t");
+        let configs = configs
+            .iter()
+            .map(|(k, v)| CreatableTopicConfig::default().with_name(text(k)).with_value(Some(text(v))))
+            .collect();
+        let answer = self.client.call(
+            7,
+            &CreateTopicsRequest::default().with_timeout_ms(10_000).with_topics(vec![
+                CreatableTopic::default()
+                    .with_name(topic_name(&name))
+                    .with_num_partitions(partitions)
+                    .with_replication_factor(1)
+                    .with_configs(configs),
+            ]),
+        );
+        assert_eq!(answer.topics[0].error_code, 0, "{:?}", answer.topics[0].error_message);
+        // Apache Kafka answers before its broker has the metadata.
+        while self.topic_id(&name).is_none() {}
+        for partition in 0..partitions {
+            while self.list_offset(&name, partition, -1).0 != 0 {}
+        }
+        name
+    }
+
+    /// The id of a topic.
+    pub fn topic_id(&mut self, name: &str) -> Option<Uuid> {
+        let answer = self.client.call(
+            12,
+            &MetadataRequest::default()
+                .with_allow_auto_topic_creation(false)
+                .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(topic_name(name)))])),
+        );
+        (answer.topics[0].error_code == 0).then_some(answer.topics[0].topic_id)
+    }
+
+    /// A producer id for an idempotent producer.
+    pub fn producer_id(&mut self) -> (i64, i16) {
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(60_000)
+            .with_producer_id((-1).into())
+            .with_producer_epoch(-1);
+        loop {
+            let answer = self.client.call(4, &request);
+            // Apache Kafka has no block of ids yet just after its start.
+            if answer.error_code != 14 {
+                assert_eq!(answer.error_code, 0);
+                return (answer.producer_id.0, answer.producer_epoch);
+            }
+        }
+    }
+
+    /// Produces to one partition with acks=all; the partition's answer.
+    pub fn produce(&mut self, topic: &str, partition: i32, records: Bytes) -> PartitionProduceResponse {
+        let answer = self.client.call(9, &produce_request(topic, -1, &[(partition, Some(records))]));
+        answer.responses[0].partition_responses[0].clone()
+    }
+
+    /// The leader epoch of partition 0.
+    pub fn leader_epoch(&mut self, topic: &str) -> i32 {
+        let topic = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
+        let answer = self.client.call(12, &MetadataRequest::default().with_topics(Some(vec![topic])));
+        answer.topics[0].partitions[0].leader_epoch
+    }
+
+    /// ListOffsets of one partition: error, timestamp, offset.
+    pub fn list_offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> (i16, i64, i64) {
+        let answer = self.client.call(
+            10,
+            &ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![
+                ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![
+                    ListOffsetsPartition::default()
+                        .with_partition_index(partition)
+                        .with_current_leader_epoch(-1)
+                        .with_timestamp(timestamp),
+                ]),
+            ]),
+        );
+        let partition = &answer.topics[0].partitions[0];
+        (partition.error_code, partition.timestamp, partition.offset)
+    }
+}
+
+/// A Produce of up to version 12.
+pub fn produce_request(topic: &str, acks: i16, partitions: &[(i32, Option<Bytes>)]) -> ProduceRequest {
+    ProduceRequest::default().with_acks(acks).with_timeout_ms(5_000).with_topic_data(vec![
+        TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(
+            partitions
+                .iter()
+                .map(|(index, records)| {
+                    PartitionProduceData::default().with_index(*index).with_records(records.clone())
+                })
+                .collect(),
+        ),
+    ])
+}
+
+/// A Fetch without a session of one partition, up to version 12.
+pub fn fetch_request(topic: &str, partition: i32, offset: i64, max_wait_ms: i32) -> FetchRequest {
+    FetchRequest::default()
+        .with_max_wait_ms(max_wait_ms)
+        .with_min_bytes(1)
+        .with_max_bytes(1 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![fetch_topic(topic, &[(partition, offset)])])
+}
+
+/// One topic of a Fetch: partitions with their offsets.
+pub fn fetch_topic(topic: &str, partitions: &[(i32, i64)]) -> FetchTopic {
+    FetchTopic::default().with_topic(topic_name(topic)).with_partitions(
+        partitions
+            .iter()
+            .map(|(partition, offset)| {
+                FetchPartition::default()
+                    .with_partition(*partition)
+                    .with_current_leader_epoch(-1)
+                    .with_last_fetched_epoch(-1)
+                    .with_fetch_offset(*offset)
+                    .with_log_start_offset(-1)
+                    .with_partition_max_bytes(1 << 20)
+            })
+            .collect(),
+    )
+}
+
+/// An answer of Fetch in words: error of the answer, then each partition with error, high watermark, values.
+pub fn describe_fetch(answer: &FetchResponse) -> String {
+    let mut words = format!("error {}", answer.error_code);
+    for topic in &answer.responses {
+        for partition in &topic.partitions {
+            let values = partition.records.as_ref().map_or_else(
+                || "null records".to_owned(),
+                |bytes| terrace_protocol_tests::batch::values(bytes).join(","),
+            );
+            words += &format!(
+                "; p{} error {} hw {} [{}]",
+                partition.partition_index, partition.error_code, partition.high_watermark, values
+            );
+        }
+    }
+    words
+}
