@@ -1,6 +1,8 @@
 //! Files of one partition.
 
+pub mod checkpoint;
 mod index_bytes;
+pub mod kafka_files;
 pub mod leader_epochs;
 pub mod offset_index;
 mod text_file;

@@ -12,4 +12,5 @@ pub mod put;
 pub mod record_batch;
 pub mod records;
 pub mod shape;
+pub mod uuid_text;
 pub mod varint;

@@ -6,5 +6,6 @@
 pub mod clock;
 pub mod crash_point;
 pub mod fs;
+pub mod kernel;
 pub mod random;
 pub mod task;
