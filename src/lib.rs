@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod protocol;
+pub mod telemetry;
 
 pub mod log;
 pub mod metadata;

@@ -1,0 +1,112 @@
+//! Every metric, one entry each: name, kind, what it says. Names that Kafka's dashboards query are spelled as the JMX
+//! exporter with Strimzi's rules spells them; `terrace_*` are our own.
+//!
+//! Two ways lead here. Rare events use the macros of crate `metrics` with a name of this table. What is counted on the
+//! hot path, or exists once per partition, is kept as plain numbers by its owner and told at the scrape
+//! ([`Scrape`](super::scrape::Scrape)), so that nothing is looked up when a batch passes and a deleted topic leaves
+//! nothing behind.
+
+/// What kind of number it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Moves both ways.
+    Gauge,
+    /// Quantiles.
+    Summary,
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! catalogue {
+    ($($constant:ident = $kind:ident $name:literal, $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };)*
+
+        /// All of them.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+catalogue! {
+    MESSAGES_IN = Counter "kafka_server_brokertopicmetrics_messagesin_total", "Records appended.";
+    BYTES_IN = Counter "kafka_server_brokertopicmetrics_bytesin_total", "Bytes of batches appended.";
+    BYTES_OUT = Counter "kafka_server_brokertopicmetrics_bytesout_total", "Bytes of batches sent to consumers.";
+    BYTES_REJECTED = Counter "kafka_server_brokertopicmetrics_bytesrejected_total", "Bytes of batches refused.";
+    PRODUCE_REQUESTS = Counter "kafka_server_brokertopicmetrics_totalproducerequests_total", "Partitions produced to.";
+    FETCH_REQUESTS = Counter "kafka_server_brokertopicmetrics_totalfetchrequests_total", "Partitions fetched from.";
+    PRODUCE_FAILED = Counter "kafka_server_brokertopicmetrics_failedproducerequests_total", "Produces refused, by partition.";
+    FETCH_FAILED = Counter "kafka_server_brokertopicmetrics_failedfetchrequests_total", "Fetches refused, by partition.";
+
+    REQUESTS = Counter "kafka_network_requestmetrics_requests_total", "Requests by API and version.";
+    REQUEST_TIME = Summary "kafka_network_requestmetrics_totaltimems",
+        "Milliseconds from the request's last byte to its answer, over the last one or two minutes.";
+    REQUEST_ERRORS = Counter "kafka_network_requestmetrics_errors_total", "Requests that ended their connection.";
+    CONNECTIONS = Gauge "kafka_server_socket_server_metrics_connection_count", "Open connections by listener.";
+
+    PARTITION_COUNT = Gauge "kafka_server_replicamanager_partitioncount", "Partitions on this broker.";
+    LEADER_COUNT = Gauge "kafka_server_replicamanager_leadercount", "Partitions that this broker leads.";
+    UNDER_REPLICATED = Gauge "kafka_server_replicamanager_underreplicatedpartitions", "Partitions short of replicas.";
+    OFFLINE_PARTITIONS = Gauge "kafka_controller_kafkacontroller_offlinepartitionscount", "Partitions that are offline.";
+    ACTIVE_CONTROLLERS = Gauge "kafka_controller_kafkacontroller_activecontrollercount", "1: this broker decides.";
+    LOG_SIZE = Gauge "kafka_log_log_size", "Local bytes of a partition.";
+    LOG_START_OFFSET = Gauge "kafka_log_log_logstartoffset", "First offset of a partition, over both tiers.";
+    LOG_END_OFFSET = Gauge "kafka_log_log_logendoffset", "Next offset of a partition.";
+    LOG_SEGMENTS = Gauge "kafka_log_log_numlogsegments", "Local segments of a partition.";
+    LOCAL_START_OFFSET = Gauge "terrace_log_local_start_offset", "First offset that is still local.";
+    OFFSET_CURRENT = Gauge "kafka_topic_partition_current_offset", "High watermark of a partition.";
+    OFFSET_OLDEST = Gauge "kafka_topic_partition_oldest_offset", "First offset of a partition, over both tiers.";
+    LOG_DIRECTORIES_FAILED = Counter "terrace_log_directories_failed_total", "Log directories that went offline.";
+
+    GROUP_LAG = Gauge "kafka_consumergroup_lag", "Records between a group's committed offset and the high watermark.";
+    GROUP_OFFSET = Gauge "kafka_consumergroup_current_offset", "A group's committed offset.";
+    GROUP_MEMBERS = Gauge "kafka_consumergroup_members", "Members of a group.";
+
+    REMOTE_COPY_BYTES = Counter "kafka_server_brokertopicmetrics_remotecopybytes_total", "Bytes copied to the store.";
+    REMOTE_COPY_REQUESTS = Counter "kafka_server_brokertopicmetrics_remotecopyrequests_total", "Segments copied.";
+    REMOTE_COPY_ERRORS = Counter "kafka_server_brokertopicmetrics_remotecopyerrors_total", "Copies that failed.";
+    REMOTE_DELETE_REQUESTS = Counter "kafka_server_brokertopicmetrics_remotedeleterequests_total", "Remote deletions.";
+    REMOTE_DELETE_ERRORS = Counter "kafka_server_brokertopicmetrics_remotedeleteerrors_total",
+        "Remote deletions that failed.";
+    REMOTE_COPY_LAG_BYTES = Gauge "kafka_server_brokertopicmetrics_remotecopylagbytes", "Sealed bytes not yet copied.";
+    REMOTE_COPY_LAG_SEGMENTS = Gauge "kafka_server_brokertopicmetrics_remotecopylagsegments",
+        "Sealed segments not yet copied.";
+    REMOTE_OLDEST_UNCOPIED = Gauge "terrace_remote_oldest_uncopied_age_seconds", "Age of the oldest record not copied.";
+    REMOTE_ROOTS = Counter "terrace_remote_manifest_roots_total", "Manifests written.";
+    REMOTE_SNAPSHOTS = Counter "terrace_remote_metadata_snapshots_total", "Metadata snapshots written.";
+    REMOTE_STORE_UP = Gauge "terrace_remote_store_up", "1 if the store answers.";
+    REMOTE_REQUESTS = Counter "terrace_remote_requests_total", "Requests to the store by operation and result.";
+    REMOTE_REQUEST_TIME = Summary "terrace_remote_request_seconds", "Seconds of a request to the store.";
+    REMOTE_SENT = Counter "terrace_remote_sent_bytes_total", "Bytes sent to the store.";
+    REMOTE_RECEIVED = Counter "terrace_remote_received_bytes_total", "Bytes received from the store.";
+    REMOTE_RETRIES = Counter "terrace_remote_retries_total", "Requests to the store that were tried again.";
+    REMOTE_THROTTLED = Counter "terrace_remote_throttled_seconds_total", "Seconds that the byte limits held back.";
+
+    BUDGET_HELD = Gauge "terrace_memory_budget_held_bytes", "Bytes that a memory budget holds at this moment.";
+    BUDGET_LIMIT = Gauge "terrace_memory_budget_limit_bytes", "The most that a memory budget may hold.";
+    TASK_PANICS = Counter "terrace_task_panics_total", "Background tasks that panicked.";
+    RESIDENT = Gauge "process_resident_memory_bytes", "Resident memory of the process.";
+    CPU = Counter "process_cpu_seconds_total", "CPU time of the process, user and system.";
+    OPEN_FILES = Gauge "process_open_fds", "Open descriptors of the process.";
+    STARTED = Gauge "process_start_time_seconds", "Unix time at which the broker started.";
+}
+
+/// Tells the recorder of crate `metrics` what its names mean.
+pub(super) fn describe_all() {
+    for Metric { name, kind, help } in ALL {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(*name, *help),
+            Kind::Gauge => metrics::describe_gauge!(*name, *help),
+            Kind::Summary => metrics::describe_histogram!(*name, *help),
+        }
+    }
+}
