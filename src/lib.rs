@@ -11,4 +11,6 @@ pub mod metadata;
 pub mod partition;
 pub mod wal;
 
+pub mod remote_log;
+
 pub mod api;

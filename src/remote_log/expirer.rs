@@ -1,0 +1,202 @@
+//! The log start moves, and objects below it go away.
+//!
+//! In this order, each step durable before the next: log start, DELETE_SEGMENT_STARTED, a root that no longer names the
+//! segments, the grace time, the objects, DELETE_SEGMENT_FINISHED. Whatever a crash leaves, the next pass goes on there:
+//! what is marked stays unreadable, and what the newest root names exists.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use terrace_tiering::platform::crash_point::{self, CrashPoint};
+use terrace_tiering::store::StoreError;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::job::RemoteLog;
+use super::manifests::RootError;
+use super::observe;
+use super::ownership::NotOwner;
+use super::partition::SharedPartition;
+use super::retention;
+use super::state::{Known, PartitionState, object_of};
+use crate::metadata::remote_log::{RemoteChain, RemoteLogError, RemoteSegment, SegmentState};
+use crate::protocol::record_batch::Offset;
+
+/// Partitions whose objects are deleted at once.
+const PARALLEL_MAX: usize = 8;
+
+/// Why a pass over a partition ended early; the next one goes on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExpireError {
+    #[error(transparent)]
+    NotOwner(#[from] NotOwner),
+    #[error("log start does not move: {0}")]
+    LogStart(String),
+    #[error(transparent)]
+    Metadata(#[from] RemoteLogError),
+    #[error(transparent)]
+    Root(#[from] RootError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl RemoteLog {
+    /// Passes over all partitions every task interval, and when topics are deleted.
+    pub(super) async fn expire_until(self: Arc<Self>, stopping: CancellationToken) {
+        let mut images = self.metadata.watch();
+        let mut ticks = tokio::time::interval(Duration::from_millis(self.settings.task_interval_ms.max(1)));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut topics = images.borrow_and_update().topics.len();
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                _ = ticks.tick() => {}
+                changed = images.changed() => {
+                    let left = images.borrow_and_update().topics.len();
+                    let fewer = left < topics;
+                    topics = left;
+                    match changed {
+                        Err(_) => return,
+                        Ok(()) if !fewer => continue,
+                        Ok(()) => {}
+                    }
+                }
+            }
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = self.expire_all() => {}
+            }
+        }
+    }
+
+    /// One pass over all partitions with remote state.
+    pub(super) async fn expire_all(&self) {
+        let pass = |state: Arc<PartitionState>| async move {
+            match self.expire(&state).await {
+                Ok(()) | Err(ExpireError::NotOwner(NotOwner::Lost(_))) => {}
+                Err(error) => {
+                    observe::delete_failed();
+                    tracing::warn!(partition = ?state.id, %error, "remote retention is behind; trying again");
+                }
+            }
+        };
+        futures::stream::iter(self.all_states()).for_each_concurrent(PARALLEL_MAX, pass).await;
+    }
+
+    /// One pass over one partition.
+    pub(super) async fn expire(&self, state: &PartitionState) -> Result<(), ExpireError> {
+        self.may_write()?;
+        if self.metadata.image().topic_by_id(&state.id.topic).is_none() {
+            return self.expire_deleted(state).await;
+        }
+        // A partition that is not open yet has a log start that nobody knows.
+        let Some(partition) = self.partitions.get(state.id) else { return Ok(()) };
+        self.move_log_start(state, &partition).await?;
+        let log_start = partition.offsets().log_start;
+        let all = gives_up_tier(&partition);
+        let mut known = state.lock().await;
+        let useless = |segment: &RemoteSegment| all || segment.last_offset < log_start;
+        if self.mark(state, &mut known, useless, log_start).await? {
+            partition.set_remote_chain(Arc::new(known.remote.chain()));
+            crash_point::reach(CrashPoint::RemoteDeleteAfterStarted);
+        }
+        self.delete_marked(state, &mut known).await
+    }
+
+    /// Total retention over both tiers; durable when this returns.
+    async fn move_log_start(&self, state: &PartitionState, partition: &SharedPartition) -> Result<(), ExpireError> {
+        let chain: RemoteChain = state.lock().await.remote.chain();
+        if chain.segments.is_empty() {
+            return Ok(());
+        }
+        let offsets = partition.offsets();
+        let wanted = if gives_up_tier(partition) {
+            offsets.local_start
+        } else {
+            let (config, local) = (partition.topic_config(), partition.local_segments());
+            retention::log_start(&config, &offsets, &chain, &local, self.clock.now_ms())
+        };
+        if wanted > offsets.log_start {
+            partition.advance_log_start(wanted).await.map_err(ExpireError::LogStart)?;
+        }
+        Ok(())
+    }
+
+    /// A deleted topic: a tombstone first, so that a restore from the bucket knows, then everything.
+    async fn expire_deleted(&self, state: &PartitionState) -> Result<(), ExpireError> {
+        let mut known = state.lock().await;
+        let unmarked = |segment: &Arc<RemoteSegment>| !matches!(segment.state, SegmentState::DeleteStarted { .. });
+        if known.remote.segments.iter().any(unmarked) {
+            self.ownership.check(&self.tier).await?;
+            self.tier.put_tombstone(state.id.topic).await?;
+            let log_start = known.remote.log_start;
+            if self.mark(state, &mut known, |_| true, log_start).await? {
+                crash_point::reach(CrashPoint::RemoteDeleteAfterStarted);
+            }
+        }
+        self.delete_marked(state, &mut known).await?;
+        if known.remote.segments.is_empty() {
+            self.segments.forget(state.id).await?;
+            self.drop_state(state.id);
+        }
+        Ok(())
+    }
+
+    /// Marks what is useless, and copies that nobody works on. True if something was marked.
+    async fn mark(
+        &self,
+        state: &PartitionState,
+        known: &mut Known,
+        useless: impl Fn(&RemoteSegment) -> bool,
+        log_start: Offset,
+    ) -> Result<bool, ExpireError> {
+        let doomed = |segment: &&Arc<RemoteSegment>| match segment.state {
+            SegmentState::CopyFinished => useless(segment),
+            SegmentState::CopyStarted => known.copying != Some(segment.uuid),
+            SegmentState::DeleteStarted { .. } => false,
+        };
+        let doomed: Vec<Uuid> = known.remote.segments.iter().filter(doomed).map(|segment| segment.uuid).collect();
+        if doomed.is_empty() {
+            return Ok(false);
+        }
+        let (epoch, now_ms) = (self.leader_epoch(), self.clock.now_ms());
+        known.mark_deleted(&*self.segments, state.id, epoch, &doomed, log_start, now_ms).await?;
+        self.root_is_behind(state.id, known.unrooted);
+        Ok(true)
+    }
+
+    /// Deletes the objects whose grace time is over. The newest root names none of them.
+    async fn delete_marked(&self, state: &PartitionState, known: &mut Known) -> Result<(), ExpireError> {
+        let marked = |segment: &Arc<RemoteSegment>| matches!(segment.state, SegmentState::DeleteStarted { .. });
+        if !known.remote.segments.iter().any(marked) {
+            return Ok(());
+        }
+        self.write_root_of(state.id, known).await?;
+        let over_at = self.clock.now_ms().saturating_sub(self.settings.delete_grace_ms);
+        let over = |segment: &&Arc<RemoteSegment>| match segment.state {
+            SegmentState::DeleteStarted { at_ms } => at_ms <= over_at,
+            SegmentState::CopyStarted | SegmentState::CopyFinished => false,
+        };
+        let over: Vec<_> = known.remote.segments.iter().filter(over).map(Arc::clone).collect();
+        if over.is_empty() {
+            return Ok(());
+        }
+        crash_point::reach(CrashPoint::RemoteDeleteAfterRoot);
+        self.ownership.check(&self.tier).await?;
+        for segment in &over {
+            self.tier.delete(&object_of(state.id, segment)).await?;
+            observe::deleted();
+        }
+        crash_point::reach(CrashPoint::RemoteDeleteAfterDelete);
+        let uuids: Vec<Uuid> = over.iter().map(|segment| segment.uuid).collect();
+        known.finish_delete(&*self.segments, state.id, self.leader_epoch(), &uuids).await?;
+        Ok(())
+    }
+}
+
+/// Tiering was switched off for the topic, and what is in the bucket shall go (`remote.log.delete.on.disable`).
+fn gives_up_tier(partition: &SharedPartition) -> bool {
+    let config = partition.topic_config();
+    !config.remote_storage_enable && config.remote_log_delete_on_disable
+}

@@ -1,0 +1,32 @@
+//! The policy of the tier, in KIP-405's words: what is copied, what expires, what the bucket says about itself.
+//!
+//! A job over partitions, started by the broker, seen by nobody below. The rows of
+//! [`RemoteLogMetadata`](crate::metadata::remote_log::RemoteLogMetadata) are the truth; the bucket's manifests follow
+//! them; a partition's [`RemoteChain`](crate::metadata::remote_log::RemoteChain) is what readers and local deletion may
+//! rely on. Each step that can crash, and what it leaves, stands in docs/crash-safety.md.
+//!
+//! - [`partition`]: what the jobs need of a partition.
+//! - [`start`]: whose bucket it is, and what it knows; runs before the first partition opens.
+//! - [`copier`], [`lag`], [`walk`]: sealed segments go into the bucket.
+//! - [`expirer`], [`retention`]: the log start moves, objects go away.
+//! - [`manifests`], [`snapshots`]: what the bucket itself can tell a broker that has nothing else.
+//! - [`ownership`]: whether all this may be done at all.
+
+pub mod copier;
+pub mod due;
+pub mod expirer;
+mod job;
+mod lag;
+pub mod manifests;
+mod observe;
+pub mod ownership;
+pub mod partition;
+mod retention;
+pub mod snapshots;
+pub mod start;
+mod state;
+#[cfg(test)]
+mod testing;
+mod walk;
+
+pub use job::{RemoteLog, RemoteLogParts, RemoteLogSettings, RemoteLogStatus};

@@ -1,0 +1,218 @@
+//! What a broker needs to come back from the bucket alone: every minute in which something changed, and at a clean stop, a
+//! snapshot of the metadata image, of where each tiered partition stands, and of the coordinators.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use terrace_tiering::cluster::snapshot::{Snapshot, SnapshotError, SnapshotSection};
+use terrace_tiering::platform::crash_point::{self, CrashPoint};
+use terrace_tiering::store::StoreError;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::job::RemoteLog;
+use super::observe;
+use super::ownership::NotOwner;
+use crate::metadata::image::{ConfigOverrides, Image, PartitionId};
+use crate::protocol::record_batch::Offset;
+
+/// Section of the metadata image, as JSON.
+pub const IMAGE: u16 = 1;
+/// Section of where each tiered partition stands: count u32, then topic id 16, partition i32, log start i64, tier end i64
+/// (-1 for none), all big-endian.
+pub const TIERED: u16 = 2;
+/// The first section type of the coordinators.
+pub const COORDINATORS: u16 = 16;
+
+/// Every so many snapshots the ones that nobody needs are removed.
+const PRUNE_EVERY: u64 = 16;
+
+/// Somebody whose state belongs into the snapshot: the coordinators, whose topics are not tiered.
+#[async_trait::async_trait]
+pub trait SectionSource: Send + Sync {
+    /// The section's type: [`COORDINATORS`] or above, one per source.
+    fn kind(&self) -> u16;
+
+    /// Another number whenever the state may have changed.
+    fn version(&self) -> u64;
+
+    /// The state at one moment, with the offsets up to which it is the fold of its topics' records. `None`: not loaded
+    /// yet, and then there is no snapshot this time.
+    async fn section(&self) -> Option<Bytes>;
+}
+
+/// What the next snapshot builds upon.
+pub(super) struct Snapshots {
+    sources: Vec<Arc<dyn SectionSource>>,
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    /// Number of the newest one in the bucket; `None` until it was asked.
+    number: Option<u64>,
+    /// What the last one of this run was made of.
+    seen: Option<Seen>,
+}
+
+/// Equal when nothing changed.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    image: u64,
+    tiered: Vec<(PartitionId, Offset, Offset)>,
+    sources: Vec<u64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum NoSnapshot {
+    #[error(transparent)]
+    NotOwner(#[from] NotOwner),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+impl Snapshots {
+    pub fn new(sources: Vec<Arc<dyn SectionSource>>) -> Self {
+        Self { sources, last: Mutex::default() }
+    }
+}
+
+impl RemoteLog {
+    pub(super) async fn snapshot_until(self: Arc<Self>, stopping: CancellationToken) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(self.settings.snapshot_interval_ms.max(1)));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.tick().await; // the first tick is now: what a start brings is written an interval later
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                _ = ticks.tick() => self.write_snapshot().await,
+            }
+        }
+    }
+
+    /// Writes a snapshot if something changed; what fails is tried again at the next turn.
+    pub(super) async fn write_snapshot(&self) {
+        match self.try_snapshot().await {
+            Ok(()) | Err(NoSnapshot::NotOwner(NotOwner::Lost(_))) => {}
+            Err(error) => tracing::warn!(%error, "metadata snapshot is not written; the next turn does it"),
+        }
+    }
+
+    async fn try_snapshot(&self) -> Result<(), NoSnapshot> {
+        self.may_write()?;
+        let mut last = self.snapshots.last.lock().await;
+        let image = self.metadata.image();
+        let seen = Seen {
+            image: image.generation,
+            tiered: self.tiered().await,
+            sources: self.snapshots.sources.iter().map(|source| source.version()).collect(),
+        };
+        if last.seen.as_ref() == Some(&seen) {
+            return Ok(());
+        }
+        let mut sections = vec![
+            SnapshotSection { kind: IMAGE, bytes: encode_image(&image) },
+            SnapshotSection { kind: TIERED, bytes: encode_tiered(&seen.tiered) },
+        ];
+        for source in &self.snapshots.sources {
+            let Some(bytes) = source.section().await else { return Ok(()) };
+            sections.push(SnapshotSection { kind: source.kind(), bytes });
+        }
+        self.ownership.check(&self.tier).await?;
+        let before = match last.number {
+            Some(number) => Some(number),
+            None => self.tier.newest_snapshot_number().await?,
+        };
+        let number = before.map_or(0, |number| number + 1);
+        match self.tier.put_snapshot(&Snapshot { number, sections }).await {
+            Ok(()) => {}
+            Err(fenced @ SnapshotError::Fenced(_)) => {
+                self.ownership.lose(&fenced);
+                return Err(fenced.into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        crash_point::reach(CrashPoint::SnapshotAfterPut);
+        *last = Last { number: Some(number), seen: Some(seen) };
+        self.snapshot_was_written(self.clock.now_ms());
+        observe::snapshot_written();
+        if number % PRUNE_EVERY == PRUNE_EVERY - 1
+            && let Err(error) = self.tier.prune_snapshots().await
+        {
+            tracing::debug!(%error, "old metadata snapshots are not removed; a later turn does it");
+        }
+        Ok(())
+    }
+
+    /// Log start and tier end of each partition with remote state, by id.
+    async fn tiered(&self) -> Vec<(PartitionId, Offset, Offset)> {
+        let mut tiered = Vec::new();
+        for state in self.all_states() {
+            let known = state.lock().await;
+            let log_start = self.partitions.get(state.id).map(|partition| partition.offsets().log_start);
+            let log_start = log_start.unwrap_or(known.remote.log_start);
+            tiered.push((state.id, log_start, known.tier_end().unwrap_or(-1)));
+        }
+        tiered.sort_unstable();
+        tiered
+    }
+}
+
+/// The image as the snapshot has it; a field that a reader does not know is skipped.
+#[derive(Serialize)]
+struct ImageJson<'a> {
+    generation: u64,
+    cluster_id: &'a str,
+    node_epoch: i32,
+    topics: Vec<TopicJson<'a>>,
+    broker_configs: &'a BTreeMap<String, ConfigOverrides>,
+    group_configs: &'a BTreeMap<String, ConfigOverrides>,
+}
+
+#[derive(Serialize)]
+struct TopicJson<'a> {
+    id: String,
+    name: &'a str,
+    partitions: i32,
+    replication_factor: i16,
+    config: &'a ConfigOverrides,
+}
+
+fn encode_image(image: &Image) -> Bytes {
+    let json = ImageJson {
+        generation: image.generation,
+        cluster_id: &image.cluster_id,
+        node_epoch: image.node_epoch,
+        topics: image
+            .topics
+            .values()
+            .map(|each| TopicJson {
+                id: each.id.simple().to_string(),
+                name: &each.name,
+                partitions: each.partition_count,
+                replication_factor: each.replication_factor,
+                config: &each.config,
+            })
+            .collect(),
+        broker_configs: &image.broker_configs,
+        group_configs: &image.group_configs,
+    };
+    serde_json::to_vec(&json).expect("all keys are strings and no number is a float").into()
+}
+
+fn encode_tiered(tiered: &[(PartitionId, Offset, Offset)]) -> Bytes {
+    let mut out = Vec::with_capacity(4 + tiered.len() * 36);
+    out.extend(u32::try_from(tiered.len()).unwrap_or(u32::MAX).to_be_bytes());
+    for (id, log_start, tier_end) in tiered {
+        out.extend(id.topic.as_bytes());
+        out.extend(id.partition.to_be_bytes());
+        out.extend(log_start.to_be_bytes());
+        out.extend(tier_end.to_be_bytes());
+    }
+    out.into()
+}

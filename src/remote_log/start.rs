@@ -1,0 +1,253 @@
+//! Before the first partition opens: whose bucket it is, what it holds, and whether our rows know all of that.
+//!
+//! A bucket that knows more than the rows belongs to somebody else, or our data directory is an old copy: going on would
+//! write a second history below the same prefix. Then the broker does not start, with one line that says what to do.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use terrace_tiering::Tier;
+use terrace_tiering::cluster::file::ClusterFileError;
+use terrace_tiering::cluster::owner::{OwnerClaim, OwnerError};
+use terrace_tiering::manifest::{Committed, Manifest, ManifestError};
+use terrace_tiering::platform::clock::Clock;
+use terrace_tiering::platform::random::Random;
+use terrace_tiering::store::StoreError;
+use uuid::Uuid;
+
+use super::ownership::Ownership;
+use super::state::{Known, object_of};
+use crate::metadata::image::PartitionId;
+use crate::metadata::remote_log::{RemoteChain, RemoteLogError, RemoteLogMetadata, RemotePartition};
+use crate::protocol::record_batch::{LeaderEpoch, Offset};
+
+/// Partitions whose newest root is read at once.
+const PARALLEL_MAX: usize = 32;
+
+/// One partition as it was found.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its rows.
+    pub remote: RemotePartition,
+    /// Its newest root.
+    pub root: Option<Committed>,
+    /// Does the root say what the rows say?
+    pub root_is_current: bool,
+}
+
+/// The bucket is ours, and this is what we have in it.
+#[derive(Debug)]
+pub struct Started {
+    /// Our claim.
+    pub ownership: Arc<Ownership>,
+    /// All partitions with remote state, also those of deleted topics.
+    pub loaded: HashMap<PartitionId, Loaded>,
+}
+
+impl Started {
+    /// What the partition opens with: its readable remote segments.
+    pub fn chain(&self, id: PartitionId) -> Option<Arc<RemoteChain>> {
+        self.loaded.get(&id).map(|loaded| Arc::new(loaded.remote.chain()))
+    }
+}
+
+/// Why the broker does not start with this bucket.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The prefix is not ours.
+    #[error(transparent)]
+    Cluster(#[from] ClusterFileError),
+    /// Our rows cannot be read.
+    #[error(transparent)]
+    Rows(#[from] RemoteLogError),
+    /// A manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Another broker owns the prefix, or a later life of this one.
+    #[error(
+        "the bucket is owned by node epoch {owner}, this data directory is at {ours}: another broker uses this prefix, or \
+         the data directory is an old copy; stop the other broker and start on its data directory, or set \
+         remote.storage.uri to a prefix of its own"
+    )]
+    OtherOwner {
+        /// The newest claim in the bucket.
+        owner: LeaderEpoch,
+        /// Ours.
+        ours: LeaderEpoch,
+    },
+    /// The bucket has a segment that the rows never heard of.
+    #[error(
+        "the bucket is ahead of the metadata: partition {partition} of topic {topic} has a remote segment from offset \
+         {offset} that meta.redb does not know; start on the newest data directory, or set remote.storage.uri to a prefix \
+         of its own"
+    )]
+    BucketAhead {
+        /// The topic's id.
+        topic: Uuid,
+        /// The partition's number.
+        partition: i32,
+        /// Where the unknown segment begins.
+        offset: Offset,
+    },
+}
+
+/// Checks the bucket against the rows and claims it for `node_epoch`. A refused start changes nothing in the bucket but
+/// `cluster.json`.
+pub async fn start(
+    tier: &Tier,
+    segments: &dyn RemoteLogMetadata,
+    node_id: i32,
+    node_epoch: LeaderEpoch,
+    clock: &dyn Clock,
+    random: &dyn Random,
+) -> Result<Started, StartError> {
+    tier.ensure_cluster_file().await?;
+    if let Some(owner) = tier.newest_owner().await?
+        && owner >= node_epoch
+    {
+        return Err(StartError::OtherOwner { owner, ours: node_epoch });
+    }
+    let loaded = load(tier, segments, node_epoch).await?;
+    let claim = OwnerClaim { node_epoch, node_id, process: random.uuid(), claimed_at_ms: clock.now_ms() };
+    match tier.claim_owner(&claim).await {
+        Ok(()) => Ok(Started { ownership: Ownership::new(claim), loaded }),
+        Err(OwnerError::Store(error)) => Err(error.into()),
+        Err(OwnerError::Fenced { node_epoch: owner }) => Err(StartError::OtherOwner { owner, ours: node_epoch }),
+    }
+}
+
+async fn load(
+    tier: &Tier,
+    segments: &dyn RemoteLogMetadata,
+    node_epoch: LeaderEpoch,
+) -> Result<HashMap<PartitionId, Loaded>, StartError> {
+    let deleted: HashSet<Uuid> = tier.tombstones().await?.into_iter().collect();
+    let mut ids: HashSet<PartitionId> = segments.partitions().await?.into_iter().collect();
+    let roots = tier.newest_roots().await?;
+    let rooted: HashSet<PartitionId> =
+        roots.into_iter().map(|(topic, partition, ..)| PartitionId { topic, partition }).collect();
+    // What is left of a deleted topic when its rows are gone is of no interest.
+    ids.extend(rooted.iter().filter(|id| !deleted.contains(&id.topic)));
+    let load_one = |id: PartitionId| {
+        let has_root = rooted.contains(&id);
+        async move {
+            let remote = segments.load(id).await?;
+            let manifest = if has_root { tier.load_manifest(id.topic, id.partition).await? } else { None };
+            compare(id, remote, manifest, node_epoch).map(|loaded| (id, loaded))
+        }
+    };
+    futures::stream::iter(ids).map(load_one).buffer_unordered(PARALLEL_MAX).try_collect().await
+}
+
+/// Rows are written before roots, and a segment's row outlives its name in the root: a root can be behind, never ahead.
+fn compare(
+    id: PartitionId,
+    remote: RemotePartition,
+    manifest: Option<Manifest>,
+    node_epoch: LeaderEpoch,
+) -> Result<Loaded, StartError> {
+    let known = Known { remote, ..Known::default() };
+    let entries = known.entries();
+    let Some(Manifest { committed, entries: rooted }) = manifest else {
+        return Ok(Loaded { remote: known.remote, root: None, root_is_current: entries.is_empty() });
+    };
+    if committed.root.leader_epoch >= node_epoch {
+        return Err(StartError::OtherOwner { owner: committed.root.leader_epoch, ours: node_epoch });
+    }
+    let uuids: HashSet<Uuid> = known.remote.segments.iter().map(|segment| segment.uuid).collect();
+    if let Some(unknown) = rooted.iter().find(|entry| !uuids.contains(&entry.uuid)) {
+        let PartitionId { topic, partition } = id;
+        return Err(StartError::BucketAhead { topic, partition, offset: unknown.base_offset });
+    }
+    Ok(Loaded { remote: known.remote, root: Some(committed), root_is_current: rooted == entries })
+}
+
+/// How a partition's local log begins a run, given what is in the tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalStart {
+    /// As it is.
+    Keep,
+    /// Emptied; the next offset is this, the end of the tier. Its producers and epochs come from [`tier_end_state`].
+    Empty(Offset),
+    /// Records that readers may ask for are in neither tier: the partition stays offline.
+    Gap {
+        /// Where the tier ends.
+        tier_end: Offset,
+        /// Where the local log begins.
+        local_start: Offset,
+    },
+}
+
+/// The start rule. What is FINISHED was below the high watermark: a local log that ends before it lost records that were
+/// visible, and would give their offsets away a second time.
+pub fn local_start(chain: &RemoteChain, log_start: Offset, local_start: Offset, log_end: Offset) -> LocalStart {
+    match chain.end() {
+        Some(tier_end) if log_end < tier_end => LocalStart::Empty(tier_end),
+        Some(tier_end) if local_start > tier_end.max(log_start) => LocalStart::Gap { tier_end, local_start },
+        _ => LocalStart::Keep,
+    }
+}
+
+/// What a log that begins at the tier's end must know of what lies before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierEndState {
+    /// The producers, as Kafka's `.snapshot` file.
+    pub producer_snapshot: Bytes,
+    /// All leader epochs of the tier with their first offsets.
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+}
+
+/// Reads it from the last segment's footer.
+pub async fn tier_end_state(
+    tier: &Tier,
+    id: PartitionId,
+    chain: &RemoteChain,
+) -> Result<Option<TierEndState>, terrace_tiering::read::ReadError> {
+    let Some(last) = chain.segments.last() else { return Ok(None) };
+    let footer = tier.footer(&object_of(id, last)).await?;
+    Ok(Some(TierEndState { producer_snapshot: footer.producer_snapshot.clone(), epochs: epochs(chain) }))
+}
+
+/// The leader epochs of all remote segments, each with its first offset in the tier.
+pub fn epochs(chain: &RemoteChain) -> Vec<(LeaderEpoch, Offset)> {
+    let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
+    for (epoch, first_offset) in chain.segments.iter().flat_map(|segment| &segment.epochs) {
+        if epochs.last().is_none_or(|(before, _)| before < epoch) {
+            epochs.push((*epoch, *first_offset));
+        }
+    }
+    epochs
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::testing::remote_segment;
+    use super::*;
+
+    #[rstest]
+    #[case::no_tier(0, 0, 0, 0, LocalStart::Keep)]
+    #[case::nothing_local(20, 0, 0, 0, LocalStart::Empty(20))]
+    #[case::local_lost_its_tail(20, 0, 5, 19, LocalStart::Empty(20))]
+    #[case::local_ends_with_the_tier(20, 0, 5, 20, LocalStart::Keep)]
+    #[case::local_goes_on(20, 0, 20, 33, LocalStart::Keep)]
+    #[case::gap(20, 0, 21, 33, LocalStart::Gap { tier_end: 20, local_start: 21 })]
+    #[case::gap_below_the_log_start(20, 21, 21, 33, LocalStart::Keep)]
+    fn the_start_rule(
+        #[case] tier_end: Offset,
+        #[case] log_start: Offset,
+        #[case] begins: Offset,
+        #[case] log_end: Offset,
+        #[case] expected: LocalStart,
+    ) {
+        let segments = (tier_end > 0).then(|| Arc::new(remote_segment(0, tier_end - 1, 0))).into_iter().collect();
+        let chain = RemoteChain { segments, ..RemoteChain::default() };
+        assert_eq!(local_start(&chain, log_start, begins, log_end), expected);
+    }
+}

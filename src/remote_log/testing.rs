@@ -1,0 +1,226 @@
+//! What the tests of the jobs share: batches, segments, and a partition without a log.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use terrace_tiering::platform::fs::File;
+use uuid::Uuid;
+
+use super::partition::{LocalSegments, PartitionSource, SealedFiles, SealedSegment, SharedPartition, TieredPartition};
+use crate::config::layers::Dynamic;
+use crate::config::server::BrokerConfig;
+use crate::config::topic::TopicConfig;
+use crate::metadata::image::PartitionId;
+use crate::metadata::remote_log::{RemoteChain, RemoteSegment, SegmentState};
+use crate::partition::Offsets;
+use crate::protocol::batch_builder::BatchBuilder;
+use crate::protocol::record_batch::{LeaderEpoch, Offset};
+
+/// A tiered topic: copied at once, kept for ever.
+pub(super) fn topic_config() -> TopicConfig {
+    let mut config = TopicConfig::resolve(&BrokerConfig::defaults(), Dynamic::none(), "t", &BTreeMap::new());
+    config.remote_storage_enable = true;
+    config.remote_log_copy_disable = false;
+    (config.remote_copy_lag_ms, config.remote_copy_lag_bytes) = (0, 0);
+    (config.retention_ms, config.retention_bytes) = (None, None);
+    (config.local_retention_ms, config.local_retention_bytes) = (None, None);
+    config
+}
+
+/// `count` records from `base_offset` on, all with one timestamp.
+pub(super) fn batch(base_offset: Offset, count: i32, epoch: LeaderEpoch, timestamp_ms: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(base_offset);
+    for delta in 0..count {
+        builder.push(delta, timestamp_ms, None, Some(b"value"), [].into_iter());
+    }
+    let mut bytes = builder.finish();
+    crate::protocol::record_batch::stamp(&mut bytes, base_offset, epoch);
+    bytes
+}
+
+/// A FINISHED segment of 100 bytes.
+pub(super) fn remote_segment(base_offset: Offset, last_offset: Offset, max_timestamp: i64) -> RemoteSegment {
+    RemoteSegment {
+        uuid: Uuid::from_u128(base_offset as u128 + 1),
+        base_offset,
+        last_offset,
+        copy_epoch: 0,
+        log_bytes: 100,
+        object_bytes: 200,
+        first_timestamp: max_timestamp,
+        max_timestamp,
+        max_timestamp_offset: last_offset,
+        epochs: vec![(0, base_offset)],
+        state: SegmentState::CopyFinished,
+    }
+}
+
+/// Bytes as a file; nobody writes to it.
+#[derive(Debug)]
+pub(super) struct MemoryFile(Vec<u8>);
+
+impl MemoryFile {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl File for MemoryFile {
+    fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let from = usize::try_from(position).unwrap_or(usize::MAX).min(self.0.len());
+        let count = buffer.len().min(self.0.len() - from);
+        buffer[..count].copy_from_slice(&self.0[from..from + count]);
+        Ok(count)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// A partition of topic `t`: sealed segments in memory, no active one.
+#[derive(Debug)]
+pub(super) struct FakePartition {
+    id: PartitionId,
+    inner: Mutex<Fake>,
+}
+
+#[derive(Debug)]
+pub(super) struct Fake {
+    pub config: TopicConfig,
+    pub offsets: Offsets,
+    pub segments: Vec<(SealedSegment, Vec<u8>)>,
+    pub chain: Arc<RemoteChain>,
+    /// What the next move of the log start answers instead of moving.
+    pub log_start_error: Option<String>,
+}
+
+impl FakePartition {
+    pub fn new(id: PartitionId) -> Arc<Self> {
+        let offsets =
+            Offsets { log_start: 0, local_start: 0, high_watermark: 0, last_stable: 0, log_end: 0, leader_epoch: 0 };
+        let (config, chain) = (topic_config(), Arc::default());
+        let inner = Fake { config, offsets, segments: Vec::new(), chain, log_start_error: None };
+        Arc::new(Self { id, inner: Mutex::new(inner) })
+    }
+
+    /// Looks at the inside or changes it.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Fake) -> T) -> T {
+        work(&mut self.inner.lock().expect("no panic under this lock"))
+    }
+
+    /// Seals a segment of ten records with this time behind the others.
+    pub fn seal(&self, timestamp_ms: i64) {
+        self.with(|fake| {
+            let base_offset = fake.offsets.log_end;
+            let bytes = [batch(base_offset, 4, 0, timestamp_ms), batch(base_offset + 4, 6, 0, timestamp_ms)].concat();
+            let segment = SealedSegment {
+                base_offset,
+                next_offset: base_offset + 10,
+                bytes: bytes.len() as u64,
+                first_timestamp: timestamp_ms,
+                max_timestamp: timestamp_ms,
+            };
+            fake.segments.push((segment, bytes));
+            let end = base_offset + 10;
+            (fake.offsets.log_end, fake.offsets.high_watermark, fake.offsets.last_stable) = (end, end, end);
+        });
+    }
+
+    /// First and last offsets of what readers find in the tier.
+    pub fn readable(&self) -> Vec<(Offset, Offset)> {
+        self.with(|fake| fake.chain.segments.iter().map(|s| (s.base_offset, s.last_offset)).collect())
+    }
+}
+
+#[async_trait::async_trait]
+impl TieredPartition for FakePartition {
+    fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    fn topic_name(&self) -> Arc<str> {
+        "t".into()
+    }
+
+    fn topic_config(&self) -> Arc<TopicConfig> {
+        self.with(|fake| Arc::new(fake.config.clone()))
+    }
+
+    fn offsets(&self) -> Offsets {
+        self.with(|fake| fake.offsets)
+    }
+
+    fn local_segments(&self) -> LocalSegments {
+        let sealed = self.with(|fake| fake.segments.iter().map(|(segment, _)| *segment).collect());
+        LocalSegments { sealed, active_bytes: 0, active_first_timestamp: None }
+    }
+
+    fn open_sealed(&self, base_offset: Offset) -> io::Result<SealedFiles> {
+        let bytes = self.with(|fake| {
+            let found = fake.segments.iter().find(|(segment, _)| segment.base_offset == base_offset);
+            found.map(|(_, bytes)| bytes.clone())
+        });
+        let bytes = bytes.ok_or(io::ErrorKind::NotFound)?;
+        let (log_bytes, producer_snapshot) = (bytes.len() as u64, Bytes::from_static(b"producers"));
+        Ok(SealedFiles { log: Arc::new(MemoryFile::new(bytes)), log_bytes, producer_snapshot, aborted: Vec::new() })
+    }
+
+    fn set_remote_chain(&self, chain: Arc<RemoteChain>) {
+        self.with(|fake| fake.chain = chain);
+    }
+
+    async fn advance_log_start(&self, to: Offset) -> Result<(), String> {
+        self.with(|fake| match fake.log_start_error.take() {
+            Some(error) => Err(error),
+            None => {
+                fake.offsets.log_start = fake.offsets.log_start.max(to);
+                Ok(())
+            }
+        })
+    }
+}
+
+/// Partitions by id.
+#[derive(Debug, Default)]
+pub(super) struct FakePartitions(Mutex<HashMap<PartitionId, Arc<FakePartition>>>);
+
+impl FakePartitions {
+    pub fn add(&self, partition: &Arc<FakePartition>) {
+        self.0.lock().expect("no panic under this lock").insert(partition.id(), Arc::clone(partition));
+    }
+
+    pub fn remove(&self, id: PartitionId) {
+        self.0.lock().expect("no panic under this lock").remove(&id);
+    }
+}
+
+impl PartitionSource for FakePartitions {
+    fn get(&self, id: PartitionId) -> Option<SharedPartition> {
+        self.0.lock().expect("no panic under this lock").get(&id).map(|partition| Arc::clone(partition) as _)
+    }
+
+    fn all(&self) -> Vec<SharedPartition> {
+        let partitions = self.0.lock().expect("no panic under this lock");
+        partitions.values().map(|partition| Arc::clone(partition) as _).collect()
+    }
+}
