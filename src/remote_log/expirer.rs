@@ -188,7 +188,6 @@ impl RemoteLog {
             self.tier.delete(&object_of(state.id, segment)).await?;
             observe::deleted();
         }
-        crash_point::reach(CrashPoint::RemoteDeleteAfterDelete);
         let uuids: Vec<Uuid> = over.iter().map(|segment| segment.uuid).collect();
         known.finish_delete(&*self.segments, state.id, self.leader_epoch(), &uuids).await?;
         Ok(())

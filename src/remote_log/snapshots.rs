@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use terrace_tiering::cluster::snapshot::{Snapshot, SnapshotError, SnapshotSection};
-use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::store::StoreError;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -137,7 +136,6 @@ impl RemoteLog {
             }
             Err(error) => return Err(error.into()),
         }
-        crash_point::reach(CrashPoint::SnapshotAfterPut);
         *last = Last { number: Some(number), seen: Some(seen) };
         self.snapshot_was_written(self.clock.now_ms());
         observe::snapshot_written();

@@ -1,5 +1,8 @@
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use redb::backends::InMemoryBackend;
 use terrace_tiering::platform::fs::RealFs;
 use terrace_tiering::platform::random::SeededRandom;
 
@@ -228,4 +231,48 @@ async fn partitions_do_not_see_each_others_segments() {
     store.forget(P).await.unwrap();
     assert_eq!(store.load(other).await.unwrap().segments.len(), 1);
     assert_eq!(store.partitions().await.unwrap(), [other]);
+}
+
+/// A disk whose syncs fail from some moment on.
+#[derive(Debug)]
+struct FailingDisk {
+    inner: InMemoryBackend,
+    broken: Arc<AtomicBool>,
+}
+
+impl StorageBackend for FailingDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.broken.load(Ordering::SeqCst) { Err(io::Error::other("disk is gone")) } else { self.inner.sync_data() }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.inner.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_commits_nothing_that_was_answered() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let disk = FailingDisk { inner: InMemoryBackend::new(), broken: Arc::clone(&broken) };
+    let store = EmbeddedStore::open_backend(disk, None, &*SeededRandom::new(3)).unwrap();
+    store.commit(None, vec![Change::CreateTopic(topic(1))]).await.unwrap();
+    broken.store(true, Ordering::SeqCst);
+    let refused = store.commit(None, vec![Change::CreateTopic(topic(2))]).await;
+    assert!(matches!(refused, Err(CommitError::Store(_))), "{refused:?}");
+    assert!(store.allocate_producer_ids(1).await.is_err());
+    assert!(matches!(store.begin_copy(P, 0, 0, segment(0)).await, Err(RemoteLogError::Store(_))));
+    assert_eq!(names(&store.image()), ["t1"], "nobody sees what is not durable");
+    assert_eq!(store.image().generation, 1);
 }
