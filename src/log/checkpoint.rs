@@ -35,7 +35,7 @@ const CLEAN_STOP_FLAG: u16 = 1;
 const PAGE_CACHE_KNOWN_FLAG: u16 = 2;
 const HEADER_BYTES: usize = 48;
 const CRC_BYTES: usize = 4;
-const ENTRY_FIXED_BYTES: usize = 82;
+const ENTRY_FIXED_BYTES: usize = 90;
 
 /// Where one partition stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct PartitionMarks {
     pub log_start: Offset,
     /// First offset of the local log.
     pub local_start: Offset,
+    /// Compacted up to here; the log start when nothing was.
+    pub cleaned_end: Offset,
     /// Bytes of the local log.
     pub size_bytes: u64,
     /// When something is next due (roll, retention, flush), in milliseconds; `i64::MAX` for never.
@@ -187,6 +189,7 @@ fn encode_entry(marks: &PartitionMarks) -> Vec<u8> {
     bytes.put_i64(marks.flushed_end);
     bytes.put_i64(marks.log_start);
     bytes.put_i64(marks.local_start);
+    bytes.put_i64(marks.cleaned_end);
     bytes.put_u64(marks.size_bytes);
     bytes.put_i64(marks.next_due_ms);
     bytes.put_i64(marks.snapshot_offset);
@@ -212,6 +215,7 @@ fn decode_entry(at: &mut &[u8]) -> Option<PartitionMarks> {
         flushed_end: at.get_i64(),
         log_start: at.get_i64(),
         local_start: at.get_i64(),
+        cleaned_end: at.get_i64(),
         size_bytes: at.get_u64(),
         next_due_ms: at.get_i64(),
         snapshot_offset: at.get_i64(),
@@ -313,6 +317,7 @@ mod tests {
             flushed_end: 30,
             log_start: 3,
             local_start: 10,
+            cleaned_end: 15,
             size_bytes: 1 << 33,
             next_due_ms: i64::MAX,
             snapshot_offset: 20,
@@ -376,9 +381,9 @@ mod tests {
     }
 
     fn any_marks() -> impl Strategy<Value = PartitionMarks> {
-        let numbers = (any::<u128>(), any::<i32>(), any::<[i64; 6]>(), any::<u64>());
+        let numbers = (any::<u128>(), any::<i32>(), any::<[i64; 7]>(), any::<u64>());
         (numbers, "[a-z._]{0,40}", prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(numbers, topic, producers)| {
-            let (topic_id, partition, [a, b, c, d, e, f], size_bytes) = numbers;
+            let (topic_id, partition, [a, b, c, d, e, f, g], size_bytes) = numbers;
             PartitionMarks {
                 topic_id: Uuid::from_u128(topic_id),
                 partition,
@@ -387,9 +392,10 @@ mod tests {
                 flushed_end: b,
                 log_start: c,
                 local_start: d,
+                cleaned_end: e,
                 size_bytes,
-                next_due_ms: e,
-                snapshot_offset: f,
+                next_due_ms: f,
+                snapshot_offset: g,
                 producers: producers.into(),
             }
         })

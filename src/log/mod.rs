@@ -5,6 +5,7 @@ mod index_bytes;
 pub mod kafka_files;
 pub mod leader_epochs;
 pub mod offset_index;
+pub mod retention;
 mod text_file;
 pub mod time_index;
 pub mod view;

@@ -275,12 +275,6 @@ impl ProducerTable {
         self.producers.values().filter_map(Producer::last).map(|last| last.last_offset + 1).max().unwrap_or(0)
     }
 
-    /// Each producer's id and the offset behind its last batch: what the cleaner must keep for sequences to follow on.
-    pub fn last_offsets(&self) -> HashMap<ProducerId, Offset> {
-        let last = |(&id, producer): (&ProducerId, &Producer)| Some((id, producer.last()?.last_offset));
-        self.producers.iter().filter_map(last).collect()
-    }
-
     /// Forgets everything: the log was emptied.
     pub fn clear(&mut self) {
         self.producers = HashMap::new();
