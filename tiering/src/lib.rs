@@ -11,6 +11,7 @@
 //! - [`cluster`]: who owns a prefix, what the broker knew (metadata snapshots), which topics are gone.
 //! - [`cache`]: chunks in memory, then on a local disk.
 //! - [`store`]: the bucket, metered, throttled, with deadlines and a circuit breaker.
+//! - [`retention`]: which of many dated things are kept.
 //! - [`inspect`]: the same bytes for people.
 
 pub mod cache;
@@ -23,6 +24,7 @@ pub mod names;
 pub mod object;
 pub mod platform;
 pub mod read;
+pub mod retention;
 pub mod sections;
 pub mod store;
 pub mod tier;

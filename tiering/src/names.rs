@@ -37,22 +37,22 @@ pub struct ObjectRef {
     pub object_bytes: u64,
 }
 
-/// One object below `mf/`.
+/// One object below `mf/`. Leaves sort before roots, roots by leader epoch and generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ManifestName {
-    /// A root.
-    Root {
-        /// Leader epoch of its writer.
-        leader_epoch: i32,
-        /// One higher with each root of the partition.
-        generation: u64,
-    },
     /// A leaf.
     Leaf {
         /// First offset of its first entry.
         first_offset: i64,
         /// Of this leaf.
         uuid: Uuid,
+    },
+    /// A root.
+    Root {
+        /// Leader epoch of its writer.
+        leader_epoch: i32,
+        /// One higher with each root of the partition.
+        generation: u64,
     },
 }
 

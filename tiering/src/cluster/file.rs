@@ -3,9 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::store::StoreError;
+use crate::store::bucket::Created;
 use crate::tier::Tier;
 
-/// What `cluster.json` says.
+/// Version of the layout below a cluster's prefix.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What `cluster.json` says. Fields that a later version adds are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterFile {
     /// Version of the layout below the prefix.
@@ -38,6 +42,22 @@ pub enum ClusterFileError {
 impl Tier {
     /// The cluster file; made when it is missing. Fine when it exists and is ours.
     pub async fn ensure_cluster_file(&self) -> Result<ClusterFile, ClusterFileError> {
-        todo!()
+        let ours = ClusterFile {
+            format_version: FORMAT_VERSION,
+            cluster_id: self.options.cluster_id.clone(),
+            created_at_ms: self.machine.clock.now_ms(),
+        };
+        let key = self.names.cluster_file();
+        let text = serde_json::to_vec_pretty(&ours).map_err(|error| ClusterFileError::Malformed(error.to_string()))?;
+        if self.bucket.create(&key, text).await? == Created::New {
+            return Ok(ours);
+        }
+        let found: ClusterFile = serde_json::from_slice(&self.bucket.get(&key).await?)
+            .map_err(|error| ClusterFileError::Malformed(error.to_string()))?;
+        if found.cluster_id != ours.cluster_id || found.format_version > FORMAT_VERSION {
+            let ClusterFile { cluster_id, format_version, .. } = found;
+            return Err(ClusterFileError::Foreign { cluster_id, format_version });
+        }
+        Ok(found)
     }
 }

@@ -56,6 +56,10 @@ pub trait Fs: Send + Sync + Debug + 'static {
     fn exists(&self, path: &Path) -> bool;
     /// Renames a file or directory and makes both directories' entries durable.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames a file, durable or not: for what may be lost, such as a cache.
+    fn rename_unsynced(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.rename(from, to)
+    }
     /// Removes a file; fine when it is already gone. Not durable by itself.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory with all in it; fine when it is already gone.
@@ -203,6 +207,11 @@ impl Fs for RealFs {
             self.sync_dir(directory_of(from))?;
         }
         Ok(())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "asked for by name, for files that may be lost")]
+    fn rename_unsynced(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

@@ -23,8 +23,10 @@ pub struct ReadHint {
 pub struct ChunkRead {
     /// Base offset of the first batch of the first chunk; at most the offset that was asked for.
     pub first_offset: i64,
-    /// Whole chunks. The batch with the offset asked for is in the first one (or begins the segment's next chunk, where
-    /// compaction left a gap).
+    /// First offset behind these chunks: of the segment's next chunk, or behind the segment. Where compaction left a gap,
+    /// the first chunk may end below the offset asked for; what follows is at `next_offset`.
+    pub next_offset: i64,
+    /// Whole chunks.
     pub chunks: Vec<Bytes>,
 }
 

@@ -145,6 +145,11 @@ impl Bucket {
         Ok(pieces.boxed())
     }
 
+    /// How long to wait before a request that came as far as `attempt` (from 1) is sent again; `None` if it shall not be.
+    pub fn retry_after(&self, attempt: u32) -> Option<Duration> {
+        self.0.retry.after(attempt)
+    }
+
     /// Creates an object if its key is free.
     pub async fn create(&self, key: &Path, bytes: impl Into<PutPayload>) -> Result<Created, StoreError> {
         let payload: PutPayload = bytes.into();

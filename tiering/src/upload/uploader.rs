@@ -1,12 +1,158 @@
-//! Uploads one segment and verifies it.
+//! Uploads one segment and verifies it: in one request when it is small, else in parts. All copies of the node share
+//! `remote.copy.memory.bytes`; an upload that hangs is an error.
 
-use crate::tier::Tier;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use object_store::MultipartUpload;
+use object_store::path::Path;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use crate::object::footer::Footer;
+use crate::platform::crash_point::{self, CrashPoint};
+use crate::store::StoreError;
+use crate::tier::{Tier, kib};
+use crate::upload::parts::{PART_BYTES, Parts};
+use crate::upload::verify::Expected;
 use crate::upload::{SegmentUpload, UploadError, Uploaded};
+
+/// Parts of one object on their way at once; other copies need memory too.
+const PARTS_IN_FLIGHT_MAX: usize = 4;
 
 impl Tier {
     /// Copies a segment and verifies the object. When this returns an error, parts of the object may exist under its key.
     pub async fn upload(&self, segment: SegmentUpload) -> Result<Uploaded, UploadError> {
-        let _ = segment;
-        todo!()
+        let footer = footer_of(&segment)?;
+        let tail = Bytes::from(footer.encode());
+        let object_bytes = segment.log_bytes + tail.len() as u64;
+        let key = self.names.segment(&object_ref(&footer, object_bytes));
+        let parts = Parts::new(segment.log, segment.log_bytes, segment.chunks, tail.clone());
+        let deadline = self.object_deadline(object_bytes);
+        if object_bytes <= PART_BYTES {
+            in_time(deadline, self.send_whole(&key, parts)).await?;
+        } else {
+            self.send_parts(&key, parts, deadline).await?;
+        }
+        crash_point::reach(CrashPoint::CopyAfterUpload);
+        let uuid = footer.identity.uuid;
+        in_time(deadline, self.verify(&key, &Expected { footer, tail, object_bytes })).await?;
+        crash_point::reach(CrashPoint::CopyAfterVerify);
+        metrics::counter!("terrace_remote_copied_segments_total").increment(1);
+        metrics::counter!("terrace_remote_copied_bytes_total").increment(object_bytes);
+        Ok(Uploaded { uuid, object_bytes })
+    }
+
+    async fn send_whole(&self, key: &Path, parts: Parts) -> Result<(), UploadError> {
+        let _memory = self.copy_memory(parts.next_len()).await;
+        let (_, bytes) = parts.next().await?;
+        // The uuid in the key is new, so an object that exists is ours, from an attempt whose answer was lost. Whether it
+        // is whole is for the verification to say.
+        self.bucket.create(key, bytes).await?;
+        Ok(())
+    }
+
+    async fn send_parts(&self, key: &Path, parts: Parts, deadline: Duration) -> Result<(), UploadError> {
+        let mut upload = self.bucket.start_parts(key).await?;
+        let sent = in_time(deadline, self.send_each(upload.as_mut(), parts)).await;
+        if sent.is_err() {
+            self.bucket.abort_parts(upload.as_mut()).await;
+        }
+        sent
+    }
+
+    async fn send_each(&self, upload: &mut dyn MultipartUpload, mut parts: Parts) -> Result<(), UploadError> {
+        let mut in_flight = FuturesUnordered::new();
+        while parts.next_len() > 0 {
+            let len = parts.next_len();
+            // While memory is short, parts that are on their way must go on, for they hold it.
+            let memory = loop {
+                tokio::select! {
+                    memory = self.copy_memory(len), if in_flight.len() < PARTS_IN_FLIGHT_MAX => break memory,
+                    Some(done) = in_flight.next() => part_done(done)?,
+                }
+            };
+            let (rest, bytes) = parts.next().await?;
+            parts = rest;
+            self.bucket.before_part(len).await;
+            // Parts are numbered in the order of these calls.
+            let part = upload.put_part(bytes.into());
+            in_flight.push(async move { (self.bucket.finish_part(part, len).await, memory) });
+        }
+        while let Some(done) = in_flight.next().await {
+            part_done(done)?;
+        }
+        Ok(self.bucket.complete_parts(upload).await?)
+    }
+
+    /// Memory for a part; one that is larger than all there is gets all.
+    async fn copy_memory(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let wanted = kib(bytes).min(kib(self.options.copy_memory_bytes));
+        // The semaphore is never closed.
+        self.copy_memory.clone().acquire_many_owned(wanted).await.ok()
+    }
+
+    /// Twice what the slowest acceptable transfer takes, or what our own rate limit makes of it.
+    fn object_deadline(&self, object_bytes: u64) -> Duration {
+        let deadlines = self.bucket.deadlines();
+        let limit = |rate: Option<u64>| rate.map_or(u64::MAX, |rate| (rate / 4).max(1));
+        let rate = deadlines
+            .transfer_bytes_per_s
+            .min(limit(self.options.upload_bytes_per_s))
+            .min(limit(self.options.download_bytes_per_s));
+        deadlines.request * 8 + Duration::from_secs(2 * (object_bytes / rate.max(1)))
+    }
+}
+
+fn part_done((outcome, _memory): (Result<(), StoreError>, Option<OwnedSemaphorePermit>)) -> Result<(), UploadError> {
+    outcome?;
+    crash_point::reach(CrashPoint::CopyBetweenParts);
+    Ok(())
+}
+
+async fn in_time<T>(deadline: Duration, work: impl Future<Output = Result<T, UploadError>>) -> Result<T, UploadError> {
+    timeout(deadline, work).await.unwrap_or(Err(UploadError::Store(StoreError::Timeout(deadline))))
+}
+
+/// The footer that describes `segment`, if its parts agree.
+fn footer_of(segment: &SegmentUpload) -> Result<Footer, UploadError> {
+    let identity = &segment.identity;
+    if identity.partition < 0 || identity.base_offset < 0 || identity.last_offset < identity.base_offset {
+        return Err(UploadError::Invalid("offsets"));
+    }
+    let mut position = 0;
+    let mut offset = identity.base_offset;
+    for chunk in &segment.chunks {
+        if chunk.position != position || chunk.length == 0 || chunk.first_offset < offset {
+            return Err(UploadError::Invalid("chunks do not follow on"));
+        }
+        position += u64::from(chunk.length);
+        offset = chunk.first_offset + 1;
+    }
+    if position != segment.log_bytes || position == 0 || offset > identity.last_offset + 1 {
+        return Err(UploadError::Invalid("chunks do not cover the segment"));
+    }
+    Ok(Footer {
+        identity: identity.clone(),
+        log_bytes: segment.log_bytes,
+        chunks: segment.chunks.clone(),
+        epochs: segment.epochs.clone(),
+        producer_snapshot: segment.producer_snapshot.clone(),
+        aborted: segment.aborted.clone(),
+    })
+}
+
+fn object_ref(footer: &Footer, object_bytes: u64) -> crate::names::ObjectRef {
+    let identity = &footer.identity;
+    crate::names::ObjectRef {
+        topic: identity.topic,
+        partition: identity.partition,
+        base_offset: identity.base_offset,
+        last_offset: identity.last_offset,
+        leader_epoch: identity.leader_epoch,
+        uuid: identity.uuid,
+        object_bytes,
     }
 }
