@@ -130,7 +130,7 @@ async fn load(
     let mut ids: HashSet<PartitionId> = segments.partitions().await?.into_iter().collect();
     let roots = tier.newest_roots().await?;
     let rooted: HashSet<PartitionId> =
-        roots.into_iter().map(|(topic, partition, ..)| PartitionId { topic, partition }).collect();
+        roots.into_iter().map(|root| PartitionId { topic: root.topic, partition: root.partition }).collect();
     // What is left of a deleted topic when its rows are gone is of no interest.
     ids.extend(rooted.iter().filter(|id| !deleted.contains(&id.topic)));
     let load_one = |id: PartitionId| {

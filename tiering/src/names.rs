@@ -65,7 +65,7 @@ pub struct Names {
 impl Names {
     /// Keys below `<root>/<cluster id>`.
     pub fn new(root: &Path, cluster_id: &str) -> Self {
-        Self { prefix: root.child(cluster_id) }
+        Self { prefix: root.clone().join(cluster_id) }
     }
 
     /// What all keys of the cluster begin with.
@@ -75,47 +75,47 @@ impl Names {
 
     /// `cluster.json`.
     pub fn cluster_file(&self) -> Path {
-        self.prefix.child("cluster.json")
+        self.prefix.clone().join("cluster.json")
     }
 
     /// Where [`Names::owner`] keys are listed.
     pub fn owners(&self) -> Path {
-        self.prefix.child("owner")
+        self.prefix.clone().join("owner")
     }
 
     /// `owner/<node epoch>`.
     pub fn owner(&self, node_epoch: i32) -> Path {
-        self.owners().child(format!("{node_epoch:010}"))
+        self.owners().join(format!("{node_epoch:010}"))
     }
 
     /// Where [`Names::snapshot`] keys are listed.
     pub fn snapshots(&self) -> Path {
-        self.prefix.child("meta")
+        self.prefix.clone().join("meta")
     }
 
     /// `meta/snap-<number>`.
     pub fn snapshot(&self, number: u64) -> Path {
-        self.snapshots().child(format!("snap-{number:020}"))
+        self.snapshots().join(format!("snap-{number:020}"))
     }
 
     /// Where [`Names::tombstone`] keys are listed.
     pub fn tombstones(&self) -> Path {
-        self.prefix.child("tomb")
+        self.prefix.clone().join("tomb")
     }
 
     /// `tomb/<topic id>`.
     pub fn tombstone(&self, topic: Uuid) -> Path {
-        self.tombstones().child(topic.simple().to_string())
+        self.tombstones().join(topic.simple().to_string())
     }
 
     /// `probe/<uuid>`: made and removed when a store is opened.
     pub fn probe(&self, uuid: Uuid) -> Path {
-        self.prefix.child("probe").child(uuid.simple().to_string())
+        self.prefix.clone().join("probe").join(uuid.simple().to_string())
     }
 
     /// Where all segments are listed.
     pub fn all_segments(&self) -> Path {
-        self.prefix.child("seg")
+        self.prefix.clone().join("seg")
     }
 
     /// Where the segments of one partition are listed.
@@ -127,12 +127,12 @@ impl Names {
     pub fn segment(&self, object: &ObjectRef) -> Path {
         let ObjectRef { topic, partition, base_offset, last_offset, leader_epoch, uuid, .. } = object;
         self.segments(*topic, *partition)
-            .child(format!("{base_offset:020}-{last_offset:020}-{leader_epoch:010}-{}", uuid.simple()))
+            .join(format!("{base_offset:020}-{last_offset:020}-{leader_epoch:010}-{}", uuid.simple()))
     }
 
     /// Where all manifests are listed.
     pub fn all_manifests(&self) -> Path {
-        self.prefix.child("mf")
+        self.prefix.clone().join("mf")
     }
 
     /// Where the roots and leaves of one partition are listed.
@@ -142,7 +142,7 @@ impl Names {
 
     /// The key of one root or leaf.
     pub fn manifest(&self, topic: Uuid, partition: i32, name: ManifestName) -> Path {
-        self.manifests(topic, partition).child(match name {
+        self.manifests(topic, partition).join(match name {
             ManifestName::Root { leader_epoch, generation } => format!("root-{leader_epoch:010}-{generation:020}"),
             ManifestName::Leaf { first_offset, uuid } => format!("leaf-{first_offset:020}-{}", uuid.simple()),
         })
@@ -203,7 +203,7 @@ impl Names {
 }
 
 fn partition_below(prefix: Path, topic: Uuid, partition: i32) -> Path {
-    prefix.child(spread(topic, partition)).child(topic.simple().to_string()).child(format!("{partition:010}"))
+    prefix.join(spread(topic, partition)).join(topic.simple().to_string()).join(format!("{partition:010}"))
 }
 
 fn spread(topic: Uuid, partition: i32) -> String {
