@@ -14,3 +14,8 @@ pub mod wal;
 pub mod remote_log;
 
 pub mod api;
+
+pub mod broker;
+mod cli;
+
+pub use cli::main;
