@@ -6,18 +6,32 @@
 //!
 //! Produce and Fetch have rows like all others but own readers and writers over the frame, without owned structs.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable};
 
+use crate::protocol::api_key::ApiKey;
+use crate::protocol::frame::FrameStart;
+use crate::protocol::header::{RequestHeader, put_response_header};
+use crate::protocol::shape;
+
+pub mod answer;
+pub mod api_versions;
+pub mod fetch;
+pub mod fetch_sessions;
 pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
 pub mod node;
+pub mod offset_for_leader_epoch;
+pub mod produce;
+pub mod topic_creation;
 
 pub use node::Node;
 
@@ -60,6 +74,17 @@ pub struct Call {
     pub listener: Arc<str>,
 }
 
+/// What every answer needs of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// The API.
+    pub key: ApiKey,
+    /// Version of request and response.
+    pub version: i16,
+    /// Comes back in the response header.
+    pub correlation_id: i32,
+}
+
 /// A response in full, size and header included, as it goes out.
 pub type Frame = Bytes;
 
@@ -95,17 +120,22 @@ impl Row {
     }
 }
 
-/// A row whose handler is `async fn(&Node, &Call, Request) -> Result<Response, Disconnect>`.
+/// A row whose handler is `async fn(&Node, &Call, Request) -> Result<Response, Disconnect>`. With `as N` newer versions
+/// have the bytes of version N, the newest that the crate knows.
 macro_rules! owned {
     ($key:ident, $first:literal ..= $last:literal, $handler:path) => {
+        owned!($key, $first..=$last, $handler, as $last)
+    };
+    ($key:ident, $first:literal ..= $last:literal, $handler:path, as $newest:literal) => {
         Row {
             key: ApiKey::$key,
             versions: ($first, $last),
             handler: Handler::Owned(|node, call, body| {
                 Box::pin(async move {
-                    let request = decode(&call, body)?;
+                    let version = call.version.min($newest);
+                    let request = decode(version, body)?;
                     let response = $handler(&node, &call, request).await?;
-                    encode(&call, &response)
+                    encode(&call, version, &response)
                 })
             }),
         }
@@ -116,31 +146,100 @@ macro_rules! owned {
 pub static ROWS: &[Row] = &[
     Row { key: ApiKey::Produce, versions: (0, 13), handler: Handler::Produce },
     Row { key: ApiKey::Fetch, versions: (4, 18), handler: Handler::Fetch },
+    owned!(ListOffsets, 1..=11, list_offsets::handle, as 10),
+    owned!(Metadata, 0..=13, metadata::handle),
+    owned!(ApiVersions, 0..=4, api_versions::handle),
     owned!(InitProducerId, 0..=5, init_producer_id::handle),
+    owned!(OffsetForLeaderEpoch, 2..=4, offset_for_leader_epoch::handle),
 ];
 
 /// The row that serves `key`.
-pub fn row(key: i16) -> Option<&'static Row> {
-    ROWS.iter().find(|row| row.key as i16 == key)
+pub fn row(key: ApiKey) -> Option<&'static Row> {
+    // A table by number, so that the hot path doesn't search.
+    const KEYS: usize = 128;
+    static BY_KEY: LazyLock<[Option<&'static Row>; KEYS]> = LazyLock::new(|| {
+        let mut rows = [None; KEYS];
+        for row in ROWS {
+            rows[row.key.code() as usize] = Some(row);
+        }
+        rows
+    });
+    *BY_KEY.get(usize::try_from(key.code()).ok()?)?
+}
+
+/// Array elements of one request: each costs some hundred bytes once it is decoded.
+const ELEMENTS_MAX: usize = 1 << 20;
+/// What one element is charged with.
+const ELEMENT_BYTES: usize = 256;
+/// Kafka lets this client alone write to internal topics.
+const ADMIN_CLIENT: &str = "__admin_client";
+
+/// Where a request goes.
+pub enum Routed {
+    /// Answered by the table alone.
+    Answered(Frame),
+    /// To its handler.
+    To {
+        /// How it is served.
+        handler: Handler,
+        /// What the answer needs.
+        line: Line,
+        /// Where in the frame the body begins.
+        body: usize,
+        /// Memory that its decoded form takes, about.
+        decoded_bytes: usize,
+        /// Sent by Kafka's internal admin client?
+        admin_client: bool,
+    },
+}
+
+/// Reads the header of `frame`, finds the row and checks the shape of the body.
+pub fn route(frame: &[u8]) -> Result<Routed, Disconnect> {
+    let (header, body) = RequestHeader::parse(frame).map_err(|error| Disconnect::Malformed(error.to_string()))?;
+    let line = Line { key: header.api_key, version: header.version, correlation_id: header.correlation_id };
+    let unsupported = Disconnect::Unsupported { key: line.key.code(), version: line.version };
+    let row = row(line.key).ok_or(Disconnect::Unsupported { key: line.key.code(), version: line.version })?;
+    if !row.versions().contains(&line.version) {
+        return match line.key {
+            ApiKey::ApiVersions => api_versions::unsupported_version(line).map(Routed::Answered),
+            _ => Err(unsupported),
+        };
+    }
+    let mut decoded_bytes = 0;
+    if let Handler::Owned(_) = row.handler {
+        let shape = shape::check(line.key, line.version, &frame[body..])
+            .map_err(|error| Disconnect::Malformed(error.to_string()))?;
+        if shape.elements > ELEMENTS_MAX {
+            return Err(Disconnect::Malformed(format!("{} elements are too many", shape.elements)));
+        }
+        decoded_bytes = shape.elements * ELEMENT_BYTES;
+    }
+    let admin_client = header.client_id.as_deref() == Some(ADMIN_CLIENT);
+    Ok(Routed::To { handler: row.handler, line, body, decoded_bytes, admin_client })
+}
+
+/// The client id of a frame that was routed.
+pub fn client_id(frame: &[u8]) -> Option<Cow<'_, str>> {
+    RequestHeader::parse(frame).ok()?.0.client_id
 }
 
 /// Reads a request body that has passed the shape check.
-pub fn decode<Q: Decodable>(call: &Call, mut body: Bytes) -> Result<Q, Disconnect> {
-    Q::decode(&mut body, call.version).map_err(|error| Disconnect::Malformed(error.to_string()))
+pub fn decode<Q: Decodable>(version: i16, mut body: Bytes) -> Result<Q, Disconnect> {
+    Q::decode(&mut body, version).map_err(|error| Disconnect::Malformed(error.to_string()))
 }
 
-/// Writes size, response header and body.
-pub fn encode<R: Encodable>(call: &Call, response: &R) -> Result<Frame, Disconnect> {
-    let flexible_header = call.key.response_header_version(call.version) >= 1;
-    let body = response.compute_size(call.version).map_err(|error| Disconnect::Encode(error.to_string()))?;
-    let mut frame = BytesMut::with_capacity(4 + 5 + body);
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(&call.correlation_id.to_be_bytes());
-    if flexible_header {
-        frame.extend_from_slice(&[0]);
-    }
-    response.encode(&mut frame, call.version).map_err(|error| Disconnect::Encode(error.to_string()))?;
-    let size = i32::try_from(frame.len() - 4).map_err(|error| Disconnect::Encode(error.to_string()))?;
-    frame[..4].copy_from_slice(&size.to_be_bytes());
-    Ok(frame.freeze())
+/// Writes size, response header and body; the body at `version`, which can be older than the call's.
+pub fn encode<R: Encodable>(call: &Call, version: i16, response: &R) -> Result<Frame, Disconnect> {
+    encode_line(Line { key: call.key, version: call.version, correlation_id: call.correlation_id }, version, response)
+}
+
+/// The same for a request of which only the header is known.
+pub fn encode_line<R: Encodable>(line: Line, version: i16, response: &R) -> Result<Frame, Disconnect> {
+    let body = response.compute_size(version).map_err(|error| Disconnect::Encode(error.to_string()))?;
+    let mut out = BytesMut::with_capacity(16 + body);
+    let frame = FrameStart::new(&mut out);
+    put_response_header(&mut out, line.key, line.version, line.correlation_id);
+    response.encode(&mut out, version).map_err(|error| Disconnect::Encode(error.to_string()))?;
+    frame.finish(&mut out, 0);
+    Ok(out.freeze())
 }

@@ -1,20 +1,41 @@
 //! The node as a handler sees it: every part of the broker by one reference, built by `broker.rs`.
 
+use std::sync::{Arc, OnceLock};
+
 use terrace_tiering::platform::clock::SharedClock;
 use terrace_tiering::platform::random::SharedRandom;
 
+use super::fetch_sessions::FetchSessions;
 use super::init_producer_id::ProducerIds;
+use crate::config::listeners::Endpoint;
+use crate::config::server::BrokerConfig;
 use crate::metadata::store::SharedMetadata;
+use crate::partition::registry::Partitions;
 
 /// Everything a handler may ask. Shared by all connections; each part guards its own state.
-#[derive(Debug)]
 pub struct Node {
+    /// What the operator said, before dynamic changes.
+    pub config: Arc<BrokerConfig>,
     /// Topics, ids, configurations, producer id blocks.
     pub metadata: SharedMetadata,
+    /// The partitions that this broker leads: all.
+    pub partitions: Arc<Partitions>,
+    /// Incremental fetch sessions.
+    pub sessions: FetchSessions,
     /// Wall time.
     pub clock: SharedClock,
     /// Ids and jitter.
     pub random: SharedRandom,
     /// What is left of the block of producer ids in hand.
     pub producer_ids: ProducerIds,
+    /// What clients are told, by listener name; set once all listeners are bound, before the first connection.
+    pub advertised: OnceLock<Vec<(Arc<str>, Endpoint)>>,
+}
+
+impl Node {
+    /// Where a client that came in by `listener` reaches this broker.
+    pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
+        let listeners = self.advertised.get()?;
+        listeners.iter().find(|(name, _)| &**name == listener).map(|(_, endpoint)| endpoint)
+    }
 }

@@ -6,7 +6,6 @@
 
 pub mod alter;
 pub mod describe;
-pub mod document;
 pub mod given;
 pub mod key;
 pub mod keys;
@@ -19,6 +18,3 @@ mod rules;
 pub mod server;
 pub mod topic;
 pub mod value;
-
-#[cfg(test)]
-mod tests;

@@ -11,7 +11,6 @@ pub mod partitions;
 mod process;
 pub mod requests;
 pub mod scrape;
-pub mod status;
 pub mod traffic;
 
 use std::fmt;

@@ -192,10 +192,12 @@ impl<'b> ProduceResponseWriter<'b> {
         self.put.len(Some(partitions));
     }
 
-    /// Adds a partition of the last topic.
-    pub fn partition(&mut self, partition: &ProducedPartition<'_>) {
+    /// Adds a partition of the last topic. Returns where in the buffer its error code lies; base offset and log append
+    /// time are behind it in all versions, so that an answer can still be changed when a ticket is rejected.
+    pub fn partition(&mut self, partition: &ProducedPartition<'_>) -> usize {
         let put = &mut self.put;
         put.out.put_i32(partition.index);
+        let position = put.out.len();
         put.out.put_i16(partition.error_code);
         put.out.put_i64(partition.base_offset);
         put.out.put_i64(partition.log_append_time_ms);
@@ -218,6 +220,7 @@ impl<'b> ProduceResponseWriter<'b> {
             }
             _ => put.tags(0),
         }
+        position
     }
 
     /// Ends the answer.

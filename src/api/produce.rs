@@ -1,0 +1,196 @@
+//! Produce 0-13: batches are checked, stamped and stored where they lie in the receive buffer.
+//!
+//! 0 to 2 are advertised for an old librdkafka's sake and close the connection when used, as in Kafka. With acks=0 there
+//! is no answer, and an error closes the connection. Until transactions exist, batches with their bits are INVALID_RECORD.
+//!
+//! Versions: 7 zstd (KIP-110); 8 record errors and messages (KIP-467); 9 flexible; 13 topic ids (KIP-516).
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use uuid::Uuid;
+
+use super::{Disconnect, Line, Node};
+use crate::config::topic::is_internal;
+use crate::metadata::image::{Image, PartitionId, Topic};
+use crate::partition::append::{AppendOrigin, Appended};
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::messages::produce::{
+    ProducePart, ProduceReader, ProduceResponseWriter, ProduceTopic, ProducedPartition,
+};
+use crate::protocol::record_batch::BatchView;
+use crate::wal::ticket::{Rejected, Ticket};
+
+const ZSTD: i16 = 4;
+const ZSTD_FROM: i16 = 7;
+const ACKS_ALL: i16 = -1;
+
+/// A ticket and where in its answer the partition's error code lies.
+pub type Awaited = (usize, Ticket);
+
+/// Why a partition's records were refused, and in words.
+struct Refused {
+    error: ErrorCode,
+    message: Option<String>,
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(error: ErrorCode) -> Self {
+        Self { error, message: None }
+    }
+}
+
+/// Appends everything that the request carries and writes the answer at the end of `out`, or nothing with acks=0.
+/// The answer may be sent when the tickets that come back are settled.
+pub fn serve(
+    node: &Node,
+    line: Line,
+    admin_client: bool,
+    frame: &mut [u8],
+    body: usize,
+    out: &mut BytesMut,
+) -> Result<Vec<Awaited>, Disconnect> {
+    let begin = out.len();
+    let (head, mut reader) =
+        ProduceReader::parse(line.version, frame, body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
+    let (acks, topics) = (head.acks, head.topics);
+    let image = node.metadata.image();
+    let appender = Appender { node, version: line.version, acks, admin_client };
+    let mut awaited = Vec::new();
+    let mut first_error = None;
+    let mut topic = None;
+    let mut writer = ProduceResponseWriter::begin(out, line.version, line.correlation_id, topics);
+    while let Some(part) = reader.next(frame) {
+        match part {
+            ProducePart::Topic { topic: named, partitions } => {
+                let (found, id) = find(&image, &named, frame);
+                writer.topic(named.name(frame).unwrap_or_default(), id, partitions);
+                topic = Some(found);
+            }
+            ProducePart::Partition { index, records } => {
+                let records = records.map(|range| &mut frame[range]);
+                let outcome = match &topic {
+                    Some(Ok(topic)) => appender.append(topic, index, records),
+                    Some(Err(error)) => Err((*error).into()),
+                    None => unreachable!("a partition comes behind its topic"),
+                };
+                let position = write_partition(&mut writer, index, &outcome);
+                match outcome {
+                    // Settled answers have nothing to wait for.
+                    Ok(appended) if !appended.ticket.is_done() => awaited.push((position - begin, appended.ticket)),
+                    Ok(_) => {}
+                    Err(refused) => first_error = first_error.or(Some(refused.error)),
+                }
+            }
+        }
+    }
+    writer.finish(0, &[]);
+    if acks == 0 {
+        out.truncate(begin);
+        return match first_error {
+            Some(error) => Err(Disconnect::Unacknowledged(error.name())),
+            None => Ok(Vec::new()),
+        };
+    }
+    Ok(awaited)
+}
+
+/// Waits for the tickets of `answer`; the partition of a rejected one turns into its error.
+pub async fn settle(mut answer: BytesMut, awaited: Vec<Awaited>) -> BytesMut {
+    for (position, ticket) in awaited {
+        if let Err(rejected) = ticket.wait().await {
+            let error = match rejected {
+                Rejected::Storage => ErrorCode::KafkaStorageError,
+                Rejected::NotLeader => ErrorCode::NotLeaderOrFollower,
+            };
+            // error code i16, base offset i64, log append time i64: fixed places in all versions.
+            answer[position..position + 2].copy_from_slice(&error.code().to_be_bytes());
+            answer[position + 2..position + 18].fill(0xff);
+        }
+    }
+    answer
+}
+
+fn find(image: &Image, named: &ProduceTopic, frame: &[u8]) -> (Result<Arc<Topic>, ErrorCode>, Uuid) {
+    match named {
+        ProduceTopic::Id(id) => (image.topic_by_id(id).cloned().ok_or(ErrorCode::UnknownTopicId), *id),
+        ProduceTopic::Name(_) => {
+            let topic = named.name(frame).and_then(|name| image.topic(name)).cloned();
+            let id = topic.as_ref().map_or(Uuid::nil(), |topic| topic.id);
+            (topic.ok_or(ErrorCode::UnknownTopicOrPartition), id)
+        }
+    }
+}
+
+fn write_partition(writer: &mut ProduceResponseWriter<'_>, index: i32, outcome: &Result<Appended, Refused>) -> usize {
+    let mut partition = ProducedPartition {
+        index,
+        error_code: ErrorCode::None.code(),
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        record_errors: &[],
+        error_message: None,
+        current_leader: None,
+    };
+    match outcome {
+        Ok(appended) => {
+            partition.base_offset = appended.base_offset;
+            partition.log_append_time_ms = appended.log_append_time_ms;
+            partition.log_start_offset = appended.log_start_offset;
+        }
+        Err(refused) => {
+            partition.error_code = refused.error.code();
+            partition.error_message = refused.message.as_deref();
+        }
+    }
+    writer.partition(&partition)
+}
+
+struct Appender<'a> {
+    node: &'a Node,
+    version: i16,
+    acks: i16,
+    admin_client: bool,
+}
+
+impl Appender<'_> {
+    fn append(&self, topic: &Topic, index: i32, records: Option<&mut [u8]>) -> Result<Appended, Refused> {
+        let records = self.validate(records)?;
+        if !matches!(self.acks, -1..=1) {
+            return Err(ErrorCode::InvalidRequiredAcks.into());
+        }
+        let internal = is_internal(&topic.name);
+        if internal && !self.admin_client {
+            let message = format!("Cannot append to internal topic {}", topic.name);
+            return Err(Refused { error: ErrorCode::InvalidTopicException, message: Some(message) });
+        }
+        let id = PartitionId { topic: topic.id, partition: index };
+        let partition = self.node.partitions.get(id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        // Internal topics take min(configured, live brokers): one.
+        if self.acks == ACKS_ALL && !internal && partition.topic_config().min_insync_replicas > 1 {
+            return Err(ErrorCode::NotEnoughReplicas.into());
+        }
+        partition
+            .append(records, AppendOrigin::Client, None)
+            .map_err(|error| Refused { error: error.code(), message: Some(error.to_string()) })
+    }
+
+    /// What belongs to the request and not to the log: that there is a batch, and that the version has its codec.
+    fn validate<'r>(&self, records: Option<&'r mut [u8]>) -> Result<&'r mut [u8], Refused> {
+        let Some(records) = records.filter(|records| !records.is_empty()) else {
+            let message = format!(
+                "Produce requests with version {} must have at least one record batch per partition",
+                self.version
+            );
+            return Err(Refused { error: ErrorCode::InvalidRecord, message: Some(message) });
+        };
+        if self.version < ZSTD_FROM
+            && let Ok((batch, _)) = BatchView::split_first(records)
+            && batch.compression_id() == ZSTD
+        {
+            return Err(ErrorCode::UnsupportedCompressionType.into());
+        }
+        Ok(records)
+    }
+}

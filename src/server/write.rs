@@ -1,0 +1,126 @@
+//! Writing answers: small parts in one write, file ranges by `sendfile`, and an end for a peer that does not read.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::api::answer::{Outgoing, Piece};
+use crate::log::view::FileRange;
+
+/// A peer that takes nothing for so long is gone.
+const PEER_READS_WITHIN: Duration = Duration::from_secs(30);
+/// One call of `sendfile` holds its worker no longer than this takes.
+const SENDFILE_BYTES_MAX: usize = 512 << 10;
+/// A range up to this size is copied between its neighbours: one write costs less than two calls.
+const COPIED_BYTES_MAX: u64 = 16 << 10;
+/// The copied parts go out when so much is together.
+const STAGED_BYTES_MAX: usize = 256 << 10;
+/// Where there is no descriptor to send from.
+const READ_BYTES: usize = 64 << 10;
+
+/// Writes everything and leaves `outgoing` empty.
+pub(super) async fn write(stream: &TcpStream, outgoing: &mut Outgoing) -> io::Result<()> {
+    if outgoing.pieces.is_empty() {
+        send(stream, &outgoing.buffer, false).await?;
+        outgoing.buffer.clear();
+        return Ok(());
+    }
+    let mut staged = Vec::new();
+    let mut written = 0;
+    for (position, piece) in outgoing.pieces.drain(..) {
+        staged.extend_from_slice(&outgoing.buffer[written..position]);
+        written = position;
+        match piece {
+            Piece::File(range) if range.len <= COPIED_BYTES_MAX => {
+                let at = staged.len();
+                staged.resize(at + range.len as usize, 0);
+                range.file.read_exact_at(&mut staged[at..], range.position)?;
+                if staged.len() >= STAGED_BYTES_MAX {
+                    send(stream, &staged, true).await?;
+                    staged.clear();
+                }
+            }
+            large => {
+                send(stream, &staged, true).await?;
+                staged.clear();
+                match large {
+                    Piece::File(range) => send_file(stream, &range).await?,
+                    Piece::Bytes(bytes) => send(stream, &bytes, true).await?,
+                }
+            }
+        }
+    }
+    staged.extend_from_slice(&outgoing.buffer[written..]);
+    outgoing.buffer.clear();
+    send(stream, &staged, false).await
+}
+
+async fn writable(stream: &TcpStream) -> io::Result<()> {
+    match tokio::time::timeout(PEER_READS_WITHIN, stream.writable()).await {
+        Ok(ready) => ready,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "peer reads nothing")),
+    }
+}
+
+async fn send(stream: &TcpStream, mut bytes: &[u8], more: bool) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_io(Interest::WRITABLE, || send_some(stream, bytes, more)) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn send_some(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
+    use rustix::net::SendFlags;
+    let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
+    Ok(rustix::net::send(stream, bytes, flags)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_some(stream: &TcpStream, bytes: &[u8], _more: bool) -> io::Result<usize> {
+    Ok(rustix::net::send(stream, bytes, rustix::net::SendFlags::empty())?)
+}
+
+#[cfg(target_os = "linux")]
+async fn send_file(stream: &TcpStream, range: &FileRange) -> io::Result<()> {
+    let Some(descriptor) = range.file.descriptor() else { return copy_file(stream, range).await };
+    let (mut position, end) = (range.position, range.position + range.len);
+    while position < end {
+        let bytes = usize::try_from(end - position).unwrap_or(usize::MAX).min(SENDFILE_BYTES_MAX);
+        let sent = stream
+            .try_io(Interest::WRITABLE, || Ok(rustix::fs::sendfile(stream, descriptor, Some(&mut position), bytes)?));
+        match sent {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn send_file(stream: &TcpStream, range: &FileRange) -> io::Result<()> {
+    copy_file(stream, range).await
+}
+
+/// For a file without a descriptor: a test's, or another system's.
+async fn copy_file(stream: &TcpStream, range: &FileRange) -> io::Result<()> {
+    let mut buffer = vec![0; READ_BYTES.min(range.len as usize)];
+    let (mut position, end) = (range.position, range.position + range.len);
+    while position < end {
+        let bytes = buffer.len().min((end - position) as usize);
+        range.file.read_exact_at(&mut buffer[..bytes], position)?;
+        send(stream, &buffer[..bytes], true).await?;
+        position += bytes as u64;
+    }
+    Ok(())
+}
