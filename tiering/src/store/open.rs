@@ -87,17 +87,24 @@ pub fn local_dir(path: &str) -> Result<PathBuf, TierError> {
 
 /// Credentials come from the usual AWS variables: keys, web identity, container and instance roles.
 fn open_s3(options: &TierOptions) -> Result<Opened, TierError> {
+    s3(AmazonS3Builder::from_env(), options)
+}
+
+/// The S3 store that the options name, on top of what `builder` has (credentials, most of all).
+pub fn s3(builder: AmazonS3Builder, options: &TierOptions) -> Result<Opened, TierError> {
     let url = Url::parse(&options.uri).map_err(|error| TierError::Uri(format!("'{}': {error}", options.uri)))?;
     let bucket = url.host_str().filter(|host| !host.is_empty());
     let bucket = bucket.ok_or_else(|| TierError::Uri(format!("'{}' names no bucket", options.uri)))?;
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    let mut builder = builder.with_bucket_name(bucket);
     if let Some(region) = &options.region {
         builder = builder.with_region(region);
     }
     if let Some(endpoint) = &options.endpoint {
-        builder = builder.with_endpoint(endpoint);
+        // The variable for S3 alone (AWS_ENDPOINT_URL_S3) would win over the plain one, so both are set.
+        builder = builder.with_endpoint(endpoint).with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
     }
-    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    let s3_endpoint = builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint);
+    let endpoint = s3_endpoint.or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
     let plain = endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     if plain {
         builder = builder.with_virtual_hosted_style_request(false);
