@@ -9,9 +9,14 @@ pub mod telemetry;
 pub mod log;
 pub mod metadata;
 pub mod partition;
-pub mod server;
 pub mod wal;
 
 pub mod remote_log;
 
 pub mod api;
+pub mod server;
+
+pub mod broker;
+mod cli;
+
+pub use cli::main;

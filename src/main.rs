@@ -1,3 +1,5 @@
 //! The binary: arguments, configuration, role.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    terrace::main()
+}

@@ -78,8 +78,6 @@ pub enum Check {
     EachOf(&'static [&'static str]),
     /// A text that is not empty.
     NotEmpty,
-    /// A list that is not empty.
-    NotEmptyList,
     /// Whatever the function says.
     By(fn(&str) -> Result<(), String>),
 }

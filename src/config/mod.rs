@@ -6,6 +6,7 @@
 
 pub mod alter;
 pub mod describe;
+pub mod document;
 pub mod given;
 pub mod key;
 pub mod keys;
@@ -18,3 +19,6 @@ mod rules;
 pub mod server;
 pub mod topic;
 pub mod value;
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,6 @@ fn words(key: &Key, value: &str) -> Result<(), String> {
             Err(format!("String must be one of: {}", allowed.join(", ")))
         }
         Check::NotEmpty if value.trim().is_empty() => Err("String must be non-empty".to_owned()),
-        Check::NotEmptyList if elements(value).is_empty() => Err("List must not be empty".to_owned()),
         Check::By(check) => check(value),
         _ => Ok(()),
     }

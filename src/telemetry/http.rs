@@ -20,11 +20,12 @@ use tokio::net::TcpListener;
 
 use super::Telemetry;
 use super::health::Health;
+use super::status::Status;
 use crate::config::listeners::Endpoint;
 use crate::config::server::Admin;
 
 /// The content of `/status`.
-pub type StatusSource = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
 
 /// What the routes show.
 #[derive(Clone)]

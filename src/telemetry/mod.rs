@@ -11,6 +11,7 @@ pub mod partitions;
 mod process;
 pub mod requests;
 pub mod scrape;
+pub mod status;
 pub mod traffic;
 
 use std::fmt;

@@ -21,22 +21,21 @@ use super::key::Key;
 /// Keys by name, sorted.
 pub type Table = BTreeMap<&'static str, &'static Key>;
 
+const BROKER_AREAS: [&[Key]; 10] = [
+    node::KEYS,
+    network::KEYS,
+    topics::KEYS,
+    logs::KEYS,
+    remote::KEYS,
+    groups::KEYS,
+    transactions::KEYS,
+    replication::KEYS,
+    quotas::KEYS,
+    security::KEYS,
+];
+
 /// Keys of the broker.
-pub static BROKER: LazyLock<Table> = LazyLock::new(|| {
-    let areas = [
-        node::KEYS,
-        network::KEYS,
-        topics::KEYS,
-        logs::KEYS,
-        remote::KEYS,
-        groups::KEYS,
-        transactions::KEYS,
-        replication::KEYS,
-        quotas::KEYS,
-        security::KEYS,
-    ];
-    table(&areas)
-});
+pub static BROKER: LazyLock<Table> = LazyLock::new(|| table(&BROKER_AREAS));
 
 /// Keys of a topic.
 pub static TOPIC: LazyLock<Table> = LazyLock::new(|| table(&[topic::KEYS]));
@@ -55,4 +54,10 @@ pub fn broker(name: &str) -> Option<&'static Key> {
         // A mechanism may stand between: listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config.
         BROKER.get(key).or_else(|| BROKER.get(key.split_once('.')?.1)).copied()
     })
+}
+
+/// How many broker keys are declared, however often each.
+#[cfg(test)]
+pub(super) fn declared_for_brokers() -> usize {
+    BROKER_AREAS.iter().map(|keys| keys.len()).sum()
 }

@@ -22,15 +22,12 @@ pub(super) const KEYS: &[Key] = &[
     string("broker.rack").says("The rack that clients are told."),
     int("broker.session.timeout.ms").default("9000").accepted(),
     list("config.providers").default("").cluster_wide().low().accepted(),
-    list("controller.listener.names")
-        .differs(None, "there is no controller")
-        .high()
-        .says("Listener names that are accepted and not opened."),
+    list("controller.listener.names").high().says("Listener names that are accepted and not opened."),
     long("controller.performance.always.log.threshold.ms").default("2000").at_least(0).internal().accepted(),
     long("controller.performance.sample.period.ms").default("60000").at_least(100).internal().accepted(),
     int("controller.quorum.append.linger.ms").default("25").at_least(0).accepted(),
     boolean("controller.quorum.auto.join.enable").default("false").low().accepted(),
-    list("controller.quorum.bootstrap.servers").default("").check(Check::NotEmptyList).high().accepted(),
+    list("controller.quorum.bootstrap.servers").default("").high().accepted(),
     int("controller.quorum.election.backoff.max.ms").default("1000").at_least(0).high().accepted(),
     int("controller.quorum.election.timeout.ms").default("1000").at_least(0).high().accepted(),
     int("controller.quorum.fetch.max.bytes").default("1048576").at_least(1).low().accepted(),
@@ -38,7 +35,7 @@ pub(super) const KEYS: &[Key] = &[
     int("controller.quorum.fetch.timeout.ms").default("2000").at_least(0).high().accepted(),
     int("controller.quorum.request.timeout.ms").default("2000").at_least(0).accepted(),
     int("controller.quorum.retry.backoff.ms").default("20").at_least(0).low().accepted(),
-    list("controller.quorum.voters").default("").check(Check::NotEmptyList).high().accepted(),
+    list("controller.quorum.voters").default("").high().accepted(),
     int("controller.socket.timeout.ms").default("30000").accepted(),
     int("initial.broker.registration.timeout.ms").default("60000").accepted(),
     long("internal.metadata.delete.delay.millis").default("60000").low().internal().accepted(),

@@ -1,0 +1,92 @@
+//! The command line: one file per subcommand. Without one, `terrace` starts a broker with its defaults.
+//!
+//! `log` and `remote` read files and the bucket, never the metadata that a running broker holds locked; `status` asks
+//! the running broker by HTTP.
+
+mod config;
+mod settings;
+mod start;
+mod status;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use settings::SettingsArgs;
+
+/// A Kafka-wire-compatible broker with tiered storage.
+#[derive(Debug, Parser)]
+#[command(name = "terrace", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker until SIGTERM or SIGINT.
+    Start(SettingsArgs),
+    /// Ask a running broker how it is.
+    Status(status::StatusArgs),
+    /// Show the configuration that counts, or its documentation.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// The program: what the arguments of the process ask for.
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+/// What `arguments`, the program's name first, ask for.
+fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Nothing is left to tell if the terminal is gone.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(WRONG_ARGUMENTS));
+        }
+    };
+    let done = match cli.command {
+        None => start::run(&cli.settings),
+        Some(Command::Start(settings)) => start::run(&settings),
+        Some(Command::Status(arguments)) => status::run(&arguments),
+        Some(Command::Config(command)) => config::run(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in &failure.lines {
+                eprintln!("terrace: {line}");
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Exit code for arguments and settings that are wrong.
+const WRONG_ARGUMENTS: u8 = 2;
+
+/// Why a subcommand ends, a line each, and the exit code.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    lines: Vec<String>,
+}
+
+impl Failure {
+    /// Something failed.
+    fn new(why: impl Display) -> Self {
+        Self { code: 1, lines: vec![why.to_string()] }
+    }
+
+    /// Arguments or settings are wrong.
+    fn wrong<E: Display>(why: impl IntoIterator<Item = E>) -> Self {
+        Self { code: WRONG_ARGUMENTS, lines: why.into_iter().map(|line| line.to_string()).collect() }
+    }
+}

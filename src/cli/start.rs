@@ -1,0 +1,106 @@
+//! `terrace start`: reads the settings, starts the broker, says so, waits for a signal, drains.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Failure;
+use super::settings::SettingsArgs;
+use crate::broker::Broker;
+use crate::config::given::Remarks;
+use crate::config::server::BrokerConfig;
+use crate::telemetry::logging;
+
+/// Runs a broker until a signal; a second one while it drains ends it at once.
+pub(super) fn run(arguments: &SettingsArgs) -> Result<(), Failure> {
+    let (config, remarks) = arguments.read()?;
+    logging::init(&config.logging).map_err(|e| Failure::wrong([e]))?;
+    tell(&remarks);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::new)?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: BrokerConfig) -> Result<(), Failure> {
+    // Before the first port is open, so that no signal is missed.
+    let mut signals = Signals::listen().map_err(Failure::new)?;
+    let lines = Banner::of(&config);
+    let broker = Broker::start(config).await.map_err(Failure::new)?;
+    lines.print(broker.cluster_id(), broker.kafka_addresses(), broker.http_addresses());
+    signals.next().await;
+    tracing::info!("stopping");
+    tokio::select! {
+        () = broker.stop() => Ok(()),
+        () = signals.next() => Err(Failure::new("second signal: ended without draining")),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// One line for each kind of remark, however many keys it is about.
+fn tell(remarks: &Remarks) {
+    if !remarks.unknown.is_empty() {
+        tracing::warn!(keys = remarks.unknown.join(" "), "unknown keys are ignored");
+    }
+    if !remarks.accepted.is_empty() {
+        tracing::info!(keys = remarks.accepted.join(" "), "these keys have no effect here");
+    }
+    if !remarks.ignored_variables.is_empty() {
+        tracing::info!(variables = remarks.ignored_variables.join(" "), "variables for a JVM are ignored");
+    }
+}
+
+/// What a newcomer wants to know at the start.
+struct Banner {
+    node_id: i32,
+    data: String,
+    tiering: String,
+}
+
+impl Banner {
+    fn of(config: &BrokerConfig) -> Self {
+        let shown = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+        let mut data = shown(&config.dirs.data);
+        let inside = config.dirs.logs.iter().all(|log| log.starts_with(&config.dirs.data));
+        if !inside {
+            let logs: Vec<String> = config.dirs.logs.iter().map(|log| shown(log)).collect();
+            data = format!("{data}, log in {}", logs.join(", "));
+        }
+        let remote = &config.remote;
+        let tiering = match (remote.enable, remote.uri_is_set) {
+            (false, _) => "off (remote.log.storage.system.enable=false)".to_owned(),
+            (true, true) => format!("{}, sealed segments are copied at once", remote.uri),
+            (true, false) => format!("{}, segments move there when local retention ends", remote.uri),
+        };
+        Self { node_id: config.node_id, data, tiering }
+    }
+
+    fn print(&self, cluster_id: &str, kafka: &[(String, SocketAddr)], http: &[SocketAddr]) {
+        println!("terrace {}, node {}, cluster {cluster_id}", env!("CARGO_PKG_VERSION"), self.node_id);
+        for (name, address) in kafka {
+            println!("  listening  {name}://{address}");
+        }
+        for address in http {
+            println!("  http       http://{address} (/status /metrics /livez /readyz)");
+        }
+        println!("  data       {}", self.data);
+        println!("  tiering    {}", self.tiering);
+    }
+}
