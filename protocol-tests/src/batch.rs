@@ -120,33 +120,47 @@ fn put_varint(out: &mut BytesMut, value: i64) {
 }
 
 /// The values of all records in uncompressed batches, as text; `null` for none.
-pub fn values(mut batches: &[u8]) -> Vec<String> {
+pub fn values(batches: &[u8]) -> Vec<String> {
+    by_base_offset(batches).into_iter().flat_map(|(_, values)| values).collect()
+}
+
+/// Base offset and values of every whole uncompressed batch; checks each CRC.
+pub fn by_base_offset(mut batches: &[u8]) -> Vec<(i64, Vec<String>)> {
     let mut found = Vec::new();
     while batches.len() >= 61 {
         let total = 12 + i32::from_be_bytes(batches[8..12].try_into().expect("four bytes")) as usize;
         if batches.len() < total {
             break;
         }
-        let mut at = 61;
-        while at < total {
-            let length = varint(batches, &mut at);
-            let end = at + length as usize;
-            at += 1;
-            varint(batches, &mut at);
-            varint(batches, &mut at);
-            let key = varint(batches, &mut at);
-            at += key.max(0) as usize;
-            let value = varint(batches, &mut at);
-            found.push(if value < 0 {
-                "null".to_owned()
-            } else {
-                String::from_utf8_lossy(&batches[at..at + value as usize]).into_owned()
-            });
-            at = end;
-        }
+        let crc = u32::from_be_bytes(batches[17..21].try_into().expect("four bytes"));
+        assert_eq!(crc, crc32c::crc32c(&batches[21..total]), "a batch comes with its CRC");
+        let base = i64::from_be_bytes(batches[..8].try_into().expect("eight bytes"));
+        found.push((base, values_of(&batches[..total])));
         batches = &batches[total..];
     }
     found
+}
+
+fn values_of(batch: &[u8]) -> Vec<String> {
+    let mut values = Vec::new();
+    let mut at = 61;
+    while at < batch.len() {
+        let length = varint(batch, &mut at);
+        let end = at + length as usize;
+        at += 1;
+        varint(batch, &mut at);
+        varint(batch, &mut at);
+        let key = varint(batch, &mut at);
+        at += key.max(0) as usize;
+        let value = varint(batch, &mut at);
+        values.push(if value < 0 {
+            "null".to_owned()
+        } else {
+            String::from_utf8_lossy(&batch[at..at + value as usize]).into_owned()
+        });
+        at = end;
+    }
+    values
 }
 
 fn varint(bytes: &[u8], at: &mut usize) -> i64 {

@@ -4,10 +4,12 @@
 //! * [`peers`] finds and starts real clients and servers, and says what was skipped.
 //! * [`batch`] makes record batches by hand.
 //! * [`raw_client`] speaks the protocol byte by byte, also wrongly.
+//! * [`checkers`] hold properties over crashes.
 //! * [`compare`] runs one scenario against our broker and against Apache Kafka and holds both to one transcript.
 
 pub mod batch;
 pub mod broker;
+pub mod checkers;
 pub mod compare;
 pub mod peers;
 pub mod raw_client;

@@ -42,15 +42,40 @@ impl RawClient {
         self.receive::<R>(version, id)
     }
 
+    /// The same where the broker may go away meanwhile.
+    pub fn try_call<R>(&mut self, version: i16, request: &R) -> io::Result<R::Response>
+    where
+        R: Request + HeaderVersion,
+        R::Response: Decodable + HeaderVersion,
+    {
+        let id = self.try_send(version, request)?;
+        let frame = self.read_frame()?;
+        Ok(decode::<R>(version, id, frame))
+    }
+
     /// Sends a request without waiting; its correlation id.
     pub fn send<R: Request + HeaderVersion>(&mut self, version: i16, request: &R) -> i32 {
+        self.try_send(version, request).expect("the broker reads")
+    }
+
+    /// Sends a request; true when the socket does not take it within a second.
+    pub fn is_blocked<R: Request + HeaderVersion>(&mut self, version: i16, request: &R) -> bool {
+        self.stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a TCP socket");
+        self.try_send(version, request).is_err()
+    }
+
+    fn try_send<R: Request + HeaderVersion>(&mut self, version: i16, request: &R) -> io::Result<i32> {
         let mut body = BytesMut::new();
         request.encode(&mut body, version).expect("the test builds requests that the version can carry");
-        self.send_encoded(R::KEY, version, R::header_version(version), &body)
+        self.try_send_encoded(R::KEY, version, R::header_version(version), &body)
     }
 
     /// Sends a body under a well-formed header; its correlation id.
     pub fn send_encoded(&mut self, key: i16, version: i16, header_version: i16, body: &[u8]) -> i32 {
+        self.try_send_encoded(key, version, header_version, body).expect("the broker reads")
+    }
+
+    fn try_send_encoded(&mut self, key: i16, version: i16, header_version: i16, body: &[u8]) -> io::Result<i32> {
         self.correlation_id += 1;
         let header = RequestHeader::default()
             .with_request_api_key(key)
@@ -63,8 +88,8 @@ impl RawClient {
         frame.put_slice(body);
         let length = i32::try_from(frame.len() - 4).expect("a test's frame fits");
         frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.send_bytes(&frame).expect("the broker reads");
-        self.correlation_id
+        self.send_bytes(&frame)?;
+        Ok(self.correlation_id)
     }
 
     /// Sends any bytes.
@@ -78,15 +103,8 @@ impl RawClient {
         R: Request + HeaderVersion,
         R::Response: Decodable + HeaderVersion,
     {
-        let mut frame =
-            self.read_frame().unwrap_or_else(|error| panic!("no answer to {:?}: {error}", key_name(R::KEY)));
-        let header =
-            ResponseHeader::decode(&mut frame, R::Response::header_version(version)).expect("a response header");
-        assert_eq!(header.correlation_id, correlation_id, "answers come in the order of their requests");
-        let response = R::Response::decode(&mut frame, version)
-            .unwrap_or_else(|error| panic!("answer of {:?} v{version}: {error}", key_name(R::KEY)));
-        assert_eq!(frame.remaining(), 0, "{:?} v{version}: bytes left behind the answer", key_name(R::KEY));
-        response
+        let frame = self.read_frame().unwrap_or_else(|error| panic!("no answer to {:?}: {error}", key_name(R::KEY)));
+        decode::<R>(version, correlation_id, frame)
     }
 
     /// One frame without its length.
@@ -122,4 +140,17 @@ impl RawClient {
 
 fn key_name(key: i16) -> Option<ApiKey> {
     ApiKey::try_from(key).ok()
+}
+
+fn decode<R>(version: i16, correlation_id: i32, mut frame: Bytes) -> R::Response
+where
+    R: Request + HeaderVersion,
+    R::Response: Decodable + HeaderVersion,
+{
+    let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version)).expect("a response header");
+    assert_eq!(header.correlation_id, correlation_id, "answers come in the order of their requests");
+    let response = R::Response::decode(&mut frame, version)
+        .unwrap_or_else(|error| panic!("answer of {:?} v{version}: {error}", key_name(R::KEY)));
+    assert_eq!(frame.remaining(), 0, "{:?} v{version}: bytes left behind the answer", key_name(R::KEY));
+    response
 }

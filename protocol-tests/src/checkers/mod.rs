@@ -1,0 +1,3 @@
+//! Properties that hold whatever happens to a broker, each a file.
+
+pub mod history;
