@@ -248,3 +248,6 @@ fn identical_without_copies(settings: &BTreeMap<String, String>, topic: &TopicCo
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,3 +192,6 @@ fn broker_names(name: &'static str) -> Vec<&'static str> {
         _ => vec![name],
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,3 +188,6 @@ fn edit_distance(a: &str, b: &str, most: usize) -> Option<usize> {
     }
     row.last().copied().filter(|distance| *distance <= most)
 }
+
+#[cfg(test)]
+mod tests;

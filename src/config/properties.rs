@@ -96,3 +96,6 @@ fn unescape(chars: &mut Peekable<Chars<'_>>, line: usize, ends: fn(char) -> bool
     out.push_str(&String::from_utf16_lossy(&units));
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests;

@@ -266,3 +266,6 @@ impl Topic<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
