@@ -1,13 +1,207 @@
-//! Files of one partition.
+//! The files of one partition: an append-only list of segments in Kafka's format, on the local disk.
+//!
+//! ```text
+//! <topic>-<partition>/  <base>.log  .index  .timeindex  .snapshot   leader-epoch-checkpoint  partition.metadata
+//! ```
+//! A [`Log`] belongs to one partition and is used under its lock; it is synchronous and decides nothing about offsets
+//! or durability. Nothing is on disk before the first append. Written bytes become visible by [`LogView`]s and marks
+//! that the partition hands to its readers. What a crash leaves at each step is in docs/crash-safety.md;
+//! [`recovery`] puts it right.
 
 pub mod checkpoint;
+mod flush;
 mod index_bytes;
 pub mod kafka_files;
 pub mod leader_epochs;
+pub mod names;
 pub mod offset_index;
+pub mod recovery;
 pub mod retention;
+mod roll;
+pub mod segment;
+mod segment_index;
 mod text_file;
 pub mod time_index;
 pub mod view;
+pub mod walk;
 
+use std::io;
+use std::sync::Arc;
+
+use terrace_tiering::platform::crash_point::{self, CrashPoint};
+use terrace_tiering::platform::fs::SharedFile;
+
+pub use flush::{EpochsFile, Flush};
+pub use roll::Incoming;
 pub use text_file::TextFileError;
+
+use self::leader_epochs::EpochCache;
+use self::segment::{LogDirectory, Segment};
+use self::view::{LogView, Mark};
+use crate::config::topic::TopicConfig;
+use crate::protocol::record_batch::{BatchView, LeaderEpoch, Offset};
+
+/// Why the local log could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A file failed; the log is as it was before.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A file failed, and so did putting it back: nothing may be appended any more.
+    #[error("{write}; cutting the file back failed: {repair}")]
+    Unrepaired {
+        /// What failed first.
+        write: io::Error,
+        /// What failed then.
+        repair: io::Error,
+    },
+    /// Published bytes are not what they were.
+    #[error("{0}")]
+    Corrupt(String),
+}
+
+/// The segment that takes appends.
+#[derive(Debug)]
+struct Active {
+    segment: Arc<Segment>,
+    file: SharedFile,
+    position: u64,
+    /// Wall time of its first append; `None` while it is empty.
+    first_append_ms: Option<i64>,
+    /// Taken off `segment.ms`, so that partitions don't roll together.
+    jitter_ms: i64,
+}
+
+/// The local log of one partition.
+#[derive(Debug)]
+pub struct Log {
+    directory: Arc<LogDirectory>,
+    view: Arc<LogView>,
+    active: Option<Active>,
+    end: Offset,
+    /// Bytes appended since it was opened.
+    bytes: u64,
+    epochs: EpochCache,
+    epochs_unwritten: bool,
+    /// Everything below survives a power loss.
+    flushed: Offset,
+    /// Names were made in the directory since its last sync.
+    names_unsynced: bool,
+}
+
+impl Log {
+    /// A log without files that begins at `start`.
+    pub fn create(directory: LogDirectory, start: Offset) -> Self {
+        Self {
+            directory: Arc::new(directory),
+            view: Arc::default(),
+            active: None,
+            end: start,
+            bytes: 0,
+            epochs: EpochCache::default(),
+            epochs_unwritten: false,
+            flushed: start,
+            names_unsynced: false,
+        }
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Arc<LogDirectory> {
+        &self.directory
+    }
+
+    /// What readers may look at, together with a mark.
+    pub fn view(&self) -> &Arc<LogView> {
+        &self.view
+    }
+
+    /// The next offset to be written.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// First offset that the local files may hold.
+    pub fn start(&self) -> Offset {
+        self.view.segments.first().map_or(self.end, |segment| segment.base())
+    }
+
+    /// The end of the log as a mark.
+    pub fn end_mark(&self) -> Mark {
+        let (segment, position) = match &self.active {
+            Some(active) => (active.segment.base(), active.position),
+            None => (self.end, 0),
+        };
+        Mark { offset: self.end, segment, position, bytes: self.bytes }
+    }
+
+    /// Leader epochs of the whole log, its remote part included.
+    pub fn epochs(&self) -> &EpochCache {
+        &self.epochs
+    }
+
+    /// Changes the leader epochs; they are written before the next mark is.
+    pub fn epochs_mut(&mut self) -> &mut EpochCache {
+        self.epochs_unwritten = true;
+        &mut self.epochs
+    }
+
+    /// Appends whole, stamped batches (the first at [`Log::end`], the others following on) by one write, then publishes
+    /// them. The first append of all makes directory and file (`random` gives the segment's jitter). After an error nothing is published and the file is cut back to the published end.
+    pub fn append(
+        &mut self,
+        bytes: &[u8],
+        epoch: LeaderEpoch,
+        config: &TopicConfig,
+        now_ms: i64,
+        random: u64,
+    ) -> Result<(), LogError> {
+        if self.active.is_none() {
+            self.create_active(config, random)?;
+        }
+        let Some(active) = &mut self.active else {
+            return Err(LogError::Corrupt("log without an active segment".into()));
+        };
+        crash_point::reach(CrashPoint::AppendBeforeWrite);
+        if let Err(write) = active.file.write_all_at(bytes, active.position) {
+            return Err(match active.file.set_len(active.position) {
+                Ok(()) => LogError::Io(write),
+                Err(repair) => LogError::Unrepaired { write, repair },
+            });
+        }
+        crash_point::reach(CrashPoint::AppendAfterWrite);
+
+        let mut rest = bytes;
+        let mut position = active.position;
+        let mut index = active.segment.index();
+        while let Ok((batch, behind)) = BatchView::split_first(rest) {
+            let len = batch.bytes().len() as u64;
+            index.note(position, len, batch.last_offset(), batch.max_timestamp(), config.index_interval_bytes);
+            self.end = batch.next_offset();
+            position += len;
+            rest = behind;
+        }
+        drop(index);
+        debug_assert!(rest.is_empty(), "an append consists of whole batches");
+        let first = BatchView::split_first(bytes).map_or(self.end, |(batch, _)| batch.base_offset());
+        self.epochs_unwritten |= self.epochs.assign(epoch, first);
+        active.position = position;
+        active.first_append_ms.get_or_insert(now_ms);
+        active.segment.publish_size(position);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Takes the segments that end at or below `offset` out of the view; the active one stays. Their files are removed
+    /// by the caller, off the lock and oldest first, so that a crash between leaves a log without a gap.
+    #[must_use = "the files of the segments remain until they are removed"]
+    pub fn advance_start(&mut self, offset: Offset) -> Vec<Arc<Segment>> {
+        let gone = self.view.sealed().take_while(|(_, end)| *end <= offset).count();
+        if gone == 0 {
+            return Vec::new();
+        }
+        let mut segments = self.view.segments.clone();
+        let removed = segments.drain(..gone).collect();
+        self.view = Arc::new(LogView { segments });
+        removed
+    }
+}

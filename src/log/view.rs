@@ -1,6 +1,17 @@
-//! What readers see of a partition's local log.
+//! What readers see of a partition's local log: an immutable list of segments, swapped as a whole.
+//!
+//! A reader holds a view for as long as it likes; the segments it lists may lose their names meanwhile, and then the
+//! reader asks the partition for the next view.
+
+use std::sync::Arc;
 
 use terrace_tiering::platform::fs::SharedFile;
+
+use super::LogError;
+use super::segment::Segment;
+use super::time_index::TimestampOffset;
+use super::walk::WalkError;
+use crate::protocol::record_batch::Offset;
 
 /// Bytes of one file, whole batches from its beginning on (the last batch may be cut at a limit, as Kafka does).
 #[derive(Debug, Clone)]
@@ -11,4 +22,166 @@ pub struct FileRange {
     pub position: u64,
     /// How many bytes.
     pub len: u64,
+}
+
+/// A batch boundary: an offset and where its record begins or will begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The offset.
+    pub offset: Offset,
+    /// Base offset of the segment.
+    pub segment: Offset,
+    /// Position in that segment's file.
+    pub position: u64,
+    /// Bytes appended below it since the log was opened; differences of marks count bytes.
+    pub bytes: u64,
+}
+
+/// The segments of a local log, by base offset.
+#[derive(Debug, Clone, Default)]
+pub struct LogView {
+    pub(super) segments: Vec<Arc<Segment>>,
+}
+
+impl LogView {
+    /// All segments, the active one last.
+    pub fn segments(&self) -> &[Arc<Segment>] {
+        &self.segments
+    }
+
+    /// All segments but the active one, each with the offset behind its last.
+    pub fn sealed(&self) -> impl DoubleEndedIterator<Item = (&Arc<Segment>, Offset)> + '_ {
+        self.segments.windows(2).map(|pair| (&pair[0], pair[1].base()))
+    }
+
+    /// Bytes of all segments.
+    pub fn size(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.size()).sum()
+    }
+
+    /// The segments that may hold `offset` or later ones.
+    fn from(&self, offset: Offset) -> &[Arc<Segment>] {
+        let behind = self.segments.partition_point(|segment| segment.base() <= offset);
+        &self.segments[behind.saturating_sub(1)..]
+    }
+
+    /// Records from the batch that holds `from` (or the next one) up to the mark: all of one segment, at most
+    /// `max_bytes`. The first batch is whole, or there is nothing; `min_one` returns it even if it is larger.
+    pub fn read(
+        &self,
+        from: Offset,
+        upto: &Mark,
+        max_bytes: u64,
+        min_one: bool,
+    ) -> Result<Option<FileRange>, LogError> {
+        if from >= upto.offset {
+            return Ok(None);
+        }
+        for segment in self.from(from) {
+            let end = match segment.base().cmp(&upto.segment) {
+                std::cmp::Ordering::Less => segment.size(),
+                std::cmp::Ordering::Equal => upto.position,
+                std::cmp::Ordering::Greater => return Ok(None),
+            };
+            let Some((position, first)) = segment.find(from)? else { continue };
+            if position >= end {
+                continue;
+            }
+            if first > max_bytes && !min_one {
+                return Ok(None);
+            }
+            let len = (end - position).min(max_bytes.max(if min_one { first } else { 0 }));
+            return Ok((len > 0).then_some(FileRange { file: segment.file()?, position, len }));
+        }
+        Ok(None)
+    }
+
+    /// Bytes between the batch that holds `from` and the mark.
+    pub fn bytes_between(&self, from: Offset, upto: &Mark) -> Result<u64, LogError> {
+        let mut bytes = 0;
+        for (at, segment) in self.from(from).iter().enumerate() {
+            let end = match segment.base().cmp(&upto.segment) {
+                std::cmp::Ordering::Less => segment.size(),
+                std::cmp::Ordering::Equal => upto.position,
+                std::cmp::Ordering::Greater => break,
+            };
+            let start = if at == 0 { segment.find(from)?.map_or(end, |(position, _)| position) } else { 0 };
+            bytes += end.saturating_sub(start);
+        }
+        Ok(bytes)
+    }
+
+    /// The first batch, at or behind `from` and below the mark, whose largest timestamp is at least `timestamp`: its
+    /// range in its file.
+    pub fn find_time(&self, timestamp: i64, from: Offset, upto: &Mark) -> Result<Option<FileRange>, LogError> {
+        for segment in self.from(from) {
+            if segment.base() >= upto.offset {
+                break;
+            }
+            if segment.largest_timestamp().timestamp < timestamp {
+                continue;
+            }
+            let start = segment.start_for_time(timestamp)?.max(from);
+            let Some((position, _)) = segment.find(start)? else { continue };
+            let mut walk = segment.walk(position)?;
+            while let Some(stop) = walk.step()? {
+                if stop.header.base_offset() >= upto.offset {
+                    return Ok(None);
+                }
+                if stop.header.max_timestamp() >= timestamp {
+                    let (position, len) = (stop.position, stop.bytes);
+                    return Ok(Some(FileRange { file: segment.file()?, position, len }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The largest timestamp of all segments, and the last offset of the batch that has it.
+    pub fn max_timestamp(&self) -> Option<TimestampOffset> {
+        let largest = self.segments.iter().map(|segment| segment.largest_timestamp());
+        // Of equal timestamps the first segment's is the answer.
+        largest.filter(|found| found.timestamp >= 0).reduce(
+            |best, next| {
+                if next.timestamp > best.timestamp { next } else { best }
+            },
+        )
+    }
+
+    /// As [`LogView::max_timestamp`], but from the headers of what lies between `from` and the mark.
+    pub fn max_timestamp_within(&self, from: Offset, upto: &Mark) -> Result<Option<TimestampOffset>, LogError> {
+        let mut largest: Option<TimestampOffset> = None;
+        for segment in self.from(from) {
+            let mut walk = segment.walk(0)?;
+            while let Some(stop) = walk.step()? {
+                let (offset, timestamp) = (stop.header.last_offset(), stop.header.max_timestamp());
+                if offset >= upto.offset {
+                    return Ok(largest);
+                }
+                if offset >= from && timestamp > largest.map_or(-1, |found| found.timestamp) {
+                    largest = Some(TimestampOffset { timestamp, offset });
+                }
+            }
+        }
+        Ok(largest)
+    }
+
+    /// The batch that holds `offset`: its range in its file.
+    pub fn batch_at(&self, offset: Offset) -> Result<Option<FileRange>, LogError> {
+        for segment in self.from(offset) {
+            if let Some((position, len)) = segment.find(offset)? {
+                return Ok(Some(FileRange { file: segment.file()?, position, len }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl From<WalkError> for LogError {
+    fn from(error: WalkError) -> Self {
+        match error {
+            WalkError::Io(error) => Self::Io(error),
+            bad @ WalkError::Bad { .. } => Self::Corrupt(bad.to_string()),
+        }
+    }
 }

@@ -1,9 +1,25 @@
 //! The append: checked in the receive buffer, stamped in place, written once.
+//!
+//! ```text
+//!  outside the lock                    | under the lock                                          | behind it
+//!  CRC, header, size, times, broker's  | epoch, sequence, roll, stamp, one write, publish log    | waiters woken,
+//!  time                                | end, producers, index; high watermark as the topic asks | sync asked for
+//! ```
+//! A crash before the write leaves nothing, one behind it a batch that nobody was told of; recovery keeps it if it is
+//! whole. The producer that retries it meets its own sequence.
 
-use super::Partition;
+use std::cmp::Ordering;
+
+use super::producers::{ProducerError, Verdict};
+use super::validate::{self, Checked};
+use super::{Online, Partition, State, Unavailable, recompress};
+use crate::config::topic::{TimestampType, TopicConfig};
+use crate::log::{Incoming, LogError};
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::record_batch::{BatchError, LeaderEpoch, Offset};
-use crate::wal::ticket::Ticket;
+use crate::protocol::record_batch::{
+    BatchError, BatchView, LeaderEpoch, Offset, stamp, stamp_log_append_time, total_bytes,
+};
+use crate::wal::ticket::{Rejected, Ticket};
 
 /// Who appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +93,9 @@ pub enum AppendError {
         /// Ours.
         current: LeaderEpoch,
     },
-    /// The sequence does not follow the producer's last.
-    #[error("sequence is out of order")]
-    OutOfOrderSequence,
-    /// The producer's epoch is older than one seen.
-    #[error("producer epoch is fenced")]
-    InvalidProducerEpoch,
+    /// The sequence does not follow the producer's last, or its epoch is fenced.
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
     /// The log directory failed, or the partition's files did.
     #[error("log directory is offline")]
     Storage,
@@ -103,12 +116,31 @@ impl AppendError {
             Self::UnsupportedCompression(_) => ErrorCode::UnsupportedCompressionType,
             Self::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             Self::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
-            Self::OutOfOrderSequence => ErrorCode::OutOfOrderSequenceNumber,
-            Self::InvalidProducerEpoch => ErrorCode::InvalidProducerEpoch,
+            Self::Producer(error) => error.code(),
             Self::Storage => ErrorCode::KafkaStorageError,
             Self::Gone => ErrorCode::NotLeaderOrFollower,
         }
     }
+}
+
+impl From<Unavailable> for AppendError {
+    fn from(why: Unavailable) -> Self {
+        match why {
+            Unavailable::Offline(_) => Self::Storage,
+            Unavailable::Gone => Self::Gone,
+        }
+    }
+}
+
+/// One append on its way through the lock.
+struct Incomer<'a> {
+    bytes: &'a mut [u8],
+    checked: Checked,
+    origin: AppendOrigin,
+    config: &'a TopicConfig,
+    now_ms: i64,
+    /// The broker's time that the records got, else -1.
+    log_append_time_ms: i64,
 }
 
 impl Partition {
@@ -119,7 +151,129 @@ impl Partition {
         origin: AppendOrigin,
         required_leader_epoch: Option<LeaderEpoch>,
     ) -> Result<Appended, AppendError> {
-        let _ = (batches, origin, required_leader_epoch);
-        todo!()
+        let current = self.leader_epoch;
+        if let Some(required) = required_leader_epoch {
+            match required.cmp(&current) {
+                Ordering::Less => return Err(AppendError::FencedLeaderEpoch { required, current }),
+                Ordering::Greater => return Err(AppendError::UnknownLeaderEpoch { required, current }),
+                Ordering::Equal => {}
+            }
+        }
+        let config = self.topic_config();
+        let config = &*config;
+        let now_ms = self.shared.clock.now_ms();
+        let mut checked = validate::check(batches, origin, config, now_ms)?;
+        let mut recompressed = recompress::as_topic_wants(&batches[..checked.bytes], origin, config)?;
+        let bytes = match &mut recompressed {
+            Some(bytes) => bytes.as_mut_slice(),
+            None => &mut batches[..checked.bytes],
+        };
+        let mut log_append_time_ms = -1;
+        if config.timestamp_type == TimestampType::LogAppendTime {
+            for_each_batch(bytes, |batch| stamp_log_append_time(batch, now_ms))?;
+            checked.max_timestamp = now_ms;
+            log_append_time_ms = now_ms;
+        }
+        self.append_checked(Incomer { bytes, checked, origin, config, now_ms, log_append_time_ms })
+    }
+
+    fn append_checked(&self, mut incomer: Incomer<'_>) -> Result<Appended, AppendError> {
+        let (config, epoch) = (incomer.config, self.leader_epoch);
+        let mut state = self.lock();
+        let online = state.online()?;
+        if let Some(original) = duplicate(online, &incomer, epoch)? {
+            return Ok(original);
+        }
+        let base_offset = online.log.end();
+        let rolled = match self.write(online, &mut incomer) {
+            Ok(rolled) => rolled,
+            Err(error) => return Err(self.write_failed(&mut state, &error)),
+        };
+        online.changed = true;
+        let moved = online.settle(config).then_some(online.high_watermark);
+        if let Some(mark) = &moved {
+            self.publish_visible(mark);
+        }
+        let ticket = online.ticket(online.log.end(), epoch);
+        self.schedule_after_append(online, config, incomer.now_ms);
+        let queued = if online.holding || rolled { self.request_sync(online) } else { None };
+        let log_start_offset = online.log_start;
+        drop(state);
+
+        self.dir.note_change();
+        if let Some(mark) = &moved {
+            self.high_watermark_moved(mark);
+        }
+        self.send_to_sync(queued);
+        Ok(Appended { base_offset, log_append_time_ms: incomer.log_append_time_ms, log_start_offset, ticket })
+    }
+
+    /// Rolls if it must, stamps, writes, records the producers. True when it rolled.
+    fn write(&self, online: &mut Online, incomer: &mut Incomer<'_>) -> Result<bool, LogError> {
+        let Incomer { bytes, checked, config, now_ms, .. } = incomer;
+        let base_offset = online.log.end();
+        let incoming = Incoming {
+            bytes: bytes.len() as u64,
+            last_offset: base_offset + checked.offsets - 1,
+            max_timestamp: checked.max_timestamp,
+        };
+        let rolled = online.log.should_roll(&incoming, config, *now_ms) && self.roll(online, config)?;
+        let mut next = base_offset;
+        let stamped = for_each_batch(bytes, |batch| {
+            stamp(batch, next, self.leader_epoch);
+            next += BatchView::header_only(batch).map_or(0, |(header, _)| i64::from(header.last_offset_delta()) + 1);
+        });
+        stamped.map_err(|error| LogError::Corrupt(error.to_string()))?;
+        online.log.append(bytes, self.leader_epoch, config, *now_ms, self.shared.random.next_u64())?;
+        let mut rest: &[u8] = bytes;
+        while let Ok((batch, behind)) = BatchView::split_first(rest) {
+            online.producers.update(&batch);
+            rest = behind;
+        }
+        Ok(rolled)
+    }
+
+    /// A failed write refuses this append; one that could not be undone ends the log directory.
+    fn write_failed(&self, state: &mut State, error: &LogError) -> AppendError {
+        match error {
+            LogError::Io(error) => {
+                tracing::warn!(topic = %self.topic, partition = self.id.partition, %error, "append failed");
+            }
+            LogError::Unrepaired { .. } | LogError::Corrupt(_) => {
+                self.dir.sync().set_offline(error);
+                state.leave(State::Offline(error.to_string()), Rejected::Storage);
+            }
+        }
+        AppendError::Storage
     }
 }
+
+/// The answer to a batch that is in the log already: it waits for what its original waits for.
+fn duplicate(online: &mut Online, incomer: &Incomer<'_>, epoch: LeaderEpoch) -> Result<Option<Appended>, AppendError> {
+    let mut rest: &[u8] = incomer.bytes;
+    while let Ok((batch, behind)) = BatchView::split_first(rest) {
+        if let Verdict::Duplicate { base_offset, last_offset, timestamp } =
+            online.producers.check(&batch, incomer.origin)?
+        {
+            let log_append_time_ms = if incomer.log_append_time_ms < 0 { -1 } else { timestamp };
+            let ticket = online.ticket(last_offset + 1, epoch);
+            return Ok(Some(Appended { base_offset, log_append_time_ms, log_start_offset: online.log_start, ticket }));
+        }
+        rest = behind;
+    }
+    Ok(None)
+}
+
+/// Calls `each` with every batch of `bytes`, which hold whole ones.
+fn for_each_batch(bytes: &mut [u8], mut each: impl FnMut(&mut [u8])) -> Result<(), BatchError> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (batch, behind) = rest.split_at_mut_checked(total_bytes(rest)?).ok_or(BatchError::Truncated)?;
+        each(batch);
+        rest = behind;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Partition;
 use super::read::{Isolation, ReadError};
-use crate::protocol::record_batch::{LeaderEpoch, Offset};
+use super::{Offsets, Partition};
+use crate::log::view::{FileRange, LogView, Mark};
+use crate::protocol::record_batch::{BatchView, LeaderEpoch, Offset};
+use crate::protocol::records;
 
 /// Which offset is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,150 @@ impl Found {
 impl Partition {
     /// Answers one ListOffsets question; only a question about time can touch the bucket.
     pub async fn list_offset(self: &Arc<Self>, spec: OffsetSpec, isolation: Isolation) -> Result<Found, ReadError> {
-        let _ = (spec, isolation);
-        todo!()
+        // Without transactions both kinds of reader end at the high watermark.
+        let _: Isolation = isolation;
+        let offsets = {
+            let mut state = self.lock();
+            state.online()?.offsets(self.leader_epoch)
+        };
+        let known = |offset: Offset| Found { offset, timestamp: -1, leader_epoch: self.epoch_of(offset) };
+        let tiered = self.topic_config().remote_storage_enable;
+        let tiered_end = self.remote_chain().end();
+        Ok(match spec {
+            OffsetSpec::Latest => Found { offset: offsets.last_stable, timestamp: -1, leader_epoch: self.leader_epoch },
+            OffsetSpec::Earliest => known(offsets.log_start),
+            OffsetSpec::EarliestLocal => known(offsets.local_start),
+            OffsetSpec::LatestTiered => match tiered_end {
+                Some(end) if tiered => known(end - 1),
+                _ => Found::NOTHING,
+            },
+            OffsetSpec::EarliestPendingUpload => match tiered_end {
+                Some(end) if tiered => known(end.max(offsets.log_start)),
+                // Nothing was copied yet, so the whole log waits; unless a part of it was local once.
+                None if tiered && offsets.local_start == offsets.log_start => known(offsets.log_start),
+                _ => Found::NOTHING,
+            },
+            OffsetSpec::MaxTimestamp => self.at_max_timestamp().await?,
+            OffsetSpec::Time(timestamp) => self.at_time(timestamp, &offsets).await?,
+        })
+    }
+
+    fn found(&self, offset: Offset, timestamp: i64) -> Found {
+        Found { offset, timestamp, leader_epoch: self.epoch_of(offset) }
+    }
+
+    async fn at_time(self: &Arc<Self>, timestamp: i64, offsets: &Offsets) -> Result<Found, ReadError> {
+        if offsets.log_start < offsets.local_start
+            && let Some((offset, found)) = self.cold_time(timestamp, offsets.log_start, offsets.local_start).await?
+        {
+            return Ok(self.found(offset, found));
+        }
+        let found = self.off_worker(move |partition| partition.local_at_time(timestamp)).await?;
+        Ok(found.map_or(Found::NOTHING, |(offset, timestamp)| self.found(offset, timestamp)))
+    }
+
+    async fn at_max_timestamp(self: &Arc<Self>) -> Result<Found, ReadError> {
+        let remote = self.remote_chain();
+        let log_start = self.offsets().log_start;
+        // Of equal timestamps the first record's is the answer.
+        let remote = remote
+            .segments
+            .iter()
+            .filter(|segment| segment.max_timestamp_offset >= log_start)
+            .map(|segment| (segment.max_timestamp_offset, segment.max_timestamp))
+            .reduce(|best, next| if next.1 > best.1 { next } else { best });
+        let local = self.off_worker(|partition| partition.local_max_timestamp()).await?;
+        let best = match (remote, local) {
+            (Some(remote), Some(local)) if local.1 > remote.1 => Some(local),
+            (Some(remote), _) => Some(remote),
+            (None, local) => local,
+        };
+        Ok(best.map_or(Found::NOTHING, |(offset, timestamp)| self.found(offset, timestamp)))
+    }
+
+    /// A lookup reads headers and opens a batch: work for a thread that may block.
+    async fn off_worker<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let partition = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&partition)).await;
+        done.map_err(|_| ReadError::Storage("lookup failed".into()))?
+    }
+
+    /// The first local record at `timestamp` or later: its offset and its time.
+    fn local_at_time(&self, timestamp: i64) -> Result<Option<(Offset, i64)>, ReadError> {
+        let (view, upto, mut from) = self.local_moment()?;
+        let max_decompressed = self.topic_config().record_decompressed_max_bytes;
+        while let Some(range) = view.find_time(timestamp, from, &upto)? {
+            let batch = load(&range)?;
+            if let Some(found) = find_in(&batch, timestamp, from, max_decompressed) {
+                return Ok(Some(found));
+            }
+            // A batch that says it has such a record and has none (or cannot be opened) is skipped.
+            let Ok((header, _)) = BatchView::header_only(&batch) else { break };
+            from = header.next_offset();
+        }
+        Ok(None)
+    }
+
+    /// The local record with the largest timestamp.
+    fn local_max_timestamp(&self) -> Result<Option<(Offset, i64)>, ReadError> {
+        let (view, upto, from) = self.local_moment()?;
+        let mut largest = match view.max_timestamp() {
+            None => return Ok(None),
+            Some(largest) => largest,
+        };
+        if largest.offset >= upto.offset || largest.offset < from {
+            // The indexes speak of what is not visible: the headers of what is decide.
+            match view.max_timestamp_within(from, &upto)? {
+                None => return Ok(None),
+                Some(visible) => largest = visible,
+            }
+        }
+        let Some(range) = view.batch_at(largest.offset)? else { return Ok(None) };
+        let max_decompressed = self.topic_config().record_decompressed_max_bytes;
+        let found = find_in(&load(&range)?, largest.timestamp, from, max_decompressed);
+        // A batch that cannot be opened is named by its last offset, as its index entry does.
+        Ok(Some(found.unwrap_or((largest.offset, largest.timestamp))))
+    }
+
+    fn local_moment(&self) -> Result<(Arc<LogView>, Mark, Offset), ReadError> {
+        let mut state = self.lock();
+        let online = state.online()?;
+        Ok((Arc::clone(online.log.view()), online.high_watermark, online.local_start()))
     }
 }
+
+fn load(range: &FileRange) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = vec![0; range.len as usize];
+    range.file.read_exact_at(&mut bytes, range.position).map_err(|error| ReadError::Storage(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// The first record of `batches` (whole ones) at `timestamp` or later, at or behind `from`. Batches that cannot be
+/// opened, or only beyond `max_decompressed` bytes, are skipped.
+pub(super) fn find_in(batches: &[u8], timestamp: i64, from: Offset, max_decompressed: u64) -> Option<(Offset, i64)> {
+    let mut rest = batches;
+    while let Ok((batch, behind)) = BatchView::split_first(rest) {
+        rest = behind;
+        if batch.max_timestamp() < timestamp || batch.last_offset() < from {
+            continue;
+        }
+        match records::records(&batch, max_decompressed) {
+            Ok(opened) => {
+                let mut readable = opened.iter().map_while(Result::ok);
+                if let Some(found) = readable.find(|record| record.timestamp >= timestamp && record.offset >= from) {
+                    return Some((found.offset, found.timestamp));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(base_offset = batch.base_offset(), %error, "batch skipped by a lookup by time");
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

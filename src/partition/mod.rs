@@ -1,18 +1,62 @@
 //! One partition: its offsets, its producers, its log, behind one plain mutex that is never held across an await.
+//!
+//! ```text
+//!            append                 wal (sync thread)            readers
+//!   log end ---------> written ------------------------> high watermark --> waiters woken, tickets accepted
+//! ```
+//! The high watermark is a field of its own and moves only by durability; log end is never an answer to a reader.
+//! Readers take an immutable view and a mark under the lock and read without it. The lock is a poisoning one: after a
+//! panic under it the partition is reopened through recovery, as after a crash.
+//!
+//! | File | What it does |
+//! |---|---|
+//! | [`append`] | the one way in; [`validate`] is what it checks outside the lock |
+//! | [`read`], [`list_offsets`], [`cold`] | the ways out, over both tiers |
+//! | [`durability`] | tickets, high watermark, the sync thread's side |
+//! | [`upkeep`] | roll by time, retention, deletion, cleaning: called by the node's queue of due work |
+//! | [`registry`] | all partitions of the node; [`node_dirs`], [`due`] and [`deletion`] serve it |
 
 pub mod append;
+pub mod cold;
+pub mod deletion;
+pub mod due;
+pub mod durability;
 pub mod list_offsets;
+pub mod node_dirs;
+mod open;
 pub mod producers;
 pub mod read;
+mod recompress;
 pub mod registry;
+pub mod tiered;
+pub mod upkeep;
+pub mod validate;
 pub mod waiters;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
+use terrace_tiering::Tier;
+use terrace_tiering::platform::clock::SharedClock;
+use terrace_tiering::platform::fs::SharedFs;
+use terrace_tiering::platform::random::SharedRandom;
+
+use self::due::DueQueue;
+use self::node_dirs::NodeDir;
+use self::producers::ProducerTable;
+use self::read::ReadError;
+use self::registry::LogSettings;
+use self::waiters::WaiterList;
 use crate::config::topic::TopicConfig;
+use crate::log::Log;
+use crate::log::view::{LogView, Mark};
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteChain;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
+use crate::wal::ticket::{Promise, Rejected};
 
 /// Where a partition stands at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +75,128 @@ pub struct Offsets {
     pub leader_epoch: LeaderEpoch,
 }
 
+/// What all partitions of the node share.
+pub(crate) struct Shared {
+    fs: SharedFs,
+    clock: SharedClock,
+    random: SharedRandom,
+    settings: LogSettings,
+    due: DueQueue,
+    tier: OnceLock<Arc<Tier>>,
+}
+
 /// One partition that this broker leads.
-#[derive(Debug)]
 pub struct Partition {
     id: PartitionId,
     topic: Arc<str>,
+    leader_epoch: LeaderEpoch,
+    shared: Arc<Shared>,
+    dir: Arc<NodeDir>,
+    /// For those who outlive a call: the sync thread, the due-time queue.
+    this: Weak<Self>,
+    config: RwLock<Arc<TopicConfig>>,
+    chain: RwLock<Arc<RemoteChain>>,
+    state: Mutex<State>,
+    /// Retention waits in the due-time queue.
+    retention_due: AtomicBool,
+    /// [`Mark::bytes`] of the high watermark, for waiters that look without the lock.
+    visible_bytes: AtomicU64,
+    waiters: WaiterList,
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition").field("topic", &self.topic).field("partition", &self.id.partition).finish()
+    }
+}
+
+/// What the lock guards.
+enum State {
+    Online(Box<Online>),
+    /// Its files or its log directory failed; the text was logged.
+    Offline(String),
+    /// The topic was deleted.
+    Gone,
+}
+
+/// A partition at work.
+struct Online {
+    log: Log,
+    producers: ProducerTable,
+    log_start: Offset,
+    /// False after a start without a checkpoint, until the tier has said where it begins.
+    log_start_known: bool,
+    /// Moved only by [`durability`].
+    high_watermark: Mark,
+    /// The end of what is synced, as a mark.
+    synced: Mark,
+    /// Appends whose durability is awaited, by next offset.
+    pending: VecDeque<(Offset, Promise)>,
+    /// The high watermark stays until a sync says otherwise.
+    holding: bool,
+    /// This partition is in the sync thread's queue.
+    sync_queued: bool,
+    /// `flush.ms` waits in the due-time queue.
+    flush_due: bool,
+    /// `remote.segment.roll.ms` waits in the due-time queue.
+    roll_due: bool,
+    /// Something that the checkpoint records has changed since it was written.
+    changed: bool,
+    /// Where the last producer snapshot was taken.
+    snapshot_at: Offset,
+}
+
+/// Why a partition cannot serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unavailable {
+    Offline(String),
+    Gone,
+}
+
+impl From<Unavailable> for ReadError {
+    fn from(why: Unavailable) -> Self {
+        match why {
+            Unavailable::Offline(why) => Self::Storage(why),
+            Unavailable::Gone => Self::Gone,
+        }
+    }
+}
+
+impl State {
+    fn online(&mut self) -> Result<&mut Online, Unavailable> {
+        match self {
+            Self::Online(online) => Ok(online),
+            Self::Offline(why) => Err(Unavailable::Offline(why.clone())),
+            Self::Gone => Err(Unavailable::Gone),
+        }
+    }
+
+    /// Leaves the online state; nothing that waits will be durable.
+    fn leave(&mut self, next: Self, why: Rejected) {
+        if let Self::Online(online) = std::mem::replace(self, next) {
+            for (_, promise) in online.pending {
+                promise.reject(why);
+            }
+        }
+    }
+}
+
+impl Online {
+    /// First offset of the local log that can be read.
+    fn local_start(&self) -> Offset {
+        self.log.start().max(self.log_start)
+    }
+
+    fn offsets(&self, leader_epoch: LeaderEpoch) -> Offsets {
+        Offsets {
+            log_start: self.log_start,
+            local_start: self.local_start(),
+            high_watermark: self.high_watermark.offset,
+            last_stable: self.high_watermark.offset,
+            log_end: self.log.end(),
+            leader_epoch,
+        }
+    }
 }
 
 impl Partition {
@@ -49,49 +210,108 @@ impl Partition {
         &self.topic
     }
 
-    /// The effective configuration of its topic.
-    pub fn topic_config(&self) -> Arc<TopicConfig> {
-        todo!()
+    /// The epoch in which this broker leads.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
     }
 
-    /// Where it stands.
+    /// The effective configuration of its topic.
+    pub fn topic_config(&self) -> Arc<TopicConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Swaps the configuration; what it decides is asked anew at every append and every piece of due work.
+    pub(crate) fn set_topic_config(&self, config: Arc<TopicConfig>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        self.schedule_upkeep();
+    }
+
+    /// The log directory that it is in.
+    pub fn log_dir(&self) -> &PathBuf {
+        self.dir.path()
+    }
+
+    /// Where it stands; all offsets 0 while its files cannot be used.
     pub fn offsets(&self) -> Offsets {
-        todo!()
+        match self.lock().online() {
+            Ok(online) => online.offsets(self.leader_epoch),
+            Err(_) => Offsets {
+                log_start: 0,
+                local_start: 0,
+                high_watermark: 0,
+                last_stable: 0,
+                log_end: 0,
+                leader_epoch: self.leader_epoch,
+            },
+        }
     }
 
     /// Bytes of the local log.
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.view().map_or(0, |view| view.size())
+    }
+
+    /// Can it serve? The reason why not is an operator's.
+    pub fn offline_reason(&self) -> Option<String> {
+        match &*self.lock() {
+            State::Offline(why) => Some(why.clone()),
+            State::Online(_) | State::Gone => None,
+        }
+    }
+
+    /// The local segments at this moment.
+    pub fn view(&self) -> Result<Arc<LogView>, ReadError> {
+        Ok(Arc::clone(self.lock().online()?.log.view()))
     }
 
     /// Compares the leader epoch that a request carries with ours: FENCED_LEADER_EPOCH below, UNKNOWN_LEADER_EPOCH above.
-    pub fn check_leader_epoch(&self, current: Option<LeaderEpoch>) -> Result<(), read::ReadError> {
-        let _ = current;
-        todo!()
+    pub fn check_leader_epoch(&self, required: Option<LeaderEpoch>) -> Result<(), ReadError> {
+        let current = self.leader_epoch;
+        match required {
+            Some(required) if required >= 0 && required < current => {
+                Err(ReadError::FencedLeaderEpoch { required, current })
+            }
+            Some(required) if required > current => Err(ReadError::UnknownLeaderEpoch { required, current }),
+            _ => Ok(()),
+        }
     }
 
     /// The largest epoch not above `requested` that has records, and its end offset, over both tiers; (-1, -1) when
     /// there is none (OffsetForLeaderEpoch, KIP-320).
-    pub fn epoch_end(&self, requested: LeaderEpoch) -> (LeaderEpoch, Offset) {
-        let _ = requested;
-        todo!()
+    pub fn epoch_end(&self, requested: LeaderEpoch) -> Result<(LeaderEpoch, Offset), ReadError> {
+        let mut state = self.lock();
+        let online = state.online()?;
+        if requested == self.leader_epoch {
+            return Ok((requested, online.high_watermark.offset));
+        }
+        Ok(online.log.epochs().end_offset_for(requested, online.high_watermark.offset))
+    }
+
+    /// The epoch in which the record at `offset` was written, -1 when unknown.
+    pub fn epoch_of(&self, offset: Offset) -> LeaderEpoch {
+        match self.lock().online() {
+            Ok(online) => online.log.epochs().epoch_for_offset(offset).unwrap_or(-1),
+            Err(_) => -1,
+        }
     }
 
     /// Moves the log start to `before` (-1: the high watermark) and answers with the new log start once that is durable.
-    pub async fn delete_records(self: &Arc<Self>, before: Offset) -> Result<Offset, read::ReadError> {
-        let _ = before;
-        todo!()
+    pub async fn delete_records(self: &Arc<Self>, before: Offset) -> Result<Offset, ReadError> {
+        self.check_delete(before)?;
+        self.raise_log_start(before).await
     }
 
-    /// The readable remote segments.
-    pub fn remote_chain(&self) -> Arc<RemoteChain> {
-        todo!()
+    /// The lock. After a panic under it the partition comes back through recovery, here and now.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| {
+            let mut state = poisoned.into_inner();
+            self.state.clear_poison();
+            self.reopen(&mut state);
+            state
+        })
     }
 
-    /// Swaps the readable remote segments; called by the job that copies and expires, and once at start before any
-    /// local deletion.
-    pub fn set_remote_chain(&self, chain: Arc<RemoteChain>) {
-        let _ = chain;
-        todo!()
+    fn publish_visible(&self, high_watermark: &Mark) {
+        self.visible_bytes.store(high_watermark.bytes, Ordering::SeqCst);
     }
 }

@@ -1,9 +1,12 @@
 //! The read: the one place that decides between the local log and the tier.
 
-use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
 
 use super::Partition;
-use crate::log::view::FileRange;
+use super::cold::ColdRead;
+use crate::log::view::{FileRange, LogView, Mark};
+use crate::log::{LogError, leader_epochs};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
@@ -109,21 +112,87 @@ impl ReadError {
     }
 }
 
-/// A read that the bucket answers.
-#[derive(Debug)]
-pub struct ColdRead {}
-
-impl ColdRead {
-    /// Loads it: whole batches in order, the first one holds the offset that was asked.
-    pub async fn load(self) -> Result<Vec<Bytes>, ReadError> {
-        todo!()
+impl From<LogError> for ReadError {
+    fn from(error: LogError) -> Self {
+        Self::Storage(error.to_string())
     }
+}
+
+/// How often a reader takes a new view because a file of the last one was gone: each time the local start has moved.
+const VIEWS_MAX: usize = 3;
+
+/// What is taken under the lock.
+struct Moment {
+    view: Arc<LogView>,
+    high_watermark: Mark,
+    log_start: Offset,
+    local_start: Offset,
+    diverging: Option<(LeaderEpoch, Offset)>,
 }
 
 impl Partition {
     /// Records from `spec.offset` on. Never waits for the bucket; a cold answer is loaded by the caller.
     pub fn read(&self, spec: &ReadSpec) -> Result<ReadOutcome, ReadError> {
-        let _ = spec;
-        todo!()
+        self.check_leader_epoch(spec.current_leader_epoch)?;
+        let mut views = 1;
+        loop {
+            let moment = self.moment(spec)?;
+            let records = match self.records(spec, &moment) {
+                Err(LogError::Io(error)) if error.kind() == io::ErrorKind::NotFound && views < VIEWS_MAX => {
+                    views += 1;
+                    continue;
+                }
+                other => other?,
+            };
+            return Ok(ReadOutcome {
+                high_watermark: moment.high_watermark.offset,
+                last_stable_offset: moment.high_watermark.offset,
+                log_start_offset: moment.log_start,
+                diverging: moment.diverging,
+                records,
+            });
+        }
+    }
+
+    fn moment(&self, spec: &ReadSpec) -> Result<Moment, ReadError> {
+        let mut state = self.lock();
+        let online = state.online()?;
+        let (log_start, high_watermark) = (online.log_start, online.high_watermark);
+        let out_of_range =
+            || ReadError::OutOfRange { offset: spec.offset, log_start, high_watermark: high_watermark.offset };
+        let diverging = match spec.last_fetched_epoch {
+            Some(last) if last >= 0 => {
+                let (epoch, end) = online.log.epochs().end_offset_for(last, online.log.end());
+                if (epoch, end) == leader_epochs::UNDEFINED {
+                    return Err(out_of_range());
+                }
+                (epoch < last || end < spec.offset).then_some((epoch, end))
+            }
+            _ => None,
+        };
+        // Between the high watermark and the log end there is nothing to read yet, and nothing wrong with asking.
+        if diverging.is_none() && (spec.offset < log_start || spec.offset > online.log.end()) {
+            return Err(out_of_range());
+        }
+        let view = Arc::clone(online.log.view());
+        Ok(Moment { view, high_watermark, log_start, local_start: online.local_start(), diverging })
+    }
+
+    /// The decision between the two tiers.
+    fn records(&self, spec: &ReadSpec, moment: &Moment) -> Result<Records, LogError> {
+        if moment.diverging.is_some() || spec.offset >= moment.high_watermark.offset {
+            return Ok(Records::Empty);
+        }
+        if spec.offset < moment.local_start {
+            if spec.max_bytes == 0 && !spec.min_one {
+                return Ok(Records::Empty);
+            }
+            return self.cold(spec, moment.local_start).map(Records::Cold);
+        }
+        let found = moment.view.read(spec.offset, &moment.high_watermark, spec.max_bytes, spec.min_one)?;
+        Ok(found.map_or(Records::Empty, Records::File))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,36 @@
 //! All partitions of this node, following the metadata image.
+//!
+//! A partition exists here as soon as the image names it, and costs no file until its first append. The image is taken
+//! over by whoever commits to it and by a task that watches; both do the same, one after another.
 
+mod jobs;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use terrace_tiering::Tier;
 use terrace_tiering::platform::clock::SharedClock;
 use terrace_tiering::platform::fs::SharedFs;
 use terrace_tiering::platform::random::SharedRandom;
 use terrace_tiering::platform::task::Tasks;
 
-use super::Partition;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::due::DueQueue;
+use super::node_dirs::{NodeDir, Opened};
+use super::open::Known;
+use super::waiters::WaiterList;
+use super::{Partition, Shared, State, deletion};
 use crate::config::topic::TopicConfig;
-use crate::metadata::image::{Image, PartitionId, Topic};
+use crate::metadata::image::{ConfigOverrides, Image, PartitionId, Topic};
+use crate::protocol::record_batch::LeaderEpoch;
+
+/// Partitions that are opened side by side at a start.
+const OPENERS_MAX: usize = 8;
 
 /// Resolves a topic's effective configuration; comes from `config`.
 pub type ResolveConfig = Arc<dyn Fn(&Image, &Topic) -> Arc<TopicConfig> + Send + Sync>;
@@ -62,48 +82,295 @@ pub enum OpenError {
     },
 }
 
+type Map = HashMap<PartitionId, Arc<Partition>>;
+
+#[derive(Default)]
+struct Tables {
+    by_id: Map,
+    /// By topic name, then by number.
+    by_name: HashMap<Arc<str>, Vec<Arc<Partition>>>,
+}
+
+/// What was taken over last.
+#[derive(Default)]
+struct Followed {
+    topics: HashMap<Uuid, Arc<Topic>>,
+    broker_configs: BTreeMap<String, ConfigOverrides>,
+    generation: Option<u64>,
+}
+
 /// All partitions of this node.
-pub struct Partitions {}
+pub struct Partitions {
+    shared: Arc<Shared>,
+    resolve_config: ResolveConfig,
+    dirs: Vec<Arc<NodeDir>>,
+    tables: RwLock<Tables>,
+    /// Held while an image is taken over, so that images come one after another.
+    followed: Mutex<Followed>,
+}
+
+impl fmt::Debug for Partitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partitions").field("dirs", &self.dirs).finish_non_exhaustive()
+    }
+}
 
 impl Partitions {
     /// Opens what the log directories hold of the image's topics, through recovery where the last stop was none.
+    /// Blocks.
     pub fn open(deps: PartitionDeps, image: &Image) -> Result<Arc<Self>, OpenError> {
-        let _ = (deps, image);
-        todo!()
+        let mut dirs = Vec::new();
+        let mut homes: HashMap<PartitionId, (Arc<NodeDir>, Option<Known>)> = HashMap::new();
+        for path in &deps.settings.log_dirs {
+            let Opened { dir, mut known } = NodeDir::open(&deps.fs, path)?;
+            let failed = |source| OpenError::LogDir { path: path.clone(), source };
+            for id in deletion::sweep(&deps.fs, &deps.random, path, image).map_err(failed)? {
+                homes.insert(id, (Arc::clone(&dir), known.remove(&id)));
+            }
+            // A partition without files has a place in the checkpoint when its log start is not the beginning.
+            for (id, known) in known {
+                let alive = image.topic_by_id(&id.topic).is_some_and(|topic| id.partition < topic.partition_count);
+                if !alive {
+                    dir.forget(id);
+                } else if known.marks.log_start > 0 || known.marks.checked_end > 0 {
+                    homes.entry(id).or_insert_with(|| (Arc::clone(&dir), Some(known)));
+                }
+            }
+            dirs.push(dir);
+        }
+        let shared = Shared {
+            fs: deps.fs,
+            clock: deps.clock,
+            random: deps.random,
+            settings: deps.settings,
+            due: DueQueue::default(),
+            tier: OnceLock::new(),
+        };
+        let partitions = Arc::new(Self {
+            shared: Arc::new(shared),
+            resolve_config: deps.resolve_config,
+            dirs,
+            tables: RwLock::default(),
+            followed: Mutex::default(),
+        });
+        partitions.take_over(image, homes);
+        Ok(partitions)
+    }
+
+    /// The tier for cold reads, once it is open.
+    pub fn set_tier(&self, tier: Arc<Tier>) {
+        // A second one is no use to anybody: there is one tier per broker.
+        let _ = self.shared.tier.set(tier);
     }
 
     /// Starts what runs beside the appends: following `images`, checkpoints, due work.
-    pub fn start(self: &Arc<Self>, tasks: &Tasks, images: tokio::sync::watch::Receiver<Arc<Image>>) {
-        let _ = (tasks, images);
-        todo!()
+    pub fn start(self: &Arc<Self>, tasks: &Tasks, images: watch::Receiver<Arc<Image>>) {
+        jobs::start(self, tasks, images);
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Takes over a new image: partitions created, configured, deleted. Returns when the partitions can be asked for.
     /// The API that committed calls it before it answers, so that a client never meets a topic without partitions.
     pub fn follow(&self, image: &Image) {
-        let _ = image;
-        todo!()
+        self.take_over(image, HashMap::new());
+    }
+
+    fn take_over(&self, image: &Image, mut homes: HashMap<PartitionId, (Arc<NodeDir>, Option<Known>)>) {
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        if followed.generation.is_some_and(|generation| generation >= image.generation) {
+            return;
+        }
+        followed.generation = Some(image.generation);
+        // The old topic of a name goes before the new one comes: they share a directory name.
+        let gone: Vec<_> = followed.topics.keys().filter(|id| !image.topics_by_id.contains_key(id)).copied().collect();
+        for id in gone {
+            if let Some(topic) = followed.topics.remove(&id) {
+                self.remove_topic(&topic);
+            }
+        }
+        let defaults_changed = followed.broker_configs != image.broker_configs;
+        followed.broker_configs.clone_from(&image.broker_configs);
+        let mut made = Vec::new();
+        for topic in image.topics.values() {
+            let known = followed.topics.get(&topic.id);
+            if !defaults_changed && known.is_some_and(|known| Arc::ptr_eq(known, topic) || known == topic) {
+                continue;
+            }
+            self.take_over_topic(image, topic, &mut homes, &mut made);
+            followed.topics.insert(topic.id, Arc::clone(topic));
+        }
+        open_all(made);
+    }
+
+    fn take_over_topic(
+        &self,
+        image: &Image,
+        topic: &Arc<Topic>,
+        homes: &mut HashMap<PartitionId, (Arc<NodeDir>, Option<Known>)>,
+        made: &mut Vec<(Arc<Partition>, Option<Known>)>,
+    ) {
+        let config = (self.resolve_config)(image, topic);
+        let existing = self.read().by_name.get(&topic.name).cloned().unwrap_or_default();
+        for partition in &existing {
+            if *partition.topic_config() != *config {
+                partition.set_topic_config(Arc::clone(&config));
+            }
+        }
+        let mut all = existing;
+        for number in all.len() as i32..topic.partition_count {
+            let id = PartitionId { topic: topic.id, partition: number };
+            let home = homes.remove(&id);
+            let has_files = home.is_some();
+            let (dir, known) = home.unwrap_or_else(|| (self.emptiest_dir(made), None));
+            let partition = self.make(id, &topic.name, image.node_epoch, dir, &config);
+            if has_files {
+                made.push((Arc::clone(&partition), known));
+            }
+            all.push(partition);
+        }
+        let mut tables = self.write();
+        for partition in &all {
+            tables.by_id.insert(partition.id(), Arc::clone(partition));
+        }
+        tables.by_name.insert(Arc::clone(&topic.name), all);
+    }
+
+    fn make(
+        &self,
+        id: PartitionId,
+        topic: &Arc<str>,
+        leader_epoch: LeaderEpoch,
+        dir: Arc<NodeDir>,
+        config: &Arc<TopicConfig>,
+    ) -> Arc<Partition> {
+        Arc::new_cyclic(|this| {
+            let partition = Partition {
+                id,
+                topic: Arc::clone(topic),
+                leader_epoch,
+                shared: Arc::clone(&self.shared),
+                dir,
+                this: this.clone(),
+                config: RwLock::new(Arc::clone(config)),
+                chain: RwLock::default(),
+                state: Mutex::new(State::Gone),
+                retention_due: AtomicBool::new(false),
+                visible_bytes: AtomicU64::new(0),
+                waiters: WaiterList::default(),
+            };
+            let empty = partition.empty_online(0);
+            *partition.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Online(Box::new(empty));
+            partition
+        })
+    }
+
+    /// The directory with the fewest partitions, as in Kafka.
+    fn emptiest_dir(&self, made: &[(Arc<Partition>, Option<Known>)]) -> Arc<NodeDir> {
+        if let [only] = &self.dirs[..] {
+            return Arc::clone(only);
+        }
+        let tables = self.read();
+        let count = |dir: &Arc<NodeDir>| {
+            let in_dir = |partition: &Arc<Partition>| Arc::ptr_eq(&partition.dir, dir);
+            tables.by_id.values().filter(|partition| in_dir(partition)).count()
+                + made.iter().filter(|(partition, _)| in_dir(partition)).count()
+        };
+        let working = self.dirs.iter().filter(|dir| !dir.sync().is_offline());
+        let chosen = working.min_by_key(|dir| count(dir)).or(self.dirs.first());
+        Arc::clone(chosen.expect("a node has at least one log directory"))
+    }
+
+    fn remove_topic(&self, topic: &Topic) {
+        let removed = {
+            let mut tables = self.write();
+            let removed = tables.by_name.remove(&topic.name).unwrap_or_default();
+            for partition in &removed {
+                tables.by_id.remove(&partition.id());
+            }
+            removed
+        };
+        for partition in removed {
+            partition.delete();
+        }
+    }
+
+    /// The tables are changed by whole entries, so a panic elsewhere leaves them whole.
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The partition with this id.
     pub fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
-        let _ = id;
-        todo!()
+        self.read().by_id.get(&id).cloned()
     }
 
     /// The partition with this number of the topic with this name.
     pub fn by_name(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
-        let _ = (topic, partition);
-        todo!()
+        let at = usize::try_from(partition).ok()?;
+        self.read().by_name.get(topic)?.get(at).cloned()
     }
 
-    /// All partitions.
+    /// All partitions, in no order.
     pub fn all(&self) -> Vec<Arc<Partition>> {
-        todo!()
+        self.read().by_id.values().cloned().collect()
     }
 
-    /// A clean stop: rolls nothing, syncs everything, writes the last checkpoint and Kafka's own files.
+    /// The log directories: where each is, and whether it still works.
+    pub fn log_dirs(&self) -> impl Iterator<Item = (&PathBuf, bool)> + '_ {
+        self.dirs.iter().map(|dir| (dir.path(), !dir.sync().is_offline()))
+    }
+
+    /// Writes the checkpoint of each log directory in which something changed. Blocks.
+    pub fn checkpoint(&self) {
+        for dir in &self.dirs {
+            let all = self.all();
+            let of_dir = all.into_iter().filter(|partition| Arc::ptr_eq(&partition.dir, dir));
+            if let Err(error) = dir.checkpoint(of_dir) {
+                tracing::error!(directory = %dir.path().display(), %error, "checkpoint not written; a crash now means a longer scan");
+            }
+        }
+    }
+
+    /// Does what is due by now. Blocks.
+    pub fn do_due_work(&self) {
+        jobs::do_due_work(self);
+    }
+
+    /// A clean stop: syncs everything, writes the last checkpoint and Kafka's own files. Nothing is appended any more.
+    /// Blocks.
     pub fn close(&self) {
-        todo!()
+        for dir in &self.dirs {
+            let mut of_dir = self.all();
+            of_dir.retain(|partition| Arc::ptr_eq(&partition.dir, dir));
+            of_dir.sort_by(|a, b| (&a.topic, a.id.partition).cmp(&(&b.topic, b.id.partition)));
+            if let Err(error) = dir.close(&of_dir) {
+                tracing::error!(directory = %dir.path().display(), %error, "log directory not closed cleanly");
+            }
+        }
     }
 }
+
+/// Opens partitions side by side: most of it is waiting for the disk.
+fn open_all(made: Vec<(Arc<Partition>, Option<Known>)>) {
+    let next = AtomicUsize::new(0);
+    let workers = made.len().min(OPENERS_MAX);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((partition, known)) = made.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    partition.open(known.as_ref());
+                }
+            });
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,17 @@ impl<'a> BatchView<'a> {
         Ok((Self(batch), rest))
     }
 
+    /// The header alone, of a batch whose records stay where they are, and the size of the whole batch. Checks length
+    /// and magic. The view has no records: [`BatchView::bytes`] ends with the header, and its CRC cannot be checked.
+    pub fn header_only(bytes: &'a [u8]) -> Result<(Self, usize), BatchError> {
+        let header = bytes.get(..HEADER_BYTES).ok_or(BatchError::Truncated)?;
+        let total = total_bytes(header)?;
+        match header[16] as i8 {
+            2 => Ok((Self(header), total)),
+            magic => Err(BatchError::BadMagic(magic)),
+        }
+    }
+
     /// Compares the CRC in the header with the bytes.
     pub fn check_crc(&self) -> Result<(), BatchError> {
         let (expected, found) = (self.crc(), crc32c::crc32c(&self.0[CRC_FROM..]));

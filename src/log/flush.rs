@@ -1,0 +1,119 @@
+//! Making a log durable, in three steps: take what is dirty under the partition's lock, sync it without the lock, note
+//! the new flushed end under the lock.
+
+use std::io;
+use std::sync::Arc;
+
+use super::leader_epochs;
+use super::segment::{LogDirectory, Segment};
+use super::{Log, LogError};
+use crate::protocol::record_batch::Offset;
+
+/// What has to be synced so that everything below [`Flush::upto`] survives a power loss.
+#[derive(Debug)]
+pub struct Flush {
+    directory: Arc<LogDirectory>,
+    segments: Vec<Arc<Segment>>,
+    epochs: Option<EpochsFile>,
+    names: bool,
+    upto: Offset,
+}
+
+impl Flush {
+    /// The flushed end once [`Flush::run`] is done.
+    pub fn upto(&self) -> Offset {
+        self.upto
+    }
+
+    /// Syncs. The directory comes last, so that a name never points at what is not there.
+    pub fn run(&self) -> io::Result<()> {
+        if let Some(epochs) = &self.epochs {
+            epochs.write()?;
+        }
+        for segment in &self.segments {
+            match segment.sync() {
+                // Removed by retention meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        if self.names { self.directory.sync_names() } else { Ok(()) }
+    }
+}
+
+impl Log {
+    /// Everything below survives a power loss.
+    pub fn flushed(&self) -> Offset {
+        self.flushed
+    }
+
+    /// What is dirty; `None` when nothing is.
+    pub fn begin_flush(&mut self) -> Option<Flush> {
+        if self.flushed >= self.end && !self.epochs_unwritten && !self.names_unsynced {
+            return None;
+        }
+        let first = self.view.segments.partition_point(|segment| segment.base() <= self.flushed).saturating_sub(1);
+        Some(Flush {
+            directory: Arc::clone(&self.directory),
+            segments: self.view.segments[first..].to_vec(),
+            epochs: self.take_epochs(),
+            names: std::mem::take(&mut self.names_unsynced),
+            upto: self.end,
+        })
+    }
+
+    /// A flush is done.
+    pub fn note_flushed(&mut self, upto: Offset) {
+        self.flushed = self.flushed.max(upto).min(self.end);
+    }
+
+    /// Writes the index tail to its files. Called before a checkpoint names this log's end; syncs nothing.
+    pub fn spill_index(&mut self) -> Result<(), LogError> {
+        match &self.active {
+            Some(active) => Ok(active.segment.spill_index()?),
+            None => Ok(()),
+        }
+    }
+
+    /// The largest timestamp gets its entry, as in a sealed segment: the log is being closed.
+    pub fn seal_index(&mut self) {
+        if let Some(active) = &self.active {
+            active.segment.index().seal();
+        }
+    }
+
+    /// Do the leader epochs have entries that their file lacks?
+    pub fn has_unwritten_epochs(&self) -> bool {
+        self.active.is_some() && self.epochs_unwritten
+    }
+
+    /// Everything below is written, indexed and has its leader epoch in the file: a start after a crash of the process
+    /// may trust it.
+    pub fn checked_end(&self) -> Offset {
+        match self.epochs.latest() {
+            Some(latest) if self.has_unwritten_epochs() => latest.start_offset.max(self.flushed),
+            _ => self.end,
+        }
+    }
+
+    /// The leader epochs that are not in their file yet, to be written off the lock before a checkpoint names this
+    /// log's end.
+    pub fn take_epochs(&mut self) -> Option<EpochsFile> {
+        let unwritten = self.active.is_some() && std::mem::take(&mut self.epochs_unwritten);
+        unwritten.then(|| EpochsFile { directory: Arc::clone(&self.directory), text: self.epochs.to_text() })
+    }
+}
+
+/// The next content of `leader-epoch-checkpoint`.
+#[derive(Debug)]
+pub struct EpochsFile {
+    directory: Arc<LogDirectory>,
+    text: String,
+}
+
+impl EpochsFile {
+    /// Replaces the file, durably.
+    pub fn write(&self) -> io::Result<()> {
+        self.directory.fs.replace(&self.directory.path.join(leader_epochs::FILE_NAME), self.text.as_bytes(), None)
+    }
+}

@@ -1,0 +1,334 @@
+//! From the files that a stop left, whatever stop it was, to a log.
+//!
+//! ```text
+//!  first segment ... | segment of the walk's start ....................... | last segment (active)
+//!  trusted           | walked for its producers and epochs | checked whole . . . . . end
+//!                                                          ^ trusted end
+//! ```
+//! Below the trusted end nothing is read but headers, and of most segments not even these. From there on every batch
+//! is checked: length, magic, CRC, offsets that follow on, epochs that never fall. The first failure ends the log: what
+//! lies behind is kept once as `<name>.log.truncated`, then cut. Indexes are believed as far as their last entry names
+//! a batch that is there, else built anew. A crash during recovery leaves files that the next recovery treats the same
+//! way: cut bytes are copied before the cut.
+
+mod cut;
+mod indexes;
+
+use std::io;
+use std::sync::Arc;
+
+use terrace_tiering::platform::fs::{Open, SharedFile};
+
+use super::leader_epochs::{self, EpochCache};
+use super::names::{self, INDEX, LOG, TIME_INDEX, TXN_INDEX};
+use super::segment::{LogDirectory, Segment};
+use super::segment_index::SegmentIndex;
+use super::view::LogView;
+use super::walk::{HeaderWalk, Stop, WalkError};
+use super::{Active, Log, LogError};
+use crate::config::topic::TopicConfig;
+use crate::protocol::record_batch::{BatchView, CRC_FROM, LeaderEpoch, Offset};
+
+/// Bytes read at once to compute a CRC.
+const CHECK_BYTES: usize = 256 << 10;
+
+/// Up to where the files are known to be good.
+#[derive(Debug, Clone, Copy)]
+pub struct Marks {
+    /// Nothing below is checked again; `None` without a checkpoint: everything is.
+    pub trusted_end: Option<Offset>,
+    /// Everything below survives a power loss.
+    pub flushed_end: Offset,
+    /// The producers are known up to here: later batches go to the caller.
+    pub producers_from: Offset,
+    /// Where an empty log begins.
+    pub start: Offset,
+}
+
+/// What a recovery did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Bytes whose CRC was computed.
+    pub checked_bytes: u64,
+    /// Bytes that were cut off, and kept aside.
+    pub cut_bytes: u64,
+}
+
+/// A segment's files as the directory lists them.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    base: Offset,
+    size: u64,
+}
+
+/// Opens the log in `directory`. `each_batch` sees the header of every batch from `marks.producers_from` on, in order.
+pub fn open(
+    directory: LogDirectory,
+    marks: &Marks,
+    config: &TopicConfig,
+    each_batch: &mut dyn FnMut(&BatchView<'_>),
+) -> Result<(Log, Recovered), LogError> {
+    let found = list(&directory)?;
+    let mut log = Log::create(directory, marks.start);
+    if found.is_empty() {
+        return Ok((log, Recovered::default()));
+    }
+    let (epochs, epochs_known) = read_epochs(&log.directory)?;
+    let marks = &Marks {
+        // Without its epochs nothing of the log is known: all of it is walked.
+        trusted_end: marks.trusted_end.filter(|_| epochs_known),
+        ..*marks
+    };
+    let trusted_end = marks.trusted_end.unwrap_or(Offset::MIN);
+    // The last segment that begins at or below both marks is where reading begins.
+    let walk_from = trusted_end.min(marks.producers_from);
+    let first = found.partition_point(|segment| segment.base <= walk_from).saturating_sub(1);
+
+    let directory = Arc::clone(&log.directory);
+    let mut segments = Vec::with_capacity(found.len());
+    for (at, segment) in found[..first].iter().enumerate() {
+        let end = found[at + 1].base;
+        let index = indexes::of_sealed(&directory, *segment, end, config)?;
+        segments.push(Arc::new(Segment::sealed(&directory, segment.base, segment.size, index)));
+    }
+    let mut scan = Scan {
+        directory: &directory,
+        marks,
+        config,
+        trusted_end,
+        expected: found[first].base,
+        epochs,
+        begun: false,
+        last_epoch: LeaderEpoch::MIN,
+        recovered: Recovered::default(),
+        buffer: Vec::new(),
+        each_batch,
+    };
+    for (at, segment) in found.iter().enumerate().skip(first) {
+        let last = at + 1 == found.len();
+        let outcome = scan.segment(*segment, last)?;
+        if outcome.refused {
+            // A hole before this segment: it goes with all behind it.
+            scan.recovered.cut_bytes += cut::segments(&directory, &found[at..])?;
+            break;
+        }
+        segments.push(Arc::new(outcome.segment));
+        if outcome.cut {
+            scan.recovered.cut_bytes += cut::segments(&directory, &found[at + 1..])?;
+            break;
+        }
+    }
+    let (end, recovered) = (scan.expected, scan.recovered);
+    let mut epochs = scan.epochs;
+    epochs.truncate_from_end(end);
+    drop_stale_snapshots(&directory, end)?;
+    if recovered.cut_bytes > 0 {
+        tracing::warn!(
+            directory = %directory.path.display(), end, cut_bytes = recovered.cut_bytes,
+            "log ended in bytes that are no batch; they are kept as .truncated"
+        );
+    }
+    log.activate(segments, end, epochs, marks)?;
+    Ok((log, recovered))
+}
+
+impl Log {
+    /// Makes the last of `segments` the active one.
+    fn activate(
+        &mut self,
+        segments: Vec<Arc<Segment>>,
+        end: Offset,
+        epochs: EpochCache,
+        marks: &Marks,
+    ) -> Result<(), LogError> {
+        self.end = end;
+        self.flushed = marks.flushed_end.min(end);
+        self.epochs = epochs;
+        self.epochs_unwritten = true;
+        self.names_unsynced = true;
+        if let Some(last) = segments.last() {
+            let file = last.file()?;
+            let position = last.size();
+            let first_append_ms = if position > 0 { last.first_timestamp()? } else { None };
+            self.active = Some(Active { segment: Arc::clone(last), file, position, first_append_ms, jitter_ms: 0 });
+        }
+        self.view = Arc::new(LogView { segments });
+        Ok(())
+    }
+}
+
+/// The segments of the directory by base offset. What cannot be part of a log any more is removed: indexes without a
+/// `.log`, unfinished files of the cleaner.
+fn list(directory: &LogDirectory) -> Result<Vec<Found>, LogError> {
+    let entries = match directory.fs.read_dir(&directory.path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found: Vec<Found> = Vec::new();
+    for entry in &entries {
+        if let Some((base, LOG)) = names::parse_segment_file(&entry.name) {
+            found.push(Found { base, size: entry.len });
+        }
+    }
+    found.sort_unstable_by_key(|segment| segment.base);
+    for entry in &entries {
+        if let Some((base, INDEX | TIME_INDEX | TXN_INDEX)) = names::parse_segment_file(&entry.name)
+            && found.binary_search_by_key(&base, |segment| segment.base).is_err()
+        {
+            directory.fs.remove_file(&directory.path.join(&entry.name))?;
+        }
+    }
+    Ok(found)
+}
+
+/// The leader epochs of the file; false when there is none that can be read.
+fn read_epochs(directory: &LogDirectory) -> Result<(EpochCache, bool), LogError> {
+    let path = directory.path.join(leader_epochs::FILE_NAME);
+    let text = match directory.fs.read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((EpochCache::default(), false)),
+        Err(error) => return Err(error.into()),
+    };
+    match EpochCache::parse(&text) {
+        Ok(epochs) => Ok((epochs, true)),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "leader epochs unreadable; the whole log is walked for them");
+            Ok((EpochCache::default(), false))
+        }
+    }
+}
+
+/// Producer snapshots beyond the end speak of records that are gone.
+fn drop_stale_snapshots(directory: &LogDirectory, end: Offset) -> Result<(), LogError> {
+    for entry in directory.fs.read_dir(&directory.path)? {
+        if let Some((offset, names::SNAPSHOT)) = names::parse_segment_file(&entry.name)
+            && offset > end
+        {
+            directory.fs.remove_file(&directory.path.join(&entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+struct Scan<'a> {
+    directory: &'a Arc<LogDirectory>,
+    marks: &'a Marks,
+    config: &'a TopicConfig,
+    trusted_end: Offset,
+    /// The offset behind the last good batch.
+    expected: Offset,
+    epochs: EpochCache,
+    /// A batch was accepted.
+    begun: bool,
+    last_epoch: LeaderEpoch,
+    recovered: Recovered,
+    buffer: Vec<u8>,
+    each_batch: &'a mut dyn FnMut(&BatchView<'_>),
+}
+
+struct Outcome {
+    segment: Segment,
+    cut: bool,
+    refused: bool,
+}
+
+impl Scan<'_> {
+    /// Records may be missing between two batches only where the cleaner may have been.
+    fn may_follow(&self, base: Offset) -> bool {
+        let gaps = self.config.cleanup_policy.compact || self.marks.trusted_end.is_none();
+        base == self.expected
+            || (base > self.expected && (gaps || base <= self.marks.flushed_end.max(self.trusted_end)))
+    }
+
+    fn segment(&mut self, found: Found, last: bool) -> Result<Outcome, LogError> {
+        let file = self.directory.fs.open(&names::segment_file(&self.directory.path, found.base, LOG), Open::Write)?;
+        let refused = !self.may_follow(found.base);
+        let (mut index, position) = self.begin(found, &file)?;
+        let mut good = position;
+        let mut cut = false;
+        if !refused {
+            self.expected = self.expected.max(found.base);
+            let mut walk = HeaderWalk::new(Arc::clone(&file), position, found.size);
+            loop {
+                let stop = match walk.step() {
+                    Ok(Some(stop)) => stop,
+                    Ok(None) => break,
+                    Err(WalkError::Io(error)) => return Err(error.into()),
+                    Err(WalkError::Bad { .. }) => {
+                        cut = true;
+                        break;
+                    }
+                };
+                if !self.accept(&file, &stop, found.base)? {
+                    cut = true;
+                    break;
+                }
+                let (last_offset, max_timestamp) = (stop.header.last_offset(), stop.header.max_timestamp());
+                index.note(stop.position, stop.bytes, last_offset, max_timestamp, self.config.index_interval_bytes);
+                good = stop.next_position();
+            }
+            if cut {
+                self.recovered.cut_bytes += cut::tail(self.directory, found.base, &file, good)?;
+            }
+        }
+        let segment = Segment::reopened(self.directory, found.base, good, file, index);
+        if !last && !cut && !refused {
+            segment.seal()?;
+        }
+        Ok(Outcome { segment, cut, refused })
+    }
+
+    /// Where in the segment the walk begins, and the index of what lies before.
+    fn begin(&self, found: Found, file: &SharedFile) -> Result<(SegmentIndex, u64), LogError> {
+        let upto = self.trusted_end.min(self.marks.producers_from);
+        if upto <= found.base {
+            return Ok((SegmentIndex::new(found.base, self.config.segment_index_bytes), 0));
+        }
+        indexes::below(self.directory, found, upto, file, self.config)
+    }
+
+    /// Is this the next batch of the log? Checks it whole from the trusted end on.
+    fn accept(&mut self, file: &SharedFile, stop: &Stop<'_>, segment_base: Offset) -> Result<bool, LogError> {
+        let header = &stop.header;
+        let (base, epoch) = (header.base_offset(), header.leader_epoch());
+        if base < segment_base || header.last_offset_delta() < 0 || !self.may_follow(base) {
+            return Ok(false);
+        }
+        if !self.begun {
+            self.begun = true;
+            self.epochs.truncate_from_end(base);
+            self.last_epoch = self.epochs.latest().map_or(epoch, |latest| latest.epoch);
+        }
+        if base >= self.trusted_end {
+            if epoch < self.last_epoch || !self.crc_holds(file, stop)? {
+                return Ok(false);
+            }
+            self.recovered.checked_bytes += stop.bytes;
+        }
+        self.last_epoch = self.last_epoch.max(epoch);
+        self.epochs.assign(epoch, base);
+        self.expected = header.next_offset();
+        if base >= self.marks.producers_from {
+            (self.each_batch)(header);
+        }
+        Ok(true)
+    }
+
+    /// Computes the CRC piece by piece: a length field that lies must not make us allocate what it says.
+    fn crc_holds(&mut self, file: &SharedFile, stop: &Stop<'_>) -> Result<bool, LogError> {
+        self.buffer.resize(CHECK_BYTES, 0);
+        let mut position = stop.position + CRC_FROM as u64;
+        let mut crc = 0;
+        while position < stop.next_position() {
+            let len = CHECK_BYTES.min((stop.next_position() - position) as usize);
+            file.read_exact_at(&mut self.buffer[..len], position)?;
+            crc = crc32c::crc32c_append(crc, &self.buffer[..len]);
+            position += len as u64;
+        }
+        Ok(crc == stop.header.crc())
+    }
+}
+
+#[cfg(test)]
+mod tests;

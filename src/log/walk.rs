@@ -1,0 +1,95 @@
+//! Going through the batches of a `.log` file by their headers.
+
+use std::io;
+
+use terrace_tiering::platform::fs::SharedFile;
+
+use crate::protocol::record_batch::{BatchError, BatchView, HEADER_BYTES};
+
+/// Bytes per read: small batches come many at a time, and for large ones little is read in vain.
+const READ_BYTES: usize = 4096;
+
+/// Why a walk cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// The file failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The bytes at this position are no batch that ends within the walk's range.
+    #[error("no batch at position {position}: {error}")]
+    Bad {
+        /// Where.
+        position: u64,
+        /// What is wrong.
+        error: BatchError,
+    },
+}
+
+/// One batch that the walk stands at.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop<'a> {
+    /// Where the batch begins.
+    pub position: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Its header, without records.
+    pub header: BatchView<'a>,
+}
+
+impl Stop<'_> {
+    /// Where the next batch begins.
+    pub fn next_position(&self) -> u64 {
+        self.position + self.bytes
+    }
+}
+
+/// Reads headers between two positions of a file, in order.
+#[derive(Debug)]
+pub struct HeaderWalk {
+    file: SharedFile,
+    position: u64,
+    end: u64,
+    buffer: [u8; READ_BYTES],
+    /// The file position of the buffer's first byte, and how much of the buffer is filled.
+    buffered: (u64, usize),
+}
+
+impl HeaderWalk {
+    /// From the batch at `position` to `end`, where a batch must end.
+    pub fn new(file: SharedFile, position: u64, end: u64) -> Self {
+        Self { file, position, end, buffer: [0; READ_BYTES], buffered: (0, 0) }
+    }
+
+    /// The next batch; `None` at the end. After an error the walk stays where it is.
+    pub fn step(&mut self) -> Result<Option<Stop<'_>>, WalkError> {
+        let position = self.position;
+        if position >= self.end {
+            return Ok(None);
+        }
+        let bad = |error| WalkError::Bad { position, error };
+        if position + HEADER_BYTES as u64 > self.end {
+            return Err(bad(BatchError::Truncated));
+        }
+        let at = self.fill(position)?;
+        let (header, bytes) = BatchView::header_only(&self.buffer[at..]).map_err(bad)?;
+        let bytes = bytes as u64;
+        if bytes > self.end - position {
+            return Err(bad(BatchError::Truncated));
+        }
+        self.position = position + bytes;
+        Ok(Some(Stop { position, bytes, header }))
+    }
+
+    /// Makes the buffer hold the header at `position`; where in the buffer it begins.
+    fn fill(&mut self, position: u64) -> io::Result<usize> {
+        let (start, filled) = self.buffered;
+        if position >= start && position + HEADER_BYTES as u64 <= start + filled as u64 {
+            return Ok((position - start) as usize);
+        }
+        let wanted = READ_BYTES.min((self.end - position) as usize);
+        self.buffered = (0, 0);
+        self.file.read_exact_at(&mut self.buffer[..wanted], position)?;
+        self.buffered = (position, wanted);
+        Ok(0)
+    }
+}

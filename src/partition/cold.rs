@@ -1,0 +1,168 @@
+//! Reads that the bucket answers: which object, and from which of its batches.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use terrace_tiering::read::ReadHint;
+use terrace_tiering::{ObjectRef, Tier};
+
+use super::Partition;
+use super::read::{ReadError, ReadSpec};
+use crate::log::LogError;
+use crate::metadata::image::PartitionId;
+use crate::metadata::remote_log::RemoteSegment;
+use crate::protocol::record_batch::{BatchView, Offset, total_bytes};
+
+/// A read that the bucket answers. Holds no lock and no file.
+#[derive(Debug, Clone)]
+pub struct ColdRead {
+    tier: Arc<Tier>,
+    object: ObjectRef,
+    hint: ReadHint,
+    offset: Offset,
+    /// Records from here on are local, or above what the reader may see.
+    upto: Offset,
+    max_bytes: u64,
+    min_one: bool,
+}
+
+impl ColdRead {
+    /// Loads it: whole batches in order, the first one holds the offset that was asked (or is the next behind it).
+    pub async fn load(self) -> Result<Vec<Bytes>, ReadError> {
+        let failed = |error| ReadError::Storage(format!("{error}"));
+        let read = self.tier.read(&self.object, self.offset, self.max_bytes, self.hint).await.map_err(failed)?;
+        Ok(trim(read.chunks, self.offset, self.upto, self.max_bytes, self.min_one))
+    }
+}
+
+/// Cuts whole chunks to the batches that were asked for: from the one that holds `offset`, below `upto`, at most
+/// `max_bytes` but for the first one. The bytes are shared with the cache, not copied.
+fn trim(chunks: Vec<Bytes>, offset: Offset, upto: Offset, max_bytes: u64, min_one: bool) -> Vec<Bytes> {
+    let mut answer = Vec::with_capacity(chunks.len());
+    let mut left = max_bytes;
+    for chunk in chunks {
+        let (mut start, mut end) = (0, 0);
+        let mut full = false;
+        while let Ok((header, total)) = BatchView::header_only(&chunk[end..]) {
+            if end + total > chunk.len() {
+                break;
+            }
+            if header.last_offset() < offset {
+                end += total;
+                start = end;
+                continue;
+            }
+            let first = answer.is_empty() && start == end;
+            let fits = total as u64 <= left || (first && min_one);
+            if header.base_offset() >= upto || !fits {
+                full = true;
+                break;
+            }
+            left = left.saturating_sub(total as u64);
+            end += total;
+        }
+        if end > start {
+            answer.push(chunk.slice(start..end));
+        }
+        if full {
+            break;
+        }
+    }
+    answer
+}
+
+/// The segment's object, as the tier names it.
+pub fn object_of(id: PartitionId, segment: &RemoteSegment) -> ObjectRef {
+    ObjectRef {
+        topic: id.topic,
+        partition: id.partition,
+        base_offset: segment.base_offset,
+        last_offset: segment.last_offset,
+        leader_epoch: segment.copy_epoch,
+        uuid: segment.uuid,
+        object_bytes: segment.object_bytes,
+    }
+}
+
+impl Partition {
+    /// The read of `spec` from the bucket, for records below `local_start`.
+    pub(super) fn cold(&self, spec: &ReadSpec, local_start: Offset) -> Result<ColdRead, LogError> {
+        let missing = |what: &str| LogError::Corrupt(format!("offset {} is neither local nor {what}", spec.offset));
+        let tier = self.shared.tier.get().ok_or_else(|| missing("is there a remote store"))?;
+        let chain = self.remote_chain();
+        // Between two copies compaction may have left a gap; the next one answers then.
+        let at = chain.segments.partition_point(|segment| segment.last_offset < spec.offset);
+        let segment = chain.segments.get(at).ok_or_else(|| missing("in the remote store"))?;
+        let next = chain.segments.get(at + 1).map(|next| object_of(self.id, next));
+        Ok(ColdRead {
+            tier: Arc::clone(tier),
+            object: object_of(self.id, segment),
+            hint: ReadHint { next },
+            offset: spec.offset.max(segment.base_offset),
+            // What lies in both tiers may be read from either.
+            upto: local_start.max(segment.last_offset + 1),
+            max_bytes: spec.max_bytes,
+            min_one: spec.min_one,
+        })
+    }
+
+    /// The first record of the bucket at `timestamp` or later, at or behind `from`: its offset and its time. One footer
+    /// and, where its segment has one, one chunk are read.
+    pub(super) async fn cold_time(
+        &self,
+        timestamp: i64,
+        from: Offset,
+        local_start: Offset,
+    ) -> Result<Option<(Offset, i64)>, ReadError> {
+        let chain = self.remote_chain();
+        let max_decompressed = self.topic_config().record_decompressed_max_bytes;
+        for segment in &chain.segments {
+            if segment.base_offset >= local_start {
+                break;
+            }
+            if segment.last_offset < from || segment.max_timestamp < timestamp {
+                continue;
+            }
+            let failed = |error| ReadError::Storage(format!("{error}"));
+            let tier = self.shared.tier.get().ok_or_else(|| ReadError::Storage("no remote store is open".into()))?;
+            let object = object_of(self.id, segment);
+            let footer = tier.footer(&object).await.map_err(failed)?;
+            // The index has the largest timestamp so far: the first chunk that reaches the target holds the record.
+            let chunk = footer.chunks.partition_point(|chunk| chunk.max_timestamp < timestamp);
+            let Some(chunk) = footer.chunks.get(chunk) else { continue };
+            let start = from.max(chunk.first_offset);
+            let mut at = start;
+            loop {
+                let read = tier.read(&object, at, 1, ReadHint::default()).await.map_err(failed)?;
+                let mut behind = at;
+                for chunk in &read.chunks {
+                    let found = super::list_offsets::find_in(chunk, timestamp, from, max_decompressed);
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                    behind = end_of(chunk).max(behind);
+                }
+                // A batch that says it has such a record and has none is skipped, not a reason to stop.
+                if behind <= at || behind > segment.last_offset {
+                    break;
+                }
+                at = behind;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The offset behind the last batch of a chunk.
+fn end_of(chunk: &Bytes) -> Offset {
+    let (mut at, mut end) = (0, 0);
+    while let Ok((header, total)) = BatchView::header_only(&chunk[at.min(chunk.len())..]) {
+        end = header.next_offset();
+        at += total;
+    }
+    debug_assert!(chunk.is_empty() || total_bytes(chunk).is_ok(), "a chunk begins with a batch");
+    end
+}
+
+#[cfg(test)]
+mod tests;

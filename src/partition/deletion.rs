@@ -1,0 +1,121 @@
+//! Directories of topics that are gone, and of topics that nobody knows.
+//!
+//! ```text
+//!  metadata commit -> <topic>-<partition> renamed <topic>-<partition>.<id>-delete -> removed after file.delete.delay.ms
+//! ```
+//! A crash behind the commit leaves a directory that metadata does not know; the next start cannot tell it from one
+//! that an operator put there, so it is set aside as `-stray`, as Kafka does. `-delete` directories go at any start.
+
+use std::io;
+use std::path::Path;
+
+use terrace_tiering::platform::crash_point::{self, CrashPoint};
+use terrace_tiering::platform::fs::SharedFs;
+use terrace_tiering::platform::random::SharedRandom;
+use uuid::Uuid;
+
+use super::due::Work;
+use super::{Partition, State};
+use crate::log::kafka_files::{self, PARTITION_METADATA};
+use crate::log::names;
+use crate::metadata::image::{Image, PartitionId};
+use crate::wal::ticket::Rejected;
+
+const DELETE_SUFFIX: &str = "-delete";
+const STRAY_SUFFIX: &str = "-stray";
+/// The longest file name of the file systems we run on.
+const NAME_BYTES_MAX: usize = 255;
+
+/// `<topic>-<partition>.<32 hex digits><suffix>`, the topic cut so that the name stays legal.
+fn renamed(topic: &str, partition: i32, unique: Uuid, suffix: &str) -> String {
+    let tail = format!("-{partition}.{}{suffix}", unique.simple());
+    let keep = topic.len().min(NAME_BYTES_MAX - tail.len());
+    format!("{}{tail}", &topic[..topic.floor_char_boundary(keep)])
+}
+
+impl Partition {
+    /// Metadata no longer knows it: serves nobody, and its files go.
+    pub(super) fn delete(&self) {
+        crash_point::reach(CrashPoint::TopicDeleteAfterCommit);
+        let delay_ms = self.topic_config().file_delete_delay_ms;
+        let directory = self.log_directory();
+        let mut state = self.lock();
+        state.leave(State::Gone, Rejected::NotLeader);
+        *state = State::Gone;
+        drop(state);
+        self.waiters.wake_all();
+        self.dir.forget(self.id);
+        if !self.shared.fs.exists(&directory.path) {
+            return;
+        }
+        let name = renamed(&self.topic, self.id.partition, self.shared.random.uuid(), DELETE_SUFFIX);
+        let aside = self.dir.path().join(name);
+        match self.shared.fs.rename(&directory.path, &aside) {
+            Ok(()) => {
+                let at_ms = self.shared.clock.now_ms().saturating_add(delay_ms);
+                self.shared.due.push(at_ms, Work::RemoveDirectory(aside));
+            }
+            Err(error) => {
+                tracing::error!(directory = %directory.path.display(), %error, "directory of a deleted topic not removed");
+            }
+        }
+    }
+}
+
+/// The partitions of `image` that have a directory in `log_dir`. Leftovers of deletions are removed, directories that
+/// no partition of the image claims are set aside.
+pub(super) fn sweep(
+    fs: &SharedFs,
+    random: &SharedRandom,
+    log_dir: &Path,
+    image: &Image,
+) -> io::Result<Vec<PartitionId>> {
+    let mut found = Vec::new();
+    for entry in fs.read_dir(log_dir)?.into_iter().filter(|entry| entry.is_dir) {
+        let path = log_dir.join(&entry.name);
+        if entry.name.ends_with(DELETE_SUFFIX) {
+            fs.remove_dir_all(&path)?;
+            continue;
+        }
+        let Some((topic, partition)) = names::parse_partition_dir(&entry.name) else { continue };
+        let known = image.topic(topic).filter(|known| partition < known.partition_count);
+        match (known, topic_id_of(fs, &path)) {
+            (Some(known), Some(id)) if known.id == id => found.push(PartitionId { topic: id, partition }),
+            // No more than a name: a crash before the first append made the file durable.
+            (_, None) if is_bare(fs, &path)? => fs.remove_dir_all(&path)?,
+            _ => {
+                let name = renamed(topic, partition, random.uuid(), STRAY_SUFFIX);
+                tracing::warn!(
+                    directory = %path.display(), renamed = name,
+                    "directory belongs to no partition of this cluster; it is set aside"
+                );
+                fs.rename(&path, &log_dir.join(name))?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn topic_id_of(fs: &SharedFs, directory: &Path) -> Option<Uuid> {
+    let text = fs.read(&directory.join(PARTITION_METADATA)).ok()?;
+    kafka_files::parse_partition_metadata(&text).ok()
+}
+
+/// Does the directory hold no record at all?
+fn is_bare(fs: &SharedFs, directory: &Path) -> io::Result<bool> {
+    let entries = fs.read_dir(directory)?;
+    let mut logs = entries.iter().filter(|entry| entry.name.ends_with(".log"));
+    Ok(logs.all(|entry| entry.len == 0) && !entries.iter().any(|entry| entry.is_dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_topic_keeps_its_directory_name_legal() {
+        let name = renamed(&"t".repeat(249), 7, Uuid::nil(), DELETE_SUFFIX);
+        assert_eq!(name.len(), NAME_BYTES_MAX);
+        assert!(name.ends_with("-7.00000000000000000000000000000000-delete"), "{name}");
+    }
+}

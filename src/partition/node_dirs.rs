@@ -1,0 +1,157 @@
+//! One log directory of the node: its sync thread, its checkpoint, whether it still works.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use terrace_tiering::platform::fs::SharedFs;
+use terrace_tiering::platform::kernel::PageCacheId;
+
+use super::open::Known;
+use super::{Partition, registry::OpenError};
+use crate::log::checkpoint::{Checkpoint, CheckpointWriter};
+use crate::log::kafka_files::{self, PartitionOffset};
+use crate::metadata::image::PartitionId;
+use crate::wal::partition_sync::DirectorySync;
+
+/// One of `log.dirs`.
+#[derive(Debug)]
+pub struct NodeDir {
+    path: PathBuf,
+    fs: SharedFs,
+    sync: Arc<DirectorySync>,
+    writer: Mutex<CheckpointWriter>,
+    /// A partition in it has changed since the checkpoint looked.
+    changed: AtomicBool,
+}
+
+/// A directory and what its checkpoint said.
+pub(super) struct Opened {
+    pub(super) dir: Arc<NodeDir>,
+    pub(super) known: std::collections::HashMap<PartitionId, Known>,
+}
+
+impl NodeDir {
+    /// Makes the directory if it is missing, and reads its checkpoint.
+    pub(super) fn open(fs: &SharedFs, path: &Path) -> Result<Opened, OpenError> {
+        let failed = |source| OpenError::LogDir { path: path.to_owned(), source };
+        fs.create_dir_all(path).map_err(failed)?;
+        let page_cache = PageCacheId::of(path);
+        let checkpoint = match Checkpoint::load(fs, path).map_err(failed)? {
+            Some(Ok(checkpoint)) => Some(checkpoint),
+            Some(Err(error)) => {
+                tracing::warn!(directory = %path.display(), %error, "checkpoint unreadable; all partitions are checked");
+                None
+            }
+            None => None,
+        };
+        let known = checkpoint.iter().flat_map(|checkpoint| {
+            checkpoint.partitions.iter().map(|marks| {
+                let id = PartitionId { topic: marks.topic_id, partition: marks.partition };
+                (id, Known { marks: marks.clone(), scan_from: checkpoint.scan_from(marks, page_cache) })
+            })
+        });
+        let known = known.collect();
+        // Kafka's mark of a clean stop is true until the first append, and nobody of ours reads it.
+        fs.remove_file(&path.join(kafka_files::CLEAN_SHUTDOWN)).map_err(failed)?;
+        let writer = CheckpointWriter::new(fs.clone(), path, page_cache, checkpoint.as_ref());
+        let sync = DirectorySync::start(path.to_owned()).map_err(failed)?;
+        let dir = Self {
+            path: path.to_owned(),
+            fs: fs.clone(),
+            sync,
+            writer: Mutex::new(writer),
+            changed: AtomicBool::new(true),
+        };
+        Ok(Opened { dir: Arc::new(dir), known })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// Its sync thread.
+    pub fn sync(&self) -> &Arc<DirectorySync> {
+        &self.sync
+    }
+
+    /// A partition changed: the next checkpoint looks.
+    pub(super) fn note_change(&self) {
+        if !self.changed.load(Ordering::Relaxed) {
+            self.changed.store(true, Ordering::Release);
+        }
+    }
+
+    /// The writer's entries are set one by one and hold no relation to each other.
+    fn writer(&self) -> MutexGuard<'_, CheckpointWriter> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the changed ones of `partitions` (all of this directory) and writes the checkpoint. Blocks.
+    pub(super) fn checkpoint(&self, partitions: impl Iterator<Item = Arc<Partition>>) -> io::Result<()> {
+        if !self.changed.swap(false, Ordering::AcqRel) || self.sync.is_offline() {
+            return Ok(());
+        }
+        let mut writer = self.writer();
+        for partition in partitions {
+            match partition.take_marks(false) {
+                Ok(Some(marks)) => writer.set(&marks),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(?partition, %error, "partition left out of the checkpoint");
+                    self.note_change();
+                }
+            }
+        }
+        writer.write().inspect_err(|_| self.note_change())
+    }
+
+    /// Records one partition, changed or not, and writes the checkpoint before it returns. Blocks.
+    pub(super) fn checkpoint_now(&self, partition: &Partition) -> io::Result<()> {
+        if self.sync.is_offline() {
+            return Err(io::Error::other("log directory is offline"));
+        }
+        let mut writer = self.writer();
+        if let Some(marks) = partition.take_marks(true)? {
+            writer.set(&marks);
+        }
+        writer.write()
+    }
+
+    /// Forgets a deleted partition; the file follows with the next checkpoint.
+    pub(super) fn forget(&self, id: PartitionId) {
+        self.writer().remove(id.topic, id.partition);
+        self.note_change();
+    }
+
+    /// The last act of a clean stop: our checkpoint, and Kafka's four files beside it.
+    pub(super) fn close(&self, partitions: &[Arc<Partition>]) -> io::Result<()> {
+        self.sync.close();
+        if self.sync.is_offline() {
+            return Ok(());
+        }
+        let (mut ends, mut starts) = (Vec::new(), Vec::new());
+        let mut writer = self.writer();
+        for partition in partitions {
+            let Some(marks) = partition.close()? else { continue };
+            let line = |offset| PartitionOffset { topic: marks.topic.to_string(), partition: marks.partition, offset };
+            if marks.size_bytes > 0 {
+                ends.push(line(marks.flushed_end));
+                starts.push(line(marks.log_start));
+            }
+            writer.set(&marks);
+        }
+        writer.write_clean_stop()?;
+        for (name, entries) in [
+            (kafka_files::RECOVERY_POINTS, &ends),
+            (kafka_files::HIGH_WATERMARKS, &ends),
+            (kafka_files::LOG_STARTS, &starts),
+        ] {
+            self.fs.replace(&self.path.join(name), kafka_files::offset_checkpoint(entries).as_bytes(), None)?;
+        }
+        let mark = self.path.join(kafka_files::CLEAN_SHUTDOWN);
+        self.fs.replace(&mark, kafka_files::CLEAN_SHUTDOWN_CONTENT.as_bytes(), None)
+    }
+}

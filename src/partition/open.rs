@@ -1,0 +1,192 @@
+//! From the files of a partition to a partition at work: at a start, and after a panic under its lock.
+
+use std::io;
+use std::path::Path;
+
+use super::producers::ProducerTable;
+use super::{Online, Partition, State};
+use crate::log::checkpoint::PartitionMarks;
+use crate::log::names::{self, SNAPSHOT};
+use crate::log::recovery::{self, Marks};
+use crate::log::segment::LogDirectory;
+use crate::log::view::Mark;
+use crate::log::{Log, LogError};
+use crate::protocol::record_batch::Offset;
+use crate::wal::ticket::Rejected;
+
+/// The offset of a snapshot that was never taken.
+pub(super) const NO_SNAPSHOT: Offset = -1;
+
+/// What the checkpoint says of a partition.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) marks: PartitionMarks,
+    /// Where checking begins: the checked end while the page cache lives, else the flushed end.
+    pub(super) scan_from: Offset,
+}
+
+impl Partition {
+    pub(super) fn log_directory(&self) -> LogDirectory {
+        LogDirectory {
+            fs: self.shared.fs.clone(),
+            path: self.dir.path().join(names::partition_dir(&self.topic, self.id.partition)),
+            topic_id: self.id.topic,
+        }
+    }
+
+    /// A partition without files that begins at `start`.
+    pub(super) fn empty_online(&self, start: Offset) -> Online {
+        Online::over(Log::create(self.log_directory(), start), ProducerTable::default(), start, NO_SNAPSHOT)
+    }
+
+    /// Opens the files through recovery. Blocks.
+    pub(super) fn open(&self, known: Option<&Known>) {
+        let opened = self.open_online(known);
+        let mut state = self.lock();
+        match opened {
+            Ok(online) => *state = State::Online(Box::new(online)),
+            Err(error) => {
+                tracing::error!(
+                    topic = %self.topic, partition = self.id.partition, %error,
+                    "partition cannot be opened; it is offline until the next start"
+                );
+                *state = State::Offline(error.to_string());
+            }
+        }
+        drop(state);
+        self.dir.note_change();
+        self.schedule_upkeep();
+    }
+
+    fn open_online(&self, known: Option<&Known>) -> Result<Online, LogError> {
+        let config = self.topic_config();
+        let directory = self.log_directory();
+        let scan_from = known.map(|known| known.scan_from);
+        let (snapshot_at, mut producers) = self.newest_snapshot(&directory.path, scan_from.unwrap_or(Offset::MAX))?;
+        let mut producers_from = snapshot_at;
+        if let Some(Known { marks, scan_from }) = known
+            && *scan_from == marks.checked_end
+            && marks.snapshot_offset == snapshot_at
+            && !marks.producers.is_empty()
+            && producers.apply_changes(&marks.producers).is_ok()
+        {
+            producers_from = marks.checked_end;
+        }
+        let marks = Marks {
+            trusted_end: scan_from,
+            flushed_end: known.map_or(0, |known| known.marks.flushed_end),
+            producers_from,
+            start: known.map_or(0, |known| known.marks.checked_end.max(known.marks.log_start)),
+        };
+        let (mut log, recovered) = recovery::open(directory, &marks, &config, &mut |batch| producers.update(batch))?;
+        if recovered.checked_bytes > 0 {
+            tracing::info!(
+                topic = %self.topic, partition = self.id.partition, checked_bytes = recovered.checked_bytes,
+                end = log.end(), "partition recovered"
+            );
+        }
+        if log.end() < producers_from {
+            // The snapshot speaks of records that are gone: everybody may begin anew.
+            producers.clear();
+        }
+        producers.expire(self.shared.clock.now_ms(), self.shared.settings.producer_id_expiration_ms);
+        if config.flush_messages.is_some()
+            && let Some(flush) = log.begin_flush()
+        {
+            // What readers see of a synced topic survives a power loss; the tail that recovery found may not yet.
+            flush.run()?;
+            log.note_flushed(flush.upto());
+        }
+        let mut online = Online::over(log, producers, 0, snapshot_at);
+        online.log_start = known.map_or(online.log.start(), |known| known.marks.log_start.min(online.log.end()));
+        online.log_start_known = known.is_some();
+        online.changed = true;
+        Ok(online)
+    }
+
+    /// The newest producer snapshot at or below `limit` that can be read.
+    fn newest_snapshot(&self, directory: &Path, limit: Offset) -> Result<(Offset, ProducerTable), LogError> {
+        let entries = match self.shared.fs.read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let mut offsets: Vec<Offset> = entries
+            .iter()
+            .filter_map(|entry| match names::parse_segment_file(&entry.name) {
+                Some((offset, SNAPSHOT)) if offset <= limit => Some(offset),
+                _ => None,
+            })
+            .collect();
+        offsets.sort_unstable();
+        while let Some(offset) = offsets.pop() {
+            let path = names::segment_file(directory, offset, SNAPSHOT);
+            match ProducerTable::from_snapshot(&self.shared.fs.read(&path)?) {
+                Ok(table) => return Ok((offset, table)),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "producer snapshot unreadable; an older one is used");
+                }
+            }
+        }
+        Ok((NO_SNAPSHOT, ProducerTable::default()))
+    }
+
+    /// After a panic under the lock: what was in memory is not to be believed, what is in the files is.
+    pub(super) fn reopen(&self, state: &mut State) {
+        let State::Online(online) = state else { return };
+        let (log_start, flushed) = (online.log_start, online.log.flushed());
+        tracing::error!(
+            topic = %self.topic, partition = self.id.partition,
+            "panic while the partition was being changed; it is reopened from its files"
+        );
+        state.leave(State::Offline("being reopened".into()), Rejected::NotLeader);
+        let known = Known {
+            marks: PartitionMarks {
+                topic_id: self.id.topic,
+                partition: self.id.partition,
+                topic: self.topic.clone(),
+                checked_end: flushed,
+                flushed_end: flushed,
+                log_start,
+                local_start: log_start,
+                size_bytes: 0,
+                next_due_ms: i64::MAX,
+                snapshot_offset: NO_SNAPSHOT,
+                producers: bytes::Bytes::new(),
+            },
+            scan_from: flushed,
+        };
+        match self.open_online(Some(&known)) {
+            Ok(online) => *state = State::Online(Box::new(online)),
+            Err(error) => {
+                tracing::error!(topic = %self.topic, partition = self.id.partition, %error, "reopening failed");
+                *state = State::Offline(error.to_string());
+            }
+        }
+        self.visible_bytes.store(0, std::sync::atomic::Ordering::SeqCst);
+        self.waiters.wake_all();
+    }
+}
+
+impl Online {
+    /// A partition over a log as it was opened: all that is there may be read.
+    fn over(log: Log, producers: ProducerTable, log_start: Offset, snapshot_at: Offset) -> Self {
+        let end = log.end_mark();
+        let synced = Mark { offset: log.flushed(), ..end };
+        Self {
+            log,
+            producers,
+            log_start,
+            log_start_known: true,
+            high_watermark: end,
+            synced,
+            pending: Default::default(),
+            holding: false,
+            sync_queued: false,
+            flush_due: false,
+            roll_due: false,
+            changed: false,
+            snapshot_at,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What the job that copies, expires and restores needs of a partition.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use terrace_tiering::platform::fs::SharedFile;
+
+use super::producers::ProducerTable;
+use super::{Partition, State};
+use crate::log::leader_epochs::{EpochCache, EpochStart};
+use crate::log::names::{self, SNAPSHOT};
+use crate::log::walk::WalkError;
+use crate::metadata::remote_log::RemoteChain;
+use crate::protocol::record_batch::{LeaderEpoch, Offset};
+use crate::wal::ticket::Rejected;
+
+/// A segment of the local log that gets no more records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealedInfo {
+    /// Its first offset.
+    pub base_offset: Offset,
+    /// The offset behind it: the base of the next segment.
+    pub next_offset: Offset,
+    /// Bytes of its log.
+    pub bytes: u64,
+    /// Timestamp of its first batch in milliseconds, -1 when unknown.
+    pub first_timestamp: i64,
+    /// Its largest timestamp in milliseconds, -1 when unknown.
+    pub max_timestamp: i64,
+}
+
+/// The local log at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocalInfo {
+    /// Sealed segments by offset.
+    pub sealed: Vec<SealedInfo>,
+    /// Bytes of the active one.
+    pub active_bytes: u64,
+    /// Timestamp of the active one's first batch in milliseconds; `None` when it is empty.
+    pub active_first_timestamp: Option<i64>,
+}
+
+/// What is copied of one sealed segment.
+#[derive(Debug)]
+pub struct SealedParts {
+    /// The `.log` file.
+    pub log: SharedFile,
+    /// How much of it is the segment.
+    pub log_bytes: u64,
+    /// The producer state behind its last offset, as Kafka's `.snapshot` file; empty when there is none.
+    pub producer_snapshot: Bytes,
+}
+
+fn into_io(error: WalkError) -> io::Error {
+    match error {
+        WalkError::Io(error) => error,
+        bad @ WalkError::Bad { .. } => io::Error::new(io::ErrorKind::InvalidData, bad.to_string()),
+    }
+}
+
+impl Partition {
+    /// The local segments; none while its files cannot be used.
+    pub fn local_info(&self) -> LocalInfo {
+        let Ok(view) = self.view() else { return LocalInfo::default() };
+        let first = |segment: &crate::log::segment::Segment| segment.first_timestamp().ok().flatten();
+        let sealed = view.sealed().map(|(segment, next_offset)| SealedInfo {
+            base_offset: segment.base(),
+            next_offset,
+            bytes: segment.size(),
+            first_timestamp: first(segment).unwrap_or(-1),
+            max_timestamp: segment.largest_timestamp().timestamp,
+        });
+        let active = view.segments().last();
+        LocalInfo {
+            sealed: sealed.collect(),
+            active_bytes: active.map_or(0, |segment| segment.size()),
+            active_first_timestamp: active.and_then(|segment| first(segment)),
+        }
+    }
+
+    /// Opens the sealed segment that begins at `base_offset`. Blocks.
+    pub fn open_sealed(&self, base_offset: Offset) -> io::Result<SealedParts> {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let view = self.view().map_err(|_| gone())?;
+        let (segment, next) = view.sealed().find(|(segment, _)| segment.base() == base_offset).ok_or_else(gone)?;
+        segment.check_readable().map_err(into_io)?;
+        let snapshot = names::segment_file(segment.directory(), next, SNAPSHOT);
+        let producer_snapshot = match self.shared.fs.read(&snapshot) {
+            Ok(bytes) => bytes.into(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(SealedParts { log: segment.file()?, log_bytes: segment.size(), producer_snapshot })
+    }
+
+    /// The leader epochs with records in `from..upto`, each with its first offset there.
+    pub fn epochs_within(&self, from: Offset, upto: Offset) -> Vec<(LeaderEpoch, Offset)> {
+        let mut state = self.lock();
+        let Ok(online) = state.online() else { return Vec::new() };
+        let part = online.log.epochs().within(from, upto);
+        part.entries().iter().map(|entry| (entry.epoch, entry.start_offset)).collect()
+    }
+
+    /// The readable remote segments.
+    pub fn remote_chain(&self) -> Arc<RemoteChain> {
+        Arc::clone(&self.chain.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Swaps the readable remote segments; called by the job that copies and expires, and once at start before any
+    /// local deletion. A log start that the chain knows as durable counts from here on.
+    pub fn set_remote_chain(&self, chain: Arc<RemoteChain>) {
+        let (log_start, first) = (chain.log_start, chain.segments.first().map(|segment| segment.base_offset));
+        *self.chain.write().unwrap_or_else(PoisonError::into_inner) = chain;
+        let mut state = self.lock();
+        if let Ok(online) = state.online() {
+            if !online.log_start_known {
+                // No checkpoint said where the log starts: the local files don't know of what only the bucket has.
+                online.log_start = first.map_or(online.log_start, |first| first.min(online.log_start));
+                online.log_start_known = true;
+            }
+            let to = log_start.min(online.high_watermark.offset);
+            if to > online.log_start {
+                online.set_log_start(to);
+            }
+            online.changed = true;
+        }
+        drop(state);
+        self.dir.note_change();
+        self.schedule_upkeep();
+    }
+
+    /// Empties the local log so that it begins at `start`, behind the last remote segment, with that segment's leader
+    /// epochs and producers: what the start rule asks when the bucket is ahead of the local log. Blocks.
+    pub fn restart_at(
+        &self,
+        start: Offset,
+        epochs: &[(LeaderEpoch, Offset)],
+        producer_snapshot: &[u8],
+    ) -> io::Result<()> {
+        let invalid = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        let producers = match producer_snapshot {
+            [] => ProducerTable::default(),
+            bytes => ProducerTable::from_snapshot(bytes).map_err(|error| invalid(&error))?,
+        };
+        let mut state = self.lock();
+        let log_start = match &*state {
+            State::Online(online) => online.log_start,
+            State::Offline(_) => start,
+            State::Gone => return Ok(()),
+        };
+        state.leave(State::Offline("being emptied".into()), Rejected::NotLeader);
+        let directory = self.log_directory();
+        if self.shared.fs.exists(&directory.path) {
+            self.shared.fs.remove_dir_all(&directory.path)?;
+            self.shared.fs.sync_dir(self.dir.path())?;
+        }
+        let mut online = self.empty_online(start);
+        online.log_start = log_start;
+        online.producers = producers;
+        let starts = epochs.iter().map(|&(epoch, start_offset)| EpochStart { epoch, start_offset });
+        *online.log.epochs_mut() = EpochCache::from_entries(starts);
+        online.changed = true;
+        *state = State::Online(Box::new(online));
+        drop(state);
+        self.dir.note_change();
+        Ok(())
+    }
+
+    /// Stops serving, with a line for the operator: what is stored contradicts itself.
+    pub fn set_offline(&self, why: &str) {
+        tracing::error!(topic = %self.topic, partition = self.id.partition, why, "partition is offline");
+        self.lock().leave(State::Offline(why.to_owned()), Rejected::Storage);
+        self.waiters.wake_all();
+    }
+}

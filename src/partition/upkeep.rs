@@ -1,0 +1,352 @@
+//! What happens to a partition without a request: the checkpoint's look at it, roll by time, retention, local deletion.
+//!
+//! All of it runs on threads that may block, called by the node's queue of due work. The log start is durable before
+//! anything below it is removed, and a segment that only the bucket shall hold is removed only when the bucket does
+//! (the chain lists FINISHED segments).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use terrace_tiering::platform::crash_point::{self, CrashPoint};
+
+use super::due::Work;
+use super::read::ReadError;
+use super::{Online, Partition, State};
+use crate::config::topic::TopicConfig;
+use crate::log::LogError;
+use crate::log::checkpoint::PartitionMarks;
+use crate::log::names::{self, SNAPSHOT};
+use crate::log::segment::Segment;
+use crate::log::view::LogView;
+use crate::protocol::record_batch::Offset;
+use crate::wal::partition_sync::SyncTarget;
+use crate::wal::ticket::Rejected;
+
+/// Producers in the checkpoint, at most; beyond it a snapshot is written instead.
+const CHECKPOINT_PRODUCERS_BYTES_MAX: usize = 64 << 10;
+
+impl Online {
+    /// Raises the log start. Its durability is the caller's.
+    pub(super) fn set_log_start(&mut self, to: Offset) {
+        self.log_start = to;
+        self.log_start_known = true;
+        self.changed = true;
+        self.log.epochs_mut().truncate_from_start(to);
+    }
+}
+
+impl Partition {
+    /// Ends the active segment, with the producers as of its end. The caller asks for its sync.
+    pub(super) fn roll(&self, online: &mut Online, config: &TopicConfig) -> Result<bool, LogError> {
+        let rolled = online.log.roll(&online.producers.snapshot(), config, self.shared.random.next_u64())?;
+        if rolled {
+            online.snapshot_at = online.log.end();
+        }
+        Ok(rolled)
+    }
+
+    /// Pushes what an append makes due, once each.
+    pub(super) fn schedule_after_append(&self, online: &mut Online, config: &TopicConfig, now_ms: i64) {
+        if let Some(ms) = config.flush_ms
+            && !online.flush_due
+            && !online.holding
+        {
+            online.flush_due = true;
+            self.shared.due.push(now_ms.saturating_add_unsigned(ms), Work::Flush(self.id));
+        }
+        if let Some(ms) = self.shared.settings.remote_segment_roll_ms
+            && config.remote_storage_enable
+            && !online.roll_due
+        {
+            online.roll_due = true;
+            self.shared.due.push(now_ms.saturating_add(ms), Work::Roll(self.id));
+        }
+        self.schedule_passes(now_ms);
+    }
+
+    /// Pushes the regular passes if they are not waiting already.
+    pub(super) fn schedule_upkeep(&self) {
+        let config = self.topic_config();
+        let now_ms = self.shared.clock.now_ms();
+        let mut state = self.lock();
+        let Ok(online) = state.online() else { return };
+        if online.log.active_since_ms().is_some() {
+            self.schedule_after_append(online, &config, now_ms);
+        } else if !online.log.view().segments().is_empty() {
+            self.schedule_passes(now_ms);
+        }
+    }
+
+    fn schedule_passes(&self, now_ms: i64) {
+        let settings = &self.shared.settings;
+        if !self.retention_due.swap(true, Ordering::Relaxed) {
+            self.shared.due.push(now_ms.saturating_add(settings.retention_check_interval_ms), Work::Retention(self.id));
+        }
+    }
+
+    /// `flush.ms` is over. Blocks only for the lock.
+    pub(super) fn flush_due(&self) {
+        let queued = {
+            let mut state = self.lock();
+            let Ok(online) = state.online() else { return };
+            online.flush_due = false;
+            if online.synced.offset >= online.log.end() { None } else { self.request_sync(online) }
+        };
+        self.send_to_sync(queued);
+    }
+
+    /// `remote.segment.roll.ms` is over: a quiet active segment ends, so that the bucket gets it.
+    pub(super) fn roll_due(&self, now_ms: i64) -> Result<(), LogError> {
+        let config = self.topic_config();
+        let Some(ms) = self.shared.settings.remote_segment_roll_ms.filter(|_| config.remote_storage_enable) else {
+            return Ok(());
+        };
+        let queued = {
+            let mut state = self.lock();
+            let Ok(online) = state.online() else { return Ok(()) };
+            online.roll_due = false;
+            match online.log.active_since_ms() {
+                None => None,
+                Some(since) if now_ms.saturating_sub(since) < ms => {
+                    online.roll_due = true;
+                    self.shared.due.push(since.saturating_add(ms), Work::Roll(self.id));
+                    None
+                }
+                Some(_) => {
+                    self.roll(online, &config)?;
+                    online.changed = true;
+                    self.request_sync(online)
+                }
+            }
+        };
+        self.dir.note_change();
+        self.send_to_sync(queued);
+        Ok(())
+    }
+
+    /// Can the log start be moved to `before` (-1: the high watermark)?
+    pub(super) fn check_delete(&self, before: Offset) -> Result<(), ReadError> {
+        let mut state = self.lock();
+        let online = state.online()?;
+        let high_watermark = online.high_watermark.offset;
+        if before < -1 || before > high_watermark {
+            return Err(ReadError::OutOfRange { offset: before, log_start: online.log_start, high_watermark });
+        }
+        Ok(())
+    }
+
+    /// Moves the log start up to `to` (-1: the high watermark), never above the high watermark and never down; returns
+    /// the new one once it is durable. What lies below goes.
+    pub async fn raise_log_start(self: &Arc<Self>, to: Offset) -> Result<Offset, ReadError> {
+        let partition = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || partition.raise_log_start_blocking(to)).await;
+        done.map_err(|_| ReadError::Storage("moving the log start failed".into()))?
+    }
+
+    /// As [`Partition::raise_log_start`], on a thread that may block.
+    pub fn raise_log_start_blocking(&self, to: Offset) -> Result<Offset, ReadError> {
+        let reached = {
+            let mut state = self.lock();
+            let online = state.online()?;
+            let high_watermark = online.high_watermark.offset;
+            let to = if to < 0 { high_watermark } else { to.min(high_watermark) };
+            if to > online.log_start {
+                online.set_log_start(to);
+            }
+            online.log_start
+        };
+        self.dir.checkpoint_now(self).map_err(|error| ReadError::Storage(error.to_string()))?;
+        crash_point::reach(CrashPoint::DeleteAfterStartOffset);
+        self.remove_local_below(reached)?;
+        Ok(reached)
+    }
+
+    /// Removes the sealed segments that end at or below `offset`, the oldest first.
+    fn remove_local_below(&self, offset: Offset) -> Result<(), ReadError> {
+        let removed = {
+            let mut state = self.lock();
+            let online = state.online()?;
+            online.changed = true;
+            online.log.advance_start(offset)
+        };
+        self.dir.note_change();
+        for segment in &removed {
+            segment.remove_files().map_err(|error| ReadError::Storage(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Retention: total retention of what only this log holds, then local retention of what the bucket holds too.
+    pub(super) fn retention_due(&self, now_ms: i64) -> Result<(), ReadError> {
+        let config = self.topic_config();
+        self.retention_due.store(false, Ordering::Relaxed);
+        let (view, offsets) = {
+            let mut state = self.lock();
+            let online = state.online()?;
+            (Arc::clone(online.log.view()), online.offsets(self.leader_epoch))
+        };
+        if view.segments().is_empty() {
+            return Ok(());
+        }
+        self.schedule_passes(now_ms);
+        let chain = self.remote_chain();
+        if config.cleanup_policy.delete && !(config.remote_storage_enable && chain.end().is_some()) {
+            // With segments in the bucket the job of the tier decides where the log starts, over both tiers.
+            let limits = Limits { ms: config.retention_ms, bytes: config.retention_bytes };
+            let start = expired(&view, &limits, offsets.high_watermark, now_ms);
+            if start.all && offsets.high_watermark == offsets.log_end {
+                self.roll_now(&config)?;
+            }
+            let to = if start.all { offsets.high_watermark } else { start.offset };
+            if to > offsets.log_start {
+                self.raise_log_start_blocking(to)?;
+            }
+        }
+        let mut below = self.offsets().log_start;
+        if let Some(copied) = chain.end().filter(|_| config.remote_storage_enable) {
+            let limits = Limits { ms: config.local_retention_ms, bytes: config.local_retention_bytes };
+            below = below.max(expired(&view, &limits, copied.min(offsets.high_watermark), now_ms).offset);
+        }
+        self.remove_local_below(below)
+    }
+
+    fn roll_now(&self, config: &TopicConfig) -> Result<(), ReadError> {
+        let queued = {
+            let mut state = self.lock();
+            let online = state.online()?;
+            self.roll(online, config)?;
+            online.changed = true;
+            self.request_sync(online)
+        };
+        self.send_to_sync(queued);
+        Ok(())
+    }
+
+    /// What the checkpoint records, once everything it speaks of is in the page cache; `None` when nothing changed
+    /// (unless `always`) or there is nothing to say. Blocks.
+    pub(super) fn take_marks(&self, always: bool) -> io::Result<Option<PartitionMarks>> {
+        let epochs = {
+            let mut state = self.lock();
+            let Ok(online) = state.online() else { return Ok(None) };
+            if !online.changed && !always {
+                return Ok(None);
+            }
+            online.log.take_epochs()
+        };
+        if let Some(epochs) = epochs
+            && let Err(error) = epochs.write()
+        {
+            if let Ok(online) = self.lock().online() {
+                online.log.epochs_mut();
+            }
+            return Err(error);
+        }
+        let mut state = self.lock();
+        let Ok(online) = state.online() else { return Ok(None) };
+        online.changed = online.log.has_unwritten_epochs();
+        let marks = self.marks(online).inspect_err(|_| online.changed = true);
+        marks.map(Some).map_err(io::Error::other)
+    }
+
+    fn marks(&self, online: &mut Online) -> Result<PartitionMarks, LogError> {
+        online.log.spill_index()?;
+        let checked_end = online.log.checked_end();
+        let producers = match online.producers.changes_since(online.snapshot_at, CHECKPOINT_PRODUCERS_BYTES_MAX) {
+            // They are as of the log's end: to a start that begins before it they would come twice.
+            Some(_) if checked_end != online.log.end() => Vec::new(),
+            Some(changes) => changes,
+            None => {
+                self.take_snapshot(online)?;
+                Vec::new()
+            }
+        };
+        let view = online.log.view();
+        Ok(PartitionMarks {
+            topic_id: self.id.topic,
+            partition: self.id.partition,
+            topic: Arc::clone(&self.topic),
+            checked_end,
+            flushed_end: online.log.flushed(),
+            log_start: online.log_start,
+            local_start: online.log.start(),
+            size_bytes: view.size(),
+            next_due_ms: i64::MAX,
+            snapshot_offset: online.snapshot_at,
+            producers: producers.into(),
+        })
+    }
+
+    /// Writes the producers as of the log's end; the snapshot before it goes unless a segment begins there.
+    fn take_snapshot(&self, online: &mut Online) -> Result<(), LogError> {
+        if online.log.view().segments().is_empty() {
+            return Ok(());
+        }
+        online.log.write_snapshot(&online.producers.snapshot())?;
+        let (before, now) = (std::mem::replace(&mut online.snapshot_at, online.log.end()), online.log.end());
+        let of_segment = online.log.view().segments().iter().any(|segment| segment.base() == before);
+        if before >= 0 && before != now && !of_segment {
+            let directory = &online.log.directory().path;
+            self.shared.fs.remove_file(&names::segment_file(directory, before, SNAPSHOT))?;
+        }
+        Ok(())
+    }
+
+    /// A clean stop: everything synced, the indexes complete. Nothing is appended any more. Blocks.
+    pub(super) fn close(&self) -> io::Result<Option<PartitionMarks>> {
+        {
+            let mut state = self.lock();
+            let Ok(online) = state.online() else { return Ok(None) };
+            online.log.seal_index();
+            self.take_snapshot(online).map_err(io::Error::other)?;
+        }
+        self.sync()?;
+        let mut state = self.lock();
+        let Ok(online) = state.online() else { return Ok(None) };
+        let marks = self.marks(online).map_err(io::Error::other)?;
+        state.leave(State::Offline("broker is stopping".into()), Rejected::NotLeader);
+        drop(state);
+        self.waiters.wake_all();
+        Ok(Some(marks))
+    }
+}
+
+/// How much of a log is kept.
+struct Limits {
+    ms: Option<i64>,
+    bytes: Option<u64>,
+}
+
+/// How far retention reaches.
+struct Expired {
+    /// The offset behind the last segment that goes.
+    offset: Offset,
+    /// The active segment is too old as well.
+    all: bool,
+}
+
+/// The sealed segments, from the first on, that `limits` don't keep and that end at or below `upto`.
+fn expired(view: &LogView, limits: &Limits, upto: Offset, now_ms: i64) -> Expired {
+    let too_old = |segment: &Arc<Segment>| {
+        let newest = segment.largest_timestamp().timestamp;
+        // A segment whose records carry no time is kept by time: nothing says how old it is.
+        limits.ms.is_some_and(|keep| newest >= 0 && now_ms.saturating_sub(newest) > keep)
+    };
+    let mut left = view.size();
+    let mut expired = Expired { offset: view.segments().first().map_or(0, |segment| segment.base()), all: true };
+    for (segment, end) in view.sealed() {
+        // As Kafka: it goes when what is left without it still reaches the limit.
+        let too_much = limits.bytes.is_some_and(|keep| left.saturating_sub(segment.size()) >= keep);
+        if end > upto || !(too_old(segment) || too_much) {
+            expired.all = false;
+            return expired;
+        }
+        left = left.saturating_sub(segment.size());
+        expired.offset = end;
+    }
+    expired.all = view.segments().last().is_some_and(|active| active.size() > 0 && too_old(active));
+    expired
+}
+
+#[cfg(test)]
+mod tests;

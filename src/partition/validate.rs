@@ -1,0 +1,131 @@
+//! What is checked of a batch before the partition's lock is taken: all that its bytes say by themselves.
+
+use super::append::{AppendError, AppendOrigin};
+use crate::config::topic::{RecordValidation, TimestampType, TopicConfig};
+use crate::protocol::record_batch::{BatchError, BatchView};
+use crate::protocol::records;
+
+/// What the append needs of batches that passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Checked {
+    /// Bytes of whole batches; what a client sent behind them is ignored, as Kafka does.
+    pub(super) bytes: usize,
+    /// Offsets that they take.
+    pub(super) offsets: i64,
+    /// The largest timestamp.
+    pub(super) max_timestamp: i64,
+}
+
+/// Checks `bytes` against the topic's rules.
+pub(super) fn check(
+    bytes: &[u8],
+    origin: AppendOrigin,
+    config: &TopicConfig,
+    now_ms: i64,
+) -> Result<Checked, AppendError> {
+    match origin {
+        AppendOrigin::Client => check_client(bytes, config, now_ms),
+        AppendOrigin::Coordinator => check_own(bytes, config),
+    }
+}
+
+fn check_client(bytes: &[u8], config: &TopicConfig, now_ms: i64) -> Result<Checked, AppendError> {
+    let (batch, rest) = match BatchView::split_first(bytes) {
+        Ok(split) => split,
+        Err(BatchError::Truncated) => return Err(AppendError::InvalidRecord("records hold no whole batch")),
+        Err(BatchError::BadMagic(_)) => return Err(AppendError::InvalidRecord("batch is not of message format v2")),
+        Err(error) => return Err(error.into()),
+    };
+    if !matches!(BatchView::split_first(rest), Err(BatchError::Truncated)) {
+        return Err(AppendError::InvalidRecord("more than one batch for a partition"));
+    }
+    check_size(&batch, config)?;
+    batch.check_crc()?;
+    if batch.is_control() {
+        return Err(AppendError::InvalidRecord("clients may not write control batches"));
+    }
+    if batch.is_transactional() {
+        return Err(AppendError::InvalidRecord("batch of a transaction that this broker does not know"));
+    }
+    let (count, span) = (batch.records_count(), i64::from(batch.last_offset_delta()) + 1);
+    if count <= 0 || i64::from(count) != span {
+        return Err(AppendError::InvalidRecord("number of records disagrees with the last offset delta"));
+    }
+    if batch.producer_id() >= 0 && (batch.base_sequence() < 0 || batch.producer_epoch() < 0) {
+        return Err(AppendError::InvalidRecord("producer without an epoch or a sequence"));
+    }
+    if batch.compression_id() > 4 {
+        return Err(AppendError::UnsupportedCompression(batch.compression_id()));
+    }
+    if config.timestamp_type == TimestampType::CreateTime {
+        if batch.is_log_append_time() {
+            return Err(AppendError::InvalidTimestamp { timestamp_ms: batch.max_timestamp() });
+        }
+        check_timestamp(batch.base_timestamp(), config, now_ms)?;
+        check_timestamp(batch.max_timestamp(), config, now_ms)?;
+    }
+    if config.record_validation == RecordValidation::Full || config.cleanup_policy.compact {
+        check_records(&batch, config, now_ms)?;
+    }
+    Ok(Checked { bytes: batch.bytes().len(), offsets: span, max_timestamp: batch.max_timestamp() })
+}
+
+/// Our own batches: no limit but the format's.
+fn check_own(bytes: &[u8], config: &TopicConfig) -> Result<Checked, AppendError> {
+    let mut checked = Checked { bytes: bytes.len(), offsets: 0, max_timestamp: -1 };
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (batch, behind) = BatchView::split_first(rest)?;
+        check_size(&batch, config)?;
+        if batch.last_offset_delta() < 0 {
+            return Err(AppendError::InvalidRecord("batch without an offset"));
+        }
+        checked.offsets += i64::from(batch.last_offset_delta()) + 1;
+        checked.max_timestamp = checked.max_timestamp.max(batch.max_timestamp());
+        rest = behind;
+    }
+    if checked.offsets == 0 { Err(AppendError::InvalidRecord("records hold no whole batch")) } else { Ok(checked) }
+}
+
+fn check_size(batch: &BatchView<'_>, config: &TopicConfig) -> Result<(), AppendError> {
+    let size = batch.bytes().len() as u64;
+    if size > config.max_message_bytes.into() {
+        return Err(AppendError::TooLarge { size, limit: config.max_message_bytes.into() });
+    }
+    if size > config.segment_bytes.into() {
+        return Err(AppendError::LargerThanSegment { size, limit: config.segment_bytes.into() });
+    }
+    Ok(())
+}
+
+fn check_timestamp(timestamp_ms: i64, config: &TopicConfig, now_ms: i64) -> Result<(), AppendError> {
+    // -1 says that the record has none.
+    let too_old = now_ms.saturating_sub(timestamp_ms) > config.timestamp_before_max_ms;
+    let too_new = timestamp_ms.saturating_sub(now_ms) > config.timestamp_after_max_ms;
+    if timestamp_ms != -1 && (too_old || too_new) {
+        return Err(AppendError::InvalidTimestamp { timestamp_ms });
+    }
+    Ok(())
+}
+
+/// Walks every record (`record.validation=full`, and compacted topics, whose records need keys).
+fn check_records(batch: &BatchView<'_>, config: &TopicConfig, now_ms: i64) -> Result<(), AppendError> {
+    let unreadable = |_| AppendError::InvalidRecord("records of the batch cannot be read");
+    let opened = records::records(batch, config.record_decompressed_max_bytes).map_err(unreadable)?;
+    for (expected, record) in opened.iter().enumerate() {
+        let record = record.map_err(unreadable)?;
+        if usize::try_from(record.offset_delta) != Ok(expected) {
+            return Err(AppendError::InvalidRecord("offsets of the records do not follow on"));
+        }
+        if config.cleanup_policy.compact && record.key.is_none() {
+            return Err(AppendError::InvalidRecord("compacted topic cannot accept message without key"));
+        }
+        if config.timestamp_type == TimestampType::CreateTime {
+            check_timestamp(record.timestamp, config, now_ms)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
