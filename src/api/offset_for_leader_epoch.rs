@@ -42,5 +42,5 @@ pub async fn handle(
 fn end(node: &Node, topic: &str, asked: &OffsetForLeaderPartition) -> Result<(LeaderEpoch, Offset), ErrorCode> {
     let partition = node.partitions.by_name(topic, asked.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     partition.check_leader_epoch(known(asked.current_leader_epoch)).map_err(|error| error.code())?;
-    Ok(partition.epoch_end(asked.leader_epoch))
+    partition.epoch_end(asked.leader_epoch).map_err(|error| error.code())
 }

@@ -144,6 +144,8 @@ struct Online {
     changed: bool,
     /// Where the last producer snapshot was taken.
     snapshot_at: Offset,
+    /// Everything below has been compacted.
+    cleaned_end: Offset,
 }
 
 /// Why a partition cannot serve.

@@ -99,6 +99,7 @@ impl Partition {
         }
         let mut online = Online::over(log, producers, 0, snapshot_at);
         online.log_start = known.map_or(online.log.start(), |known| known.marks.log_start.min(online.log.end()));
+        online.cleaned_end = known.map_or(0, |known| known.marks.cleaned_end);
         online.log_start_known = known.is_some();
         online.changed = true;
         Ok(online)
@@ -134,7 +135,7 @@ impl Partition {
     /// After a panic under the lock: what was in memory is not to be believed, what is in the files is.
     pub(super) fn reopen(&self, state: &mut State) {
         let State::Online(online) = state else { return };
-        let (log_start, flushed) = (online.log_start, online.log.flushed());
+        let (log_start, flushed, cleaned_end) = (online.log_start, online.log.flushed(), online.cleaned_end);
         tracing::error!(
             topic = %self.topic, partition = self.id.partition,
             "panic while the partition was being changed; it is reopened from its files"
@@ -150,6 +151,7 @@ impl Partition {
                 log_start,
                 local_start: log_start,
                 size_bytes: 0,
+                cleaned_end,
                 next_due_ms: i64::MAX,
                 snapshot_offset: NO_SNAPSHOT,
                 producers: bytes::Bytes::new(),
@@ -187,6 +189,7 @@ impl Online {
             roll_due: false,
             changed: false,
             snapshot_at,
+            cleaned_end: 0,
         }
     }
 }

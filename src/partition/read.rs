@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::Partition;
-use super::cold::ColdRead;
+pub use super::cold::ColdRead;
 use crate::log::view::{FileRange, LogView, Mark};
 use crate::log::{LogError, leader_epochs};
 use crate::protocol::error_code::ErrorCode;

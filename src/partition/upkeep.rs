@@ -12,13 +12,14 @@ use terrace_tiering::platform::crash_point::{self, CrashPoint};
 
 use super::due::Work;
 use super::read::ReadError;
-use super::{Online, Partition, State};
+use super::{Offsets, Online, Partition, State};
 use crate::config::topic::TopicConfig;
 use crate::log::LogError;
 use crate::log::checkpoint::PartitionMarks;
 use crate::log::names::{self, SNAPSHOT};
-use crate::log::segment::Segment;
+use crate::log::retention::{self, Extent, Facts, LocalSegment};
 use crate::log::view::LogView;
+use crate::metadata::remote_log::RemoteSegment;
 use crate::protocol::record_batch::Offset;
 use crate::wal::partition_sync::SyncTarget;
 use crate::wal::ticket::Rejected;
@@ -177,7 +178,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Retention: total retention of what only this log holds, then local retention of what the bucket holds too.
+    /// Retention, total and local; [`retention::decide`] decides.
     pub(super) fn retention_due(&self, now_ms: i64) -> Result<(), ReadError> {
         let config = self.topic_config();
         self.retention_due.store(false, Ordering::Relaxed);
@@ -191,24 +192,22 @@ impl Partition {
         }
         self.schedule_passes(now_ms);
         let chain = self.remote_chain();
-        if config.cleanup_policy.delete && !(config.remote_storage_enable && chain.end().is_some()) {
-            // With segments in the bucket the job of the tier decides where the log starts, over both tiers.
-            let limits = Limits { ms: config.retention_ms, bytes: config.retention_bytes };
-            let start = expired(&view, &limits, offsets.high_watermark, now_ms);
-            if start.all && offsets.high_watermark == offsets.log_end {
-                self.roll_now(&config)?;
-            }
-            let to = if start.all { offsets.high_watermark } else { start.offset };
-            if to > offsets.log_start {
-                self.raise_log_start_blocking(to)?;
-            }
+        let remote: Vec<_> = chain.segments.iter().map(|segment| extent_of(segment)).collect();
+        let decision = retention::decide(&Facts {
+            config: &config,
+            now_ms,
+            log_start: offsets.log_start,
+            upto: offsets.last_stable,
+            remote: &remote,
+            local: &local_segments(&view, &offsets, chain.end()),
+        });
+        if decision.roll_active {
+            self.roll_now(&config)?;
         }
-        let mut below = self.offsets().log_start;
-        if let Some(copied) = chain.end().filter(|_| config.remote_storage_enable) {
-            let limits = Limits { ms: config.local_retention_ms, bytes: config.local_retention_bytes };
-            below = below.max(expired(&view, &limits, copied.min(offsets.high_watermark), now_ms).offset);
+        if decision.log_start > offsets.log_start {
+            self.raise_log_start_blocking(decision.log_start)?;
         }
-        self.remove_local_below(below)
+        self.remove_local_below(decision.local_start)
     }
 
     fn roll_now(&self, config: &TopicConfig) -> Result<(), ReadError> {
@@ -271,6 +270,7 @@ impl Partition {
             log_start: online.log_start,
             local_start: online.log.start(),
             size_bytes: view.size(),
+            cleaned_end: online.cleaned_end,
             next_due_ms: i64::MAX,
             snapshot_offset: online.snapshot_at,
             producers: producers.into(),
@@ -311,41 +311,31 @@ impl Partition {
     }
 }
 
-/// How much of a log is kept.
-struct Limits {
-    ms: Option<i64>,
-    bytes: Option<u64>,
-}
-
-/// How far retention reaches.
-struct Expired {
-    /// The offset behind the last segment that goes.
-    offset: Offset,
-    /// The active segment is too old as well.
-    all: bool,
-}
-
-/// The sealed segments, from the first on, that `limits` don't keep and that end at or below `upto`.
-fn expired(view: &LogView, limits: &Limits, upto: Offset, now_ms: i64) -> Expired {
-    let too_old = |segment: &Arc<Segment>| {
-        let newest = segment.largest_timestamp().timestamp;
-        // A segment whose records carry no time is kept by time: nothing says how old it is.
-        limits.ms.is_some_and(|keep| newest >= 0 && now_ms.saturating_sub(newest) > keep)
-    };
-    let mut left = view.size();
-    let mut expired = Expired { offset: view.segments().first().map_or(0, |segment| segment.base()), all: true };
-    for (segment, end) in view.sealed() {
-        // As Kafka: it goes when what is left without it still reaches the limit.
-        let too_much = limits.bytes.is_some_and(|keep| left.saturating_sub(segment.size()) >= keep);
-        if end > upto || !(too_old(segment) || too_much) {
-            expired.all = false;
-            return expired;
-        }
-        left = left.saturating_sub(segment.size());
-        expired.offset = end;
+fn extent_of(segment: &RemoteSegment) -> Extent {
+    Extent {
+        base: segment.base_offset,
+        next: segment.last_offset + 1,
+        size_bytes: segment.log_bytes,
+        newest_ms: segment.max_timestamp,
     }
-    expired.all = view.segments().last().is_some_and(|active| active.size() > 0 && too_old(active));
-    expired
+}
+
+fn local_segments(view: &LogView, offsets: &Offsets, copied_end: Option<Offset>) -> Vec<LocalSegment> {
+    let segments = view.segments();
+    let local = segments.iter().enumerate().map(|(at, segment)| {
+        let next = segments.get(at + 1).map_or(offsets.log_end, |next| next.base());
+        LocalSegment {
+            extent: Extent {
+                base: segment.base(),
+                next,
+                size_bytes: segment.size(),
+                newest_ms: segment.largest_timestamp().timestamp,
+            },
+            is_active: at + 1 == segments.len(),
+            is_copied: copied_end.is_some_and(|end| next <= end),
+        }
+    });
+    local.collect()
 }
 
 #[cfg(test)]
