@@ -29,8 +29,12 @@ pub struct FakeStore {
 impl FakeStore {
     /// An empty store with node epoch 0.
     pub fn new() -> Arc<Self> {
-        let inner = EmbeddedStore::open_backend(InMemoryBackend::new(), None, &*SeededRandom::new(1))
-            .expect("memory does not fail");
+        let inner = EmbeddedStore::open_backend(InMemoryBackend::new(), None, &*SeededRandom::new(1));
+        Self::over(inner.expect("memory does not fail"))
+    }
+
+    /// The same over a store that outlives it in its file.
+    pub fn over(inner: Arc<EmbeddedStore>) -> Arc<Self> {
         let taken = watch::channel(inner.image()).0;
         Arc::new(Self { inner, commit_errors: Mutex::default(), remote_errors: Mutex::default(), taken })
     }

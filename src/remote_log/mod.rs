@@ -27,6 +27,8 @@ pub mod start;
 mod state;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use job::{RemoteLog, RemoteLogParts, RemoteLogSettings, RemoteLogStatus};

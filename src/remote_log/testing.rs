@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use terrace_tiering::platform::fs::File;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::partition::{LocalSegments, PartitionSource, SealedFiles, SealedSegment, SharedPartition, TieredPartition};
@@ -102,6 +103,7 @@ impl File for MemoryFile {
 pub(super) struct FakePartition {
     id: PartitionId,
     inner: Mutex<Fake>,
+    published: Notify,
 }
 
 #[derive(Debug)]
@@ -120,7 +122,7 @@ impl FakePartition {
             Offsets { log_start: 0, local_start: 0, high_watermark: 0, last_stable: 0, log_end: 0, leader_epoch: 0 };
         let (config, chain) = (topic_config(), Arc::default());
         let inner = Fake { config, offsets, segments: Vec::new(), chain, log_start_error: None };
-        Arc::new(Self { id, inner: Mutex::new(inner) })
+        Arc::new(Self { id, inner: Mutex::new(inner), published: Notify::new() })
     }
 
     /// Looks at the inside or changes it.
@@ -144,6 +146,13 @@ impl FakePartition {
             let end = base_offset + 10;
             (fake.offsets.log_end, fake.offsets.high_watermark, fake.offsets.last_stable) = (end, end, end);
         });
+    }
+
+    /// Waits until readers find this many segments in the tier.
+    pub async fn until_readable(&self, count: usize) {
+        while self.readable().len() != count {
+            self.published.notified().await;
+        }
     }
 
     /// First and last offsets of what readers find in the tier.
@@ -187,6 +196,7 @@ impl TieredPartition for FakePartition {
 
     fn set_remote_chain(&self, chain: Arc<RemoteChain>) {
         self.with(|fake| fake.chain = chain);
+        self.published.notify_one();
     }
 
     async fn advance_log_start(&self, to: Offset) -> Result<(), String> {

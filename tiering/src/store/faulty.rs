@@ -61,6 +61,11 @@ impl Faulty {
         self.plan().next.entry(op).or_default().push_back(fault);
     }
 
+    /// Forgets the faults that nobody met yet.
+    pub fn clear(&self) {
+        self.plan().next.clear();
+    }
+
     /// From now on this share of all requests fails, half of them after they were done.
     pub fn fail_at_random(&self, per_mille: u64) {
         self.plan().errors_per_mille = per_mille;

@@ -1,0 +1,165 @@
+use rstest::rstest;
+use terrace_tiering::store::faulty::Fault;
+use terrace_tiering::store::meter::Op;
+
+use super::super::expirer::ExpireError;
+use super::world::{GRACE_MS, Life, P, World};
+use crate::metadata::image::Change;
+use crate::metadata::remote_log::{RemoteLogError, RemoteLogMetadata};
+use crate::metadata::store::MetadataStore;
+
+/// Three segments in the tier and in a root; the first two are past `retention.ms`.
+async fn with_two_expired(world: &World) -> Life {
+    let life = world.begin(3).await;
+    life.copy_all().await;
+    life.log.write_root(&life.state()).await.unwrap();
+    world.partition.with(|fake| fake.config.retention_ms = Some(1_000_000 - 2_500));
+    life
+}
+
+#[tokio::test]
+async fn expired_segments_go_in_order_and_after_the_grace_time() {
+    let world = World::new();
+    let life = with_two_expired(&world).await;
+    life.log.expire(&life.state()).await.unwrap();
+    assert_eq!(world.partition.with(|fake| fake.offsets.log_start), 20);
+    assert_eq!(world.partition.readable(), [(20, 29)]);
+    assert_eq!(life.rooted().await, [(20, 29)], "no root names what will be deleted");
+    assert_eq!(world.objects(&life).await.len(), 3, "the grace time has not passed");
+    world.clock.advance(GRACE_MS - 1);
+    life.log.expire(&life.state()).await.unwrap();
+    assert_eq!(world.objects(&life).await.len(), 3);
+    // Retention must not move on with the clock in this test.
+    world.partition.with(|fake| fake.config.retention_ms = None);
+    world.clock.advance(1);
+    life.log.expire(&life.state()).await.unwrap();
+    assert_eq!((world.objects(&life).await.len(), life.rows().await), (1, [0, 1, 0]));
+    assert_eq!(life.meta.load(P).await.unwrap().log_start, 20);
+    world.check(&life).await;
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_before_the_log_start_is_durable() {
+    let world = World::new();
+    let life = with_two_expired(&world).await;
+    world.partition.with(|fake| fake.log_start_error = Some("disk".to_owned()));
+    assert!(matches!(life.log.expire(&life.state()).await, Err(ExpireError::LogStart(_))));
+    world.clock.advance(GRACE_MS);
+    assert_eq!((life.rows().await, world.objects(&life).await.len()), ([0, 3, 0], 3));
+    assert_eq!(world.partition.readable().len(), 3);
+}
+
+#[tokio::test]
+async fn deleted_records_take_their_segments_with_them() {
+    let world = World::new();
+    let life = world.begin(3).await;
+    life.copy_all().await;
+    world.partition.with(|fake| fake.offsets.log_start = 15);
+    life.log.expire(&life.state()).await.unwrap();
+    assert_eq!(world.partition.readable(), [(10, 19), (20, 29)], "the segment that holds the log start stays");
+}
+
+/// Where a pass is broken off.
+#[derive(Debug, Clone, Copy)]
+enum Broken {
+    /// No answer of the metadata to this change of the pass.
+    Row(usize),
+    /// An error of the store.
+    Store(Op),
+    /// The store did it, and answered with an error.
+    StoreAfter(Op),
+}
+
+#[rstest]
+#[tokio::test]
+async fn remote_deletion_resumes_after_each_step(
+    #[values(
+        Broken::Row(0),
+        Broken::Row(1),
+        Broken::Store(Op::Put),
+        Broken::StoreAfter(Op::Put),
+        Broken::Store(Op::Delete),
+        Broken::StoreAfter(Op::Delete),
+        Broken::Store(Op::List)
+    )]
+    broken: Broken,
+    #[values(false, true)] restart: bool,
+) {
+    let world = World::new();
+    let life = with_two_expired(&world).await;
+    if let Broken::Row(passing) = broken {
+        life.meta.fail_remote(passing, RemoteLogError::Store("disk".to_owned()));
+    }
+    let fault = match broken {
+        Broken::Store(op) => Some((op, Fault::Error)),
+        Broken::StoreAfter(op) => Some((op, Fault::ErrorAfter)),
+        Broken::Row(_) => None,
+    };
+    if let Some((op, fault)) = fault {
+        // The tier may try a request again by itself.
+        (0..8).for_each(|_| world.store.next(op, fault.clone()));
+    }
+    // One pass marks, one deletes; each may break off.
+    for _ in 0..2 {
+        let _ = life.log.expire(&life.state()).await;
+        world.clock.advance(GRACE_MS);
+        world.partition.with(|fake| fake.config.retention_ms = fake.config.retention_ms.map(|ms| ms + GRACE_MS));
+    }
+    world.store.clear();
+    world.check(&life).await;
+    let life = if restart {
+        drop(life);
+        world.start().await.unwrap()
+    } else {
+        life
+    };
+    world.check(&life).await;
+    for _ in 0..2 {
+        life.log.expire(&life.state()).await.unwrap();
+        world.clock.advance(GRACE_MS);
+        world.partition.with(|fake| fake.config.retention_ms = fake.config.retention_ms.map(|ms| ms + GRACE_MS));
+    }
+    assert_eq!((life.rows().await, world.objects(&life).await.len()), ([0, 1, 0], 1));
+    assert_eq!((life.rooted().await, world.partition.readable()), (vec![(20, 29)], vec![(20, 29)]));
+    world.check(&life).await;
+}
+
+#[tokio::test]
+async fn a_deleted_topic_leaves_a_tombstone_and_nothing_else() {
+    let world = World::new();
+    let life = world.begin(2).await;
+    life.copy_all().await;
+    life.meta.commit(None, vec![Change::DeleteTopic(P.topic)]).await.unwrap();
+    life.log.expire(&life.state()).await.unwrap();
+    assert_eq!(life.tier.tombstones().await.unwrap(), [P.topic]);
+    assert_eq!(life.rows().await, [0, 0, 2]);
+    drop(life);
+    let life = world.start().await.unwrap();
+    world.clock.advance(GRACE_MS);
+    life.log.expire(&life.state()).await.unwrap();
+    assert!(world.objects(&life).await.is_empty());
+    assert!(life.meta.partitions().await.unwrap().is_empty());
+    drop(life);
+    let life = world.start().await.expect("what is left of the topic does not stop a start");
+    assert_eq!(life.tier.tombstones().await.unwrap(), [P.topic]);
+}
+
+#[tokio::test]
+async fn a_topic_without_tiering_keeps_what_it_copied_unless_told_otherwise() {
+    let world = World::new();
+    let life = world.begin(2).await;
+    life.copy_all().await;
+    world.partition.with(|fake| {
+        fake.config.remote_storage_enable = false;
+        fake.offsets.local_start = 10;
+    });
+    life.log.expire(&life.state()).await.unwrap();
+    assert_eq!(world.partition.readable().len(), 2);
+    world.partition.with(|fake| fake.config.remote_log_delete_on_disable = true);
+    life.log.expire(&life.state()).await.unwrap();
+    assert_eq!(world.partition.readable(), []);
+    assert_eq!(world.partition.with(|fake| fake.offsets.log_start), 10, "what only the tier has is gone");
+    world.clock.advance(GRACE_MS);
+    life.log.expire(&life.state()).await.unwrap();
+    assert!(world.objects(&life).await.is_empty());
+}
