@@ -3,8 +3,11 @@ use std::time::Duration;
 
 use rstest::rstest;
 use terrace_tiering::store::faulty::Fault;
+use terrace_tiering::store::health::StoreHealth;
 use terrace_tiering::store::meter::Op;
+use terrace_tiering::store::retry::ATTEMPTS_MAX;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::super::copier::{CopyError, Outcome};
 use super::super::state::object_of;
@@ -36,16 +39,14 @@ async fn a_copied_segment_is_published_and_rooted() {
 
 #[rstest]
 #[case::nothing_stored(Op::Put, Fault::Error)]
-#[case::stored_without_an_answer(Op::Put, Fault::ErrorAfter)]
 #[case::stored_wrong(Op::Put, Fault::FlipBit)]
+#[case::stored_but_not_verified(Op::Get, Fault::Error)]
+#[case::read_back_wrong(Op::Get, Fault::FlipBit)]
 #[tokio::test]
 async fn what_a_failed_copy_left_is_deleted(#[case] op: Op, #[case] fault: Fault) {
     let world = World::new();
     let life = world.begin(1).await;
-    // The uploader may try a request again by itself; a fault for every try.
-    for _ in 0..8 {
-        world.store.next(op, fault.clone());
-    }
+    (0..ATTEMPTS_MAX).for_each(|_| world.store.next(op, fault.clone()));
     let failed = life.log.copy_next(P).await;
     assert!(matches!(failed, Err(CopyError::Upload(_))), "{failed:?}");
     assert_eq!(world.partition.readable(), []);
@@ -85,14 +86,21 @@ async fn a_copy_whose_row_is_not_written_does_not_exist(#[case] passing: usize, 
     world.check(&life).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_started_copy_of_an_earlier_run_is_deleted_and_copied_again() {
     let world = World::new();
     let life = world.begin(1).await;
     let gate = Arc::new(Semaphore::new(0));
     world.store.next(Op::Put, Fault::Wait(gate));
-    assert!(tokio::time::timeout(Duration::from_millis(1), life.log.copy_next(P)).await.is_err());
-    assert_eq!(life.rows().await, [1, 0, 0]);
+    let announced = async {
+        while life.rows().await != [1, 0, 0] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        outcome = life.log.copy_next(P) => panic!("{outcome:?}"),
+        () = announced => {}
+    }
     drop(life);
 
     let life = world.start().await.unwrap();
@@ -167,7 +175,7 @@ async fn nothing_is_copied_where_copying_is_off() {
     assert_eq!(life.rows().await, [0, 0, 0]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_roll_wakes_the_copiers_and_an_outage_only_delays_them() {
     let world = World::new();
     let life = world.begin(1).await;
@@ -176,21 +184,41 @@ async fn a_roll_wakes_the_copiers_and_an_outage_only_delays_them() {
     world.partition.until_readable(1).await;
 
     world.store.set_down(true);
-    for n in 0..3 {
-        world.partition.seal(5000 + n);
-    }
+    (0..3).for_each(|n| world.partition.seal(5000 + n));
     life.rolls.wake(P);
-    tokio::time::sleep(Duration::from_secs(300)).await;
+    while life.rows().await[2] == 0 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(world.partition.readable().len(), 1);
-    assert!(life.rows().await.iter().sum::<usize>() < 40, "an outage does not fill the metadata");
     world.store.set_down(false);
-    let start = tokio::time::Instant::now();
     world.partition.until_readable(4).await;
-    assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
     assert!(life.tasks.stop(Duration::from_secs(5)).await);
     life.log.close().await;
     assert_eq!(life.rooted().await.len(), 4);
     world.check(&life).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_wait_longer_each_time_until_one_succeeds() {
+    let world = World::new();
+    let life = world.begin(0).await;
+    let waits: Vec<_> = (0..9).map(|_| (life.log.retry_at(P) - Instant::now()).as_millis()).collect();
+    let most = |n: usize| 60_000.min(1000 << n);
+    assert!(waits.iter().enumerate().all(|(n, wait)| (most(n) / 2..=most(n)).contains(wait)), "{waits:?}");
+    life.log.succeeded(P);
+    assert!((life.log.retry_at(P) - Instant::now()).as_millis() <= 1000);
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_gets_no_copies() {
+    let world = World::new();
+    let life = world.begin(1).await;
+    world.store.set_down(true);
+    while matches!(life.tier.health(), StoreHealth::Up { .. }) {
+        let _ = life.tier.newest_owner().await;
+    }
+    assert!(matches!(life.log.copy_next(P).await, Err(CopyError::StoreDown(_))));
+    assert_eq!(life.rows().await, [0, 0, 0], "an outage does not fill the metadata");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 use rstest::rstest;
 use terrace_tiering::store::faulty::Fault;
 use terrace_tiering::store::meter::Op;
+use terrace_tiering::store::retry::ATTEMPTS_MAX;
 
 use super::super::expirer::ExpireError;
 use super::world::{GRACE_MS, Life, P, World};
@@ -26,11 +27,11 @@ async fn expired_segments_go_in_order_and_after_the_grace_time() {
     assert_eq!(world.partition.readable(), [(20, 29)]);
     assert_eq!(life.rooted().await, [(20, 29)], "no root names what will be deleted");
     assert_eq!(world.objects(&life).await.len(), 3, "the grace time has not passed");
+    // Retention must not move on with the clock in this test.
+    world.partition.with(|fake| fake.config.retention_ms = None);
     world.clock.advance(GRACE_MS - 1);
     life.log.expire(&life.state()).await.unwrap();
     assert_eq!(world.objects(&life).await.len(), 3);
-    // Retention must not move on with the clock in this test.
-    world.partition.with(|fake| fake.config.retention_ms = None);
     world.clock.advance(1);
     life.log.expire(&life.state()).await.unwrap();
     assert_eq!((world.objects(&life).await.len(), life.rows().await), (1, [0, 1, 0]));
@@ -96,8 +97,7 @@ async fn remote_deletion_resumes_after_each_step(
         Broken::Row(_) => None,
     };
     if let Some((op, fault)) = fault {
-        // The tier may try a request again by itself.
-        (0..8).for_each(|_| world.store.next(op, fault.clone()));
+        (0..ATTEMPTS_MAX).for_each(|_| world.store.next(op, fault.clone()));
     }
     // One pass marks, one deletes; each may break off.
     for _ in 0..2 {

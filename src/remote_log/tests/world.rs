@@ -69,13 +69,8 @@ impl World {
     /// The first life, with the topic, and `sealed` segments to copy.
     pub async fn begin(&self, sealed: usize) -> Life {
         let life = self.start().await.unwrap();
-        let topic = Topic {
-            id: P.topic,
-            name: "t".into(),
-            partition_count: 1,
-            replication_factor: 1,
-            config: BTreeMap::new(),
-        };
+        let topic =
+            Topic { id: P.topic, name: "t".into(), partition_count: 1, replication_factor: 1, config: BTreeMap::new() };
         life.meta.commit(None, vec![Change::CreateTopic(topic)]).await.unwrap();
         for n in 0..sealed {
             self.partition.seal(1000 * (n as i64 + 1));
