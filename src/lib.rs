@@ -13,6 +13,8 @@ pub mod wal;
 
 pub mod remote_log;
 
+pub mod group;
+
 pub mod api;
 pub mod server;
 

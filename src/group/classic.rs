@@ -52,19 +52,6 @@ impl Now {
     }
 }
 
-/// What the broker's configuration says to classic groups.
-#[derive(Debug, Clone, Copy)]
-pub struct ClassicSettings {
-    /// `group.initial.rebalance.delay.ms`.
-    pub initial_rebalance_delay_ms: i32,
-    /// `group.min.session.timeout.ms`.
-    pub min_session_timeout_ms: i32,
-    /// `group.max.session.timeout.ms`.
-    pub max_session_timeout_ms: i32,
-    /// `group.max.size`.
-    pub max_size: usize,
-}
-
 /// Names the waiting answer of one request; the shard knows whose it is.
 pub type ReplyId = u64;
 
@@ -279,6 +266,16 @@ impl ClassicGroup {
     /// Does nothing hold it but its offsets?
     pub fn is_empty(&self) -> bool {
         self.state == State::Empty
+    }
+
+    /// Has it neither members nor anyone who was promised to become one?
+    pub fn is_idle(&self) -> bool {
+        self.is_empty() && self.pending_join.is_empty()
+    }
+
+    /// Number of members.
+    pub fn member_count(&self) -> usize {
+        self.members.len()
     }
 
     fn transition(&mut self, state: State, now: Now) {

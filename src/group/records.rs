@@ -119,8 +119,7 @@ impl Record {
         let mut key = Cursor::new(key, false);
         match key.i16()? {
             KEY_OFFSET_LEGACY | KEY_OFFSET => {
-                let key =
-                    OffsetKey { group: key.string()?.into(), topic: key.string()?.into(), partition: key.i32()? };
+                let key = OffsetKey { group: key.string()?.into(), topic: key.string()?.into(), partition: key.i32()? };
                 Ok(Self::Offset(key, value.map(decode_offset).transpose()?))
             }
             KEY_GROUP => Ok(Self::Group(key.string()?.into(), value.map(decode_group).transpose()?)),

@@ -47,7 +47,8 @@ prop_compose! {
 }
 
 fn record() -> impl Strategy<Value = Record> {
-    let key = (text(), text(), any::<i32>()).prop_map(|(group, topic, partition)| OffsetKey { group, topic, partition });
+    let key =
+        (text(), text(), any::<i32>()).prop_map(|(group, topic, partition)| OffsetKey { group, topic, partition });
     prop_oneof![
         (key, option::of(committed())).prop_map(|(key, value)| Record::Offset(key, value)),
         (text(), option::of(group())).prop_map(|(name, value)| Record::Group(name, value)),

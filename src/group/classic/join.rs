@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Answer, ClassicGroup, ClassicSettings, Member, Now, Out, ReplyId, State};
+use super::{Answer, ClassicGroup, Member, Now, Out, ReplyId, State};
+use crate::config::server::GroupSettings;
 use crate::protocol::error_code::ErrorCode;
 
 /// How long a new member may wait for its first JoinGroup answer. It cannot send heartbeats yet, and a client that went
@@ -95,7 +96,7 @@ impl ClassicGroup {
         reply: ReplyId,
         fresh_id: &Arc<str>,
         now: Now,
-        settings: &ClassicSettings,
+        settings: &GroupSettings,
         out: &mut Out,
     ) {
         let refuse = |out: &mut Out, member_id: &Arc<str>, error| {
@@ -129,15 +130,15 @@ impl ClassicGroup {
     }
 
     /// Is there room for this member? While members join, those count that have.
-    fn accepts(&self, member_id: &str, settings: &ClassicSettings) -> bool {
+    fn accepts(&self, member_id: &str, settings: &GroupSettings) -> bool {
         let member = self.members.get(member_id);
         match self.state {
             State::Empty => true,
             State::PreparingRebalance => {
                 member.is_some_and(|member| member.awaiting_join.is_some())
-                    || self.members_awaiting_join() < settings.max_size
+                    || self.members_awaiting_join() < settings.size_max
             }
-            State::CompletingRebalance | State::Stable => member.is_some() || self.members.len() < settings.max_size,
+            State::CompletingRebalance | State::Stable => member.is_some() || self.members.len() < settings.size_max,
         }
     }
 
@@ -147,7 +148,7 @@ impl ClassicGroup {
         reply: ReplyId,
         member_id: &Arc<str>,
         now: Now,
-        settings: &ClassicSettings,
+        settings: &GroupSettings,
         out: &mut Out,
     ) {
         if self.state == State::PreparingRebalance && self.previous == State::Empty {
@@ -179,7 +180,7 @@ impl ClassicGroup {
     }
 
     /// A known member joins again.
-    fn rejoin(&mut self, request: &JoinRequest, reply: ReplyId, now: Now, settings: &ClassicSettings, out: &mut Out) {
+    fn rejoin(&mut self, request: &JoinRequest, reply: ReplyId, now: Now, settings: &GroupSettings, out: &mut Out) {
         let same = self.members.get(&request.member_id).is_some_and(|member| member.protocols == request.protocols);
         let answer = match self.state {
             // Its JoinGroup answer was lost: it gets the same again.
@@ -207,7 +208,7 @@ impl ClassicGroup {
         old_id: &Arc<str>,
         new_id: &Arc<str>,
         now: Now,
-        settings: &ClassicSettings,
+        settings: &GroupSettings,
         out: &mut Out,
     ) {
         let leader_before = self.leader.clone();
@@ -215,6 +216,7 @@ impl ClassicGroup {
         if let Some(old) = self.member_mut(old_id) {
             let (join, sync) = (old.awaiting_join.take(), old.awaiting_sync.take());
             old.expires_at = Some(now.after_ms(old.session_timeout_ms));
+            old.is_new = false;
             self.fence(old_id, join, sync, out);
         }
         // The new id keeps the old one's place, so that the order of members doesn't change.

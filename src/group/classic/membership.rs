@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Answer, ClassicGroup, ClassicSettings, Joined, Now, Out, ReplyId, State, Synced};
+use super::{Answer, ClassicGroup, Joined, Now, Out, ReplyId, State, Synced};
+use crate::config::server::GroupSettings;
 use crate::protocol::error_code::ErrorCode;
 
 /// A Heartbeat request.
@@ -99,14 +100,14 @@ impl ClassicGroup {
         &mut self,
         leaving: &[Leaving],
         now: Now,
-        settings: &ClassicSettings,
+        settings: &GroupSettings,
         out: &mut Out,
     ) -> Vec<Result<(), ErrorCode>> {
         let outcomes: Vec<_> = leaving.iter().map(|member| self.leave_one(member, out)).collect();
         if outcomes.iter().any(Result::is_ok) {
             match self.state {
                 State::Stable | State::CompletingRebalance => self.rebalance_or_complete(now, settings, out),
-                State::PreparingRebalance => self.complete_if_all_joined(now, settings, out),
+                State::PreparingRebalance => self.complete_if_all_joined(now, out),
                 State::Empty => {}
             }
         }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Answer, ClassicGroup, ClassicSettings, JoinWait, Now, Out, State};
+use super::{Answer, ClassicGroup, JoinWait, Now, Out, State};
+use crate::config::server::GroupSettings;
 use crate::protocol::error_code::ErrorCode;
 
 impl ClassicGroup {
@@ -16,14 +17,14 @@ impl ClassicGroup {
     }
 
     /// Does all that is due.
-    pub fn on_time(&mut self, now: Now, settings: &ClassicSettings, out: &mut Out) {
-        self.lapse_pending_ids(now, settings, out);
+    pub fn on_time(&mut self, now: Now, settings: &GroupSettings, out: &mut Out) {
+        self.lapse_pending_ids(now, out);
         self.expire_members(now, settings, out);
         match self.join_wait {
             Some(JoinWait::Initial { at, delay_ms, remaining_ms }) if at <= now.mono_ms => {
                 self.end_initial_delay(delay_ms, remaining_ms, now, settings, out);
             }
-            Some(JoinWait::Timeout { at }) if at <= now.mono_ms => self.complete_join(now, settings, out),
+            Some(JoinWait::Timeout { at }) if at <= now.mono_ms => self.complete_join(now, out),
             _ => {}
         }
         if self.sync_deadline.is_some_and(|at| at <= now.mono_ms) {
@@ -32,15 +33,15 @@ impl ClassicGroup {
         }
     }
 
-    fn lapse_pending_ids(&mut self, now: Now, settings: &ClassicSettings, out: &mut Out) {
+    fn lapse_pending_ids(&mut self, now: Now, out: &mut Out) {
         let before = self.pending_join.len();
         self.pending_join.retain(|_, lapses_at| *lapses_at > now.mono_ms);
         if self.pending_join.len() < before && self.state == State::PreparingRebalance && self.all_joined() {
-            self.complete_join(now, settings, out);
+            self.complete_join(now, out);
         }
     }
 
-    fn expire_members(&mut self, now: Now, settings: &ClassicSettings, out: &mut Out) {
+    fn expire_members(&mut self, now: Now, settings: &GroupSettings, out: &mut Out) {
         let due = |at: Option<u64>| at.is_some_and(|at| at <= now.mono_ms);
         let late: Vec<_> =
             self.members.iter().filter(|(_, member)| due(member.expires_at)).map(|(id, _)| Arc::clone(id)).collect();
@@ -58,21 +59,28 @@ impl ClassicGroup {
             self.remove(&id, out);
             match self.state {
                 State::Stable | State::CompletingRebalance => self.rebalance_or_complete(now, settings, out),
-                State::PreparingRebalance if self.all_joined() => self.complete_join(now, settings, out),
+                State::PreparingRebalance if self.all_joined() => self.complete_join(now, out),
                 State::PreparingRebalance | State::Empty => {}
             }
         }
     }
 
     /// What a change of members leads to: a rebalance, or the end of the one in progress.
-    pub(super) fn rebalance_or_complete(&mut self, now: Now, settings: &ClassicSettings, out: &mut Out) {
+    pub(super) fn rebalance_or_complete(&mut self, now: Now, settings: &GroupSettings, out: &mut Out) {
         match self.state {
-            State::PreparingRebalance => self.complete_if_all_joined(now, settings, out),
+            State::PreparingRebalance => self.complete_if_all_joined(now, out),
             State::Empty | State::CompletingRebalance | State::Stable => self.prepare_rebalance(now, settings, out),
         }
     }
 
-    pub(super) fn prepare_rebalance(&mut self, now: Now, settings: &ClassicSettings, out: &mut Out) {
+    /// Lets members join anew because there are more than `group.max.size` allows since the last start.
+    pub fn shrink(&mut self, now: Now, settings: &GroupSettings, out: &mut Out) {
+        if self.state == State::Stable {
+            self.prepare_rebalance(now, settings, out);
+        }
+    }
+
+    pub(super) fn prepare_rebalance(&mut self, now: Now, settings: &GroupSettings, out: &mut Out) {
         if self.state == State::CompletingRebalance {
             self.withdraw_assignments(ErrorCode::RebalanceInProgress, now, out);
         }
@@ -81,20 +89,20 @@ impl ClassicGroup {
         let initial = self.state == State::Empty;
         self.transition(State::PreparingRebalance, now);
         if initial {
-            let delay_ms = settings.initial_rebalance_delay_ms;
+            let delay_ms = initial_delay_ms(settings);
             let remaining_ms = (self.rebalance_timeout_ms() - delay_ms).max(0);
             self.join_wait = Some(JoinWait::Initial { at: now.after_ms(delay_ms), delay_ms, remaining_ms });
         } else if self.all_joined() {
-            self.complete_join(now, settings, out);
+            self.complete_join(now, out);
         } else {
             self.join_wait = Some(JoinWait::Timeout { at: now.after_ms(self.rebalance_timeout_ms()) });
         }
     }
 
     /// The first rebalance of a group never ends before its delay.
-    pub(super) fn complete_if_all_joined(&mut self, now: Now, settings: &ClassicSettings, out: &mut Out) {
+    pub(super) fn complete_if_all_joined(&mut self, now: Now, out: &mut Out) {
         if self.state == State::PreparingRebalance && self.previous != State::Empty && self.all_joined() {
-            self.complete_join(now, settings, out);
+            self.complete_join(now, out);
         }
     }
 
@@ -103,15 +111,15 @@ impl ClassicGroup {
         delay_ms: i32,
         remaining_ms: i32,
         now: Now,
-        settings: &ClassicSettings,
+        settings: &GroupSettings,
         out: &mut Out,
     ) {
         if !self.new_member_added || remaining_ms == 0 {
-            return self.complete_join(now, settings, out);
+            return self.complete_join(now, out);
         }
         // Members keep coming: wait as long again, at most the rebalance timeout in all.
         self.new_member_added = false;
-        let next_ms = settings.initial_rebalance_delay_ms.min(remaining_ms);
+        let next_ms = initial_delay_ms(settings).min(remaining_ms);
         self.join_wait = Some(JoinWait::Initial {
             at: now.after_ms(next_ms),
             delay_ms: next_ms,
@@ -128,7 +136,7 @@ impl ClassicGroup {
     }
 
     /// Ends the wait for members: dynamic ones that didn't join again are gone, static ones stay until their session ends.
-    fn complete_join(&mut self, now: Now, settings: &ClassicSettings, out: &mut Out) {
+    fn complete_join(&mut self, now: Now, out: &mut Out) {
         self.join_wait = None;
         let absent = self.members.iter().filter(|(_, m)| m.awaiting_join.is_none() && m.instance_id.is_none());
         let absent: Vec<_> = absent.map(|(id, _)| Arc::clone(id)).collect();
@@ -138,7 +146,6 @@ impl ClassicGroup {
         }
         if !self.members.is_empty() && !self.elect_joined_leader() {
             // Only static members are left and none has joined: their sessions decide.
-            let _ = settings;
             self.join_wait = Some(JoinWait::Timeout { at: now.after_ms(self.rebalance_timeout_ms()) });
             return;
         }
@@ -180,7 +187,7 @@ impl ClassicGroup {
         true
     }
 
-    fn remove_unsynced(&mut self, now: Now, settings: &ClassicSettings, out: &mut Out) {
+    fn remove_unsynced(&mut self, now: Now, settings: &GroupSettings, out: &mut Out) {
         let unsynced = std::mem::take(&mut self.pending_sync);
         if unsynced.is_empty() || !matches!(self.state, State::CompletingRebalance | State::Stable) {
             return;
@@ -191,4 +198,8 @@ impl ClassicGroup {
         }
         self.prepare_rebalance(now, settings, out);
     }
+}
+
+fn initial_delay_ms(settings: &GroupSettings) -> i32 {
+    i32::try_from(settings.initial_rebalance_delay_ms).unwrap_or(i32::MAX)
 }

@@ -1,0 +1,221 @@
+//! Committed offsets of one shard: how far each group has read, and when that is forgotten.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::classic::{ClassicGroup, State};
+use super::records::{Committed, OffsetKey};
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch::{LeaderEpoch, Offset};
+
+/// Offsets of one group: by topic, then by partition.
+pub type GroupOffsets = BTreeMap<Arc<str>, BTreeMap<i32, Committed>>;
+
+/// An OffsetCommit request, its topics known to exist.
+#[derive(Debug, Clone)]
+pub struct CommitRequest {
+    /// The group.
+    pub group: Arc<str>,
+    /// Empty from outside of the group.
+    pub member_id: Arc<str>,
+    /// Set by a static member.
+    pub instance_id: Option<Arc<str>>,
+    /// -1 from outside of the group.
+    pub generation: i32,
+    /// How long to keep the offsets, from clients before version 5.
+    pub retention_ms: Option<i64>,
+    /// Version 9+: an unknown group is GROUP_ID_NOT_FOUND, not ILLEGAL_GENERATION.
+    pub knows_group_id_not_found: bool,
+    /// The offsets.
+    pub offsets: Vec<CommitOffset>,
+}
+
+/// One offset of a commit.
+#[derive(Debug, Clone)]
+pub struct CommitOffset {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The topic's id.
+    pub topic_id: Uuid,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to read.
+    pub offset: Offset,
+    /// Leader epoch of the last record read, or -1.
+    pub leader_epoch: LeaderEpoch,
+    /// The client's own note.
+    pub metadata: Option<Arc<str>>,
+}
+
+/// What is asked of one group's offsets.
+#[derive(Debug, Clone)]
+pub enum FetchTopics {
+    /// All that it has committed.
+    All,
+    /// These, with the topic's id where the request named it (nil where not).
+    These(Vec<FetchTopic>),
+}
+
+/// One topic of an OffsetFetch.
+#[derive(Debug, Clone)]
+pub struct FetchTopic {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The topic's id, or nil.
+    pub topic_id: Uuid,
+    /// The partitions.
+    pub partitions: Vec<i32>,
+}
+
+/// One topic of an OffsetFetch answer; `None` for a partition without offset.
+pub type FetchedTopic = (Arc<str>, Vec<(i32, Option<Committed>)>);
+
+/// All committed offsets of a shard. Changes only through [`Offsets::apply`].
+#[derive(Debug, Default)]
+pub struct Offsets {
+    groups: HashMap<Arc<str>, GroupOffsets>,
+}
+
+impl Offsets {
+    /// Takes over one record.
+    pub fn apply(&mut self, key: OffsetKey, committed: Option<Committed>) {
+        match committed {
+            Some(committed) => {
+                let topics = self.groups.entry(key.group).or_default();
+                topics.entry(key.topic).or_default().insert(key.partition, committed);
+            }
+            None => self.forget(&key),
+        }
+    }
+
+    fn forget(&mut self, key: &OffsetKey) {
+        let Some(topics) = self.groups.get_mut(&key.group) else { return };
+        if let Some(partitions) = topics.get_mut(&key.topic) {
+            partitions.remove(&key.partition);
+            if partitions.is_empty() {
+                topics.remove(&key.topic);
+            }
+        }
+        if topics.is_empty() {
+            self.groups.remove(&key.group);
+        }
+    }
+
+    /// One committed offset.
+    pub fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&Committed> {
+        self.groups.get(group)?.get(topic)?.get(&partition)
+    }
+
+    /// All offsets of one group.
+    pub fn of_group(&self, group: &str) -> Option<&GroupOffsets> {
+        self.groups.get(group)
+    }
+
+    /// Everything, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (OffsetKey, &Committed)> {
+        self.groups.iter().flat_map(|(group, topics)| keys(group, topics))
+    }
+
+    /// The keys of one group.
+    pub fn keys_of_group(&self, group: &Arc<str>) -> Vec<OffsetKey> {
+        self.groups.get(group).into_iter().flat_map(|topics| keys(group, topics)).map(|(key, _)| key).collect()
+    }
+
+    /// The keys that name one of these topics.
+    pub fn keys_of_topics(&self, topics: &[Arc<str>]) -> Vec<OffsetKey> {
+        self.iter().map(|(key, _)| key).filter(|key| topics.contains(&key.topic)).collect()
+    }
+
+    /// Answers one OffsetFetch. A topic id that differs from the one of the commit names another topic.
+    pub fn fetch(&self, group: &str, wanted: &FetchTopics) -> Vec<FetchedTopic> {
+        match wanted {
+            FetchTopics::All => {
+                let topics = self.groups.get(group).into_iter().flatten();
+                let partitions = |partitions: &BTreeMap<i32, Committed>| {
+                    partitions.iter().map(|(&partition, committed)| (partition, Some(committed.clone()))).collect()
+                };
+                topics.map(|(topic, offsets)| (Arc::clone(topic), partitions(offsets))).collect()
+            }
+            FetchTopics::These(topics) => topics.iter().map(|topic| self.fetch_topic(group, topic)).collect(),
+        }
+    }
+
+    fn fetch_topic(&self, group: &str, wanted: &FetchTopic) -> FetchedTopic {
+        let same_topic = |committed: &&Committed| {
+            wanted.topic_id.is_nil() || committed.topic_id.is_nil() || wanted.topic_id == committed.topic_id
+        };
+        let fetch =
+            |&partition: &i32| (partition, self.get(group, &wanted.topic, partition).filter(same_topic).cloned());
+        (Arc::clone(&wanted.topic), wanted.partitions.iter().map(fetch).collect())
+    }
+
+    /// The offsets of `group` that have outlived their retention, and whether those are all it has.
+    pub fn expired(
+        &self,
+        group: &ClassicGroup,
+        id: &Arc<str>,
+        now_ms: i64,
+        retention_ms: i64,
+    ) -> (Vec<OffsetKey>, bool) {
+        let Some(topics) = self.groups.get(id) else { return (Vec::new(), true) };
+        let Some(base) = ExpiryBase::of(group) else { return (Vec::new(), false) };
+        let (expired, kept): (Vec<_>, Vec<_>) = keys(id, topics).partition(|(key, committed)| {
+            let out_of_time = match committed.expire_timestamp {
+                Some(at) => now_ms >= at,
+                None => now_ms.saturating_sub(base.timestamp(committed)) >= retention_ms,
+            };
+            out_of_time && !group.is_subscribed_to(&key.topic)
+        });
+        (expired.into_iter().map(|(key, _)| key).collect(), kept.is_empty())
+    }
+}
+
+fn keys<'o>(group: &Arc<str>, topics: &'o GroupOffsets) -> impl Iterator<Item = (OffsetKey, &'o Committed)> {
+    let group = Arc::clone(group);
+    topics.iter().flat_map(move |(topic, partitions)| {
+        let group = Arc::clone(&group);
+        partitions.iter().map(move |(&partition, committed)| {
+            (OffsetKey { group: Arc::clone(&group), topic: Arc::clone(topic), partition }, committed)
+        })
+    })
+}
+
+/// From when the retention of a group's offsets counts.
+enum ExpiryBase {
+    /// From when the group became empty.
+    Emptied(i64),
+    /// From the commit.
+    Commit,
+}
+
+impl ExpiryBase {
+    /// `None` while members may still need the offsets: only an empty group's expire, and those of topics that a stable
+    /// group of consumers no longer reads.
+    fn of(group: &ClassicGroup) -> Option<Self> {
+        match (group.protocol_type(), group.state()) {
+            (None, _) => Some(Self::Commit),
+            (Some(_), State::Empty) => Some(group.state_timestamp().map_or(Self::Commit, Self::Emptied)),
+            (Some(_), State::Stable) if group.uses_consumer_protocol() && group.knows_subscriptions() => {
+                Some(Self::Commit)
+            }
+            (Some(_), State::Stable | State::PreparingRebalance | State::CompletingRebalance) => None,
+        }
+    }
+
+    fn timestamp(&self, committed: &Committed) -> i64 {
+        match self {
+            Self::Emptied(at) => *at,
+            Self::Commit => committed.commit_timestamp,
+        }
+    }
+}
+
+/// Is the note short enough? Kafka counts UTF-16 units.
+pub fn check_metadata(metadata: Option<&str>, metadata_bytes_max: usize) -> Result<(), ErrorCode> {
+    match metadata {
+        Some(text) if text.encode_utf16().count() > metadata_bytes_max => Err(ErrorCode::OffsetMetadataTooLarge),
+        Some(_) | None => Ok(()),
+    }
+}

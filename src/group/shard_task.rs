@@ -1,0 +1,170 @@
+//! The task that owns one shard: loads it, serves its mailbox and its deadlines, settles its appends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use terrace_tiering::platform::clock::SharedClock;
+use terrace_tiering::platform::random::SharedRandom;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::classic::Now;
+use super::shard::{CoordinatorSettings, Shard};
+use super::shard_log::ShardLog;
+use crate::partition::read::ReadError;
+use crate::protocol::record_batch::{BatchView, Offset};
+use crate::protocol::records::records;
+
+/// Requests that wait for one shard; more wait at their connections.
+pub const MAILBOX_REQUESTS: usize = 256;
+/// Our own batches are not compressed; this bounds what a foreign one may become.
+const DECOMPRESSED_BYTES_MAX: u64 = 64 << 20;
+const LOAD_RETRY: Duration = Duration::from_secs(1);
+const DURABILITY_POLL: Duration = Duration::from_millis(5);
+
+/// One request: what to do with the shard.
+pub type Ask = Box<dyn FnOnce(&mut Shard, Now) + Send>;
+
+/// What a shard's task is made with.
+#[derive(Debug, Clone)]
+pub struct ShardDeps {
+    /// Its log.
+    pub log: Arc<dyn ShardLog>,
+    /// What the broker's configuration says.
+    pub settings: Arc<CoordinatorSettings>,
+    /// Wall time.
+    pub clock: SharedClock,
+    /// Member ids.
+    pub random: SharedRandom,
+    /// True while requests are served.
+    pub loaded: Arc<AtomicBool>,
+    /// Behind the last record that the state has.
+    pub next_offset: Arc<AtomicI64>,
+}
+
+/// Runs until the broker stops or nobody can ask any more.
+pub async fn run(deps: ShardDeps, mut mailbox: mpsc::Receiver<Ask>, stop: CancellationToken) {
+    let clock = Clocks { wall: Arc::clone(&deps.clock), started: Instant::now() };
+    let until_stopped = async {
+        loop {
+            deps.loaded.store(false, Ordering::Release);
+            let shard = load(&deps, &clock).await;
+            deps.loaded.store(true, Ordering::Release);
+            if serve(shard, &deps, &clock, &mut mailbox).await == Served::NobodyAsks {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = until_stopped => {}
+    }
+    deps.loaded.store(false, Ordering::Release);
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Served {
+    NobodyAsks,
+    /// An append was not what it promised: what we know may be more than what the log has.
+    Unload,
+}
+
+struct Clocks {
+    wall: SharedClock,
+    started: Instant,
+}
+
+impl Clocks {
+    fn now(&self) -> Now {
+        let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { mono_ms, wall_ms: self.wall.now_ms() }
+    }
+
+    fn instant(&self, mono_ms: u64) -> Instant {
+        self.started + Duration::from_millis(mono_ms)
+    }
+}
+
+async fn serve(mut shard: Shard, deps: &ShardDeps, clock: &Clocks, mailbox: &mut mpsc::Receiver<Ask>) -> Served {
+    let check_interval = Duration::from_millis(deps.settings.offsets.retention_check_interval_ms.max(1));
+    let mut check = tokio::time::interval_at(Instant::now() + check_interval, check_interval);
+    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        deps.next_offset.store(shard.next_offset(), Ordering::Release);
+        let due = shard.next_due();
+        let deadline = clock.instant(due.unwrap_or_default());
+        tokio::select! {
+            biased;
+            settled = shard.held.settle() => if let Err(rejected) = settled {
+                tracing::warn!(%rejected, "a coordinator's append was rejected; its shard loads again");
+                // Whoever still waits finds its answer dropped and looks for the coordinator again.
+                return Served::Unload;
+            },
+            () = tokio::time::sleep_until(deadline), if due.is_some() => shard.on_time(clock.now()),
+            ask = mailbox.recv() => match ask {
+                Some(ask) => ask(&mut shard, clock.now()),
+                None => return Served::NobodyAsks,
+            },
+            _ = check.tick() => shard.expire(clock.now()),
+        }
+    }
+}
+
+async fn load(deps: &ShardDeps, clock: &Clocks) -> Shard {
+    loop {
+        match try_load(deps, clock).await {
+            Ok(shard) => return shard,
+            Err(error) => {
+                tracing::error!(%error, log = ?deps.log, "a coordinator's log cannot be read; trying again");
+                tokio::time::sleep(LOAD_RETRY).await;
+            }
+        }
+    }
+}
+
+/// Reads up to the log end as it is at the beginning, waiting for what is not durable yet.
+async fn try_load(deps: &ShardDeps, clock: &Clocks) -> Result<Shard, ReadError> {
+    let mut shard = Shard::new(Arc::clone(&deps.log), Arc::clone(&deps.settings), Arc::clone(&deps.random));
+    let (mut at, end) = deps.log.bounds();
+    while at < end {
+        let log = Arc::clone(&deps.log);
+        let read = tokio::task::spawn_blocking(move || log.read(at)).await;
+        let bytes = read.map_err(|error| ReadError::Storage(error.to_string()))??;
+        let next = replay(&mut shard, &bytes, at, clock.now());
+        if next == at {
+            tokio::time::sleep(DURABILITY_POLL).await;
+        }
+        at = next;
+    }
+    shard.loaded(at, clock.now());
+    Ok(shard)
+}
+
+/// Takes over all whole batches in `bytes`; returns the offset behind them.
+fn replay(shard: &mut Shard, mut bytes: &[u8], from: Offset, now: Now) -> Offset {
+    let mut at = from;
+    // A batch that is cut at the limit of the read comes whole with the next.
+    while let Ok((batch, rest)) = BatchView::split_first(bytes) {
+        bytes = rest;
+        if batch.next_offset() <= from {
+            continue;
+        }
+        at = batch.next_offset();
+        if batch.is_control() {
+            continue;
+        }
+        match records(&batch, DECOMPRESSED_BYTES_MAX) {
+            Ok(records) => {
+                for record in records.iter().map_while(Result::ok).filter(|record| record.offset >= from) {
+                    if let Some(key) = record.key {
+                        shard.replay(record.offset, key, record.value, now);
+                    }
+                }
+            }
+            Err(error) => tracing::error!(offset = batch.base_offset(), %error, "batch of a coordinator is skipped"),
+        }
+    }
+    at
+}
