@@ -317,8 +317,7 @@ fn append_error(error: &AppendError) -> ErrorCode {
         | AppendError::TooLarge { .. }
         | AppendError::LargerThanSegment { .. }
         | AppendError::UnsupportedCompression(_)
-        | AppendError::OutOfOrderSequence
-        | AppendError::InvalidProducerEpoch => ErrorCode::UnknownServerError,
+        | AppendError::Producer(_) => ErrorCode::UnknownServerError,
     }
 }
 
