@@ -1,6 +1,7 @@
 //! Wiring: builds, starts and drains every part of a broker in order.
 
 pub mod locks;
+pub mod tier_options;
 
 use std::io;
 use std::net::SocketAddr;

@@ -4,6 +4,7 @@
 //! the running broker by HTTP.
 
 mod config;
+mod remote;
 mod settings;
 mod start;
 mod status;
@@ -35,6 +36,9 @@ enum Command {
     /// Show the configuration that counts, or its documentation.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Look into the object store.
+    #[command(subcommand)]
+    Remote(remote::RemoteCommand),
 }
 
 /// The program: what the arguments of the process ask for.
@@ -57,6 +61,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Start(settings)) => start::run(&settings),
         Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Config(command)) => config::run(&command),
+        Some(Command::Remote(command)) => remote::run(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -501,7 +501,8 @@ fn remote(reader: &mut Reader<'_>, dirs: &Dirs) -> RemoteSettings {
     let uri = set.clone().unwrap_or_else(|| {
         // The store wants an absolute path; a relative one is meant from where the broker was started.
         let folder = std::path::absolute(dirs.data.join("remote")).unwrap_or_else(|_| dirs.data.join("remote"));
-        format!("file://{}", folder.display())
+        // A URI, so what has a meaning there is escaped.
+        format!("file://{}", folder.display().to_string().replace('%', "%25").replace('?', "%3F").replace('#', "%23"))
     });
     let disk = reader.size_unless_negative("remote.cache.disk.bytes");
     RemoteSettings {

@@ -91,8 +91,19 @@ catalogue! {
     REMOTE_RETRIES = Counter "terrace_remote_retries_total", "Requests to the store that were tried again.";
     REMOTE_THROTTLED = Counter "terrace_remote_throttled_seconds_total", "Seconds that the byte limits held back.";
 
+    REMOTE_COPIED_BYTES = Counter "terrace_remote_copied_bytes_total", "Bytes of verified copies.";
+    REMOTE_COPIED_SEGMENTS = Counter "terrace_remote_copied_segments_total", "Verified copies.";
+    REMOTE_CORRUPT_CHUNKS = Counter "terrace_remote_corrupt_chunks_total", "Chunks of the store that failed their check.";
+    REMOTE_CACHE_HITS = Counter "terrace_remote_cache_hits_total", "Chunks that were found in a cache, by tier.";
+    REMOTE_CACHE_MISSES = Counter "terrace_remote_cache_misses_total", "Chunks that were in no cache.";
+    REMOTE_CACHE_BYTES = Gauge "terrace_remote_cache_bytes", "Bytes in a cache, by tier.";
+    REMOTE_CACHE_CORRUPT = Counter "terrace_remote_cache_corrupt_total", "Cached chunks on disk that failed their check.";
+    REMOTE_CACHE_SKIPPED = Counter "terrace_remote_cache_skipped_writes_total", "Chunks not cached: the disk was busy.";
+    REMOTE_CACHE_ERRORS = Counter "terrace_remote_cache_write_errors_total", "Chunks not cached: writing failed.";
+
     BUDGET_HELD = Gauge "terrace_memory_budget_held_bytes", "Bytes that a memory budget holds at this moment.";
     BUDGET_LIMIT = Gauge "terrace_memory_budget_limit_bytes", "The most that a memory budget may hold.";
+    CONNECTION_PANICS = Counter "terrace_connection_panics_total", "Connections that ended in a panic.";
     TASK_PANICS = Counter "terrace_task_panics_total", "Background tasks that panicked.";
     RESIDENT = Gauge "process_resident_memory_bytes", "Resident memory of the process.";
     CPU = Counter "process_cpu_seconds_total", "CPU time of the process, user and system.";
