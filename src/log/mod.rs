@@ -9,6 +9,7 @@
 //! [`recovery`] puts it right.
 
 pub mod checkpoint;
+pub mod cleaner;
 mod flush;
 mod index_bytes;
 pub mod kafka_files;

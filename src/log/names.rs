@@ -15,6 +15,13 @@ pub const TXN_INDEX: &str = "txnindex";
 /// Producer state up to the offset in the name.
 pub const SNAPSHOT: &str = "snapshot";
 
+/// A cleaned segment that is being written.
+pub const CLEANED: &str = "log.cleaned";
+/// A cleaned segment that is about to take the place of others.
+pub const SWAP: &str = "log.swap";
+/// The base offsets of the segments that a cleaned one replaces.
+pub const REPLACES: &str = "replaces";
+
 /// Behind the name of a `.log` whose tail recovery cut: the bytes it cut.
 pub const TRUNCATED_SUFFIX: &str = ".truncated";
 

@@ -43,7 +43,7 @@ crash_points! {
     DeleteAfterStartOffset = "delete-after-start-offset",
     /// The cleaned segment is complete under its temporary name.
     CleanBeforeSwap = "clean-before-swap",
-    /// The cleaned segment has its name, the ones it replaces still exist.
+    /// The cleaned segment is committed under its swap name, the ones it replaces still exist.
     CleanAfterSwap = "clean-after-swap",
     /// Metadata no longer knows the topic, its directories still exist.
     TopicDeleteAfterCommit = "topic-delete-after-commit",

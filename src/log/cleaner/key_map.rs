@@ -1,0 +1,113 @@
+//! The last offset of each key in the part of a log that was never cleaned, within a bounded buffer.
+//!
+//! A key is known by 128 bits of two keyed hashes (the keys are random per round), so that nobody can make two keys
+//! meet: a clash would drop a live record.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+
+use super::{CleanError, Source, walk};
+use crate::protocol::record_batch::{BatchView, Offset};
+use crate::protocol::records::records;
+
+/// Memory per key: 24 bytes, one of control, and the table's slack while it grows.
+const BYTES_PER_KEY: usize = 48;
+
+/// Key to last offset; see the module.
+#[derive(Debug)]
+pub struct KeyMap {
+    hashes: [RandomState; 2],
+    offsets: HashMap<[u64; 2], Offset>,
+    keys_max: usize,
+    end: Offset,
+}
+
+impl KeyMap {
+    /// Maps the keys of `sources` (neighbours, in order) from offset `from` on, in at most `buffer_bytes`. The map ends
+    /// where the sources end, or where the buffer is full. Batches that cannot be opened add nothing. `proceed` is asked
+    /// before each batch.
+    pub fn build(
+        sources: &[Source],
+        from: Offset,
+        buffer_bytes: usize,
+        decompressed_max_bytes: u64,
+        proceed: &dyn Fn() -> bool,
+    ) -> Result<Self, CleanError> {
+        let mut map = Self {
+            hashes: [RandomState::new(), RandomState::new()],
+            offsets: HashMap::new(),
+            keys_max: (buffer_bytes / BYTES_PER_KEY).max(1),
+            end: from,
+        };
+        for source in sources.iter().filter(|source| source.next > from) {
+            let mut full = false;
+            walk(source, |batch| {
+                if !proceed() {
+                    return Err(CleanError::Stopped);
+                }
+                full = batch.next_offset() > from && !map.add(&batch, from, decompressed_max_bytes);
+                Ok(!full)
+            })?;
+            if full {
+                return Ok(map);
+            }
+            map.end = source.next;
+        }
+        Ok(map)
+    }
+
+    /// False when the buffer is full: the map then ends at the first offset that didn't fit.
+    fn add(&mut self, batch: &BatchView<'_>, from: Offset, decompressed_max_bytes: u64) -> bool {
+        if batch.is_control() || batch.is_transactional() || batch.check_crc().is_err() {
+            return true;
+        }
+        let Ok(opened) = records(batch, decompressed_max_bytes) else { return true };
+        // A batch that is kept as it is must not supersede anything either: read it whole before its keys count.
+        if opened.iter().any(|record| record.is_err()) {
+            return true;
+        }
+        for record in opened.iter().flatten().filter(|record| record.offset >= from) {
+            let Some(key) = record.key else { continue };
+            let hash = self.hash(key);
+            let room = self.offsets.len() < self.keys_max;
+            match self.offsets.entry(hash) {
+                Entry::Occupied(mut known) => {
+                    known.insert(record.offset);
+                }
+                Entry::Vacant(new) if room => {
+                    new.insert(record.offset);
+                }
+                Entry::Vacant(_) => {
+                    self.end = record.offset;
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn hash(&self, key: &[u8]) -> [u64; 2] {
+        self.hashes.each_ref().map(|hasher| hasher.hash_one(key))
+    }
+
+    /// The last offset of a key in the mapped part.
+    pub fn last_offset(&self, key: &[u8]) -> Option<Offset> {
+        self.offsets.get(&self.hash(key)).copied()
+    }
+
+    /// The offset behind the mapped part: the round's end, and where the next round begins.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// No key at all?
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+}
