@@ -23,7 +23,6 @@ use crate::wal::ticket::{Rejected, Ticket};
 
 const ZSTD: i16 = 4;
 const ZSTD_FROM: i16 = 7;
-const ACKS_ALL: i16 = -1;
 
 /// A ticket and where in its answer the partition's error code lies.
 pub type Awaited = (usize, Ticket);
@@ -167,10 +166,6 @@ impl Appender<'_> {
         }
         let id = PartitionId { topic: topic.id, partition: index };
         let partition = self.node.partitions.get(id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        // Internal topics take min(configured, live brokers): one.
-        if self.acks == ACKS_ALL && !internal && partition.topic_config().min_insync_replicas > 1 {
-            return Err(ErrorCode::NotEnoughReplicas.into());
-        }
         partition
             .append(records, AppendOrigin::Client, None)
             .map_err(|error| Refused { error: error.code(), message: Some(error.to_string()) })

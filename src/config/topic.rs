@@ -74,8 +74,6 @@ pub struct TopicConfig {
     pub min_compaction_lag_ms: i64,
     /// `max.compaction.lag.ms`.
     pub max_compaction_lag_ms: i64,
-    /// `min.insync.replicas`.
-    pub min_insync_replicas: i32,
     /// `retention.ms`; `None` forever.
     pub retention_ms: Option<i64>,
     /// `retention.bytes`; `None` unlimited.
@@ -217,7 +215,6 @@ impl Topic<'_> {
                 .unwrap_or(0.5),
             min_compaction_lag_ms: self.long("min.compaction.lag.ms"),
             max_compaction_lag_ms: self.long("max.compaction.lag.ms"),
-            min_insync_replicas: i32::try_from(self.long("min.insync.replicas")).unwrap_or(i32::MAX),
             retention_ms,
             retention_bytes,
             local_retention_ms: match self.long("local.retention.ms") {
