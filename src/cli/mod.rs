@@ -95,3 +95,38 @@ impl Failure {
         Self { code: WRONG_ARGUMENTS, lines: why.into_iter().map(|line| line.to_string()).collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain(&[], true)]
+    #[case::plain_with_settings(&["--override", "a=b", "--env"], true)]
+    #[case::start(&["start", "--config", "f", "--strict-config"], true)]
+    #[case::status(&["status", "--address", "h:1", "--json"], true)]
+    #[case::list(&["config", "list", "--all", "--override", "a=b"], true)]
+    #[case::doc(&["config", "doc"], true)]
+    #[case::ls(&["remote", "ls", "--cluster", "c", "--config", "f"], true)]
+    #[case::dump(&["remote", "dump", "key", "--out", "f"], true)]
+    #[case::unknown(&["begin"], false)]
+    #[case::settings_in_front_of_a_subcommand(&["--env", "start"], false)]
+    fn arguments_are_understood(#[case] arguments: &[&str], #[case] understood: bool) {
+        let arguments = std::iter::once("terrace").chain(arguments.iter().copied());
+        assert_eq!(Cli::try_parse_from(arguments).is_ok(), understood);
+    }
+
+    #[rstest]
+    #[case(&["start", "--override", "num.partitions=0"])]
+    #[case(&["start", "--override", "num.partitons=1"])]
+    #[case(&["start", "--override", "x"])]
+    #[case(&["start", "--strict-config", "--override", "nobody.knows=1"])]
+    #[case(&["start", "--config", "/there/is/no/such/file"])]
+    #[case(&["--nonsense"])]
+    fn what_is_wrong_ends_before_anything_starts(#[case] arguments: &[&str]) {
+        let arguments = std::iter::once("terrace").chain(arguments.iter().copied()).map(OsString::from);
+        assert_eq!(run(arguments), ExitCode::from(WRONG_ARGUMENTS));
+    }
+}

@@ -105,6 +105,7 @@ fn the_cluster_of_a_log_folder_is_kept_and_another_is_refused() {
     let settings = given(&format!("node.id=7\nlog.dirs={}", dir.path().display()));
     assert_eq!(BrokerConfig::build(&settings, None).expect("valid").cluster_id.as_deref(), Some("abc"));
     assert!(BrokerConfig::build(&settings, Some("other".to_owned())).is_err());
+    assert!(BrokerConfig::build(&Given::default(), Some("a/b".to_owned())).is_err());
     let settings = given(&format!("node.id=8\nlog.dirs={}", dir.path().display()));
     assert!(BrokerConfig::build(&settings, None).is_err());
 }
