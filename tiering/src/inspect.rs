@@ -104,7 +104,7 @@ impl Inspector {
     /// Opens the store that the options name; their cluster id does not matter.
     pub fn open(options: &TierOptions, machine: &Machine) -> Result<Self, TierError> {
         let opened = open::open(options, &machine.fs)?;
-        let bucket = Bucket::new(opened.store, options, machine);
+        let bucket = Bucket::new(opened.store, opened.kind, options, machine);
         Ok(Self { bucket, root: opened.root, fs: machine.fs.clone() })
     }
 

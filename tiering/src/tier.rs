@@ -157,7 +157,7 @@ impl Tier {
         machine: Machine,
     ) -> Result<Arc<Self>, TierError> {
         let names = Names::new(&root, &options.cluster_id);
-        let bucket = Bucket::new(store, &options, &machine);
+        let bucket = Bucket::new(store, kind, &options, &machine);
         probe::create_if_absent(&bucket, &names, &options.uri, &machine.random).await?;
         let reader = Reader::open(bucket.clone(), names.clone(), &options, kind, &machine).await?;
         let copy_memory = Arc::new(Semaphore::new(kib(options.copy_memory_bytes) as usize));

@@ -221,6 +221,26 @@ async fn small_caches_stay_within_their_bounds() {
     futures::future::join_all(readers).await;
 }
 
+/// Requests that always leave before the download is done, and caches that keep nothing: the reader still gets on.
+#[tokio::test]
+async fn an_impatient_reader_gets_what_came_after_it_left() {
+    let options = TierOptions { memory_cache_bytes: 1 << 20, ..options() };
+    let segment = Segment::new(0, 3, 2_000_000);
+    let (tier, store, object) = stored(&segment, options).await;
+    tier.footer(&object).await.unwrap();
+    let before = store.count(Op::Get);
+    for (number, chunk) in segment.upload.chunks.iter().enumerate() {
+        let mut first = Box::pin(read(&tier, &object, chunk.first_offset));
+        assert!(futures::poll!(&mut first).is_pending());
+        drop(first);
+        while store.count(Op::Get) == before + number as u64 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(read(&tier, &object, chunk.first_offset).await.unwrap(), chunk_of(&segment, number));
+        assert_eq!(store.count(Op::Get) - before, number as u64 + 1, "fetched once");
+    }
+}
+
 #[tokio::test]
 async fn a_chunk_too_large_for_the_caches_is_still_read() {
     let options = TierOptions { memory_cache_bytes: 1 << 20, read_ahead_max_bytes: 1 << 20, ..options() };

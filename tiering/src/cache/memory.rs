@@ -46,9 +46,14 @@ impl MemoryCache {
         self.chunks.contains_key(key)
     }
 
+    /// Is a chunk of this size small enough to be kept?
+    pub fn keeps(&self, len: u64) -> bool {
+        len <= self.entry_max
+    }
+
     /// Keeps a chunk, unless it is too large for that.
     pub fn insert(&self, key: ChunkKey, chunk: Bytes) {
-        if chunk.len() as u64 <= self.entry_max {
+        if self.keeps(chunk.len() as u64) {
             self.chunks.insert(key, chunk);
             // What is over the bound goes now, not at some later call.
             self.chunks.run_pending_tasks();

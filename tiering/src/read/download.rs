@@ -61,7 +61,7 @@ impl Flights {
         }
         let (sender, receiver) = watch::channel(None);
         flights.insert(key, receiver);
-        Err(Claim::Ours(Slot { key, chunk, sender, flights: self.clone() }))
+        Err(Claim::Ours(Slot { key, chunk, wanted: false, sender, flights: self.clone() }))
     }
 
     pub(super) fn is_flying(&self, key: &ChunkKey) -> bool {
@@ -79,6 +79,8 @@ impl Flights {
 pub(super) struct Slot {
     pub(super) key: ChunkKey,
     pub(super) chunk: ChunkEntry,
+    /// A request asked for it; otherwise it is read ahead.
+    pub(super) wanted: bool,
     sender: watch::Sender<Outcome>,
     flights: Flights,
 }
@@ -86,6 +88,11 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn waiter(&self) -> Waiter {
         Waiter(self.sender.subscribe())
+    }
+
+    /// Does nobody wait any more, though a request wanted it? (One receiver is the table's own.)
+    fn is_abandoned(&self) -> bool {
+        self.wanted && self.sender.receiver_count() <= 1
     }
 
     /// Hands the outcome to all who wait. The caller has put the chunk into the cache before, so that there is no moment
@@ -130,8 +137,7 @@ impl Reader {
             match read.ok().flatten() {
                 Some(bytes) => {
                     metrics::counter!("terrace_remote_cache_hits_total", "tier" => "disk").increment(1);
-                    self.memory.insert(key, bytes.clone());
-                    slot.deliver(Ok(bytes));
+                    self.deliver(slot, bytes);
                 }
                 None => {
                     let one = Window { object: window.object, slots: VecDeque::from([slot]) };
@@ -206,10 +212,17 @@ impl Reader {
             window.slots.push_front(slot);
             return Err(ReadError::Corrupt { key, chunk });
         }
-        self.memory.insert(slot.key, bytes.clone());
         self.write_behind(slot.key, &bytes);
-        slot.deliver(Ok(bytes));
+        self.deliver(slot, bytes);
         Ok(())
+    }
+
+    fn deliver(&self, slot: Slot, bytes: Bytes) {
+        self.memory.insert(slot.key, bytes.clone());
+        if slot.is_abandoned() {
+            self.pins.insert(slot.key, bytes.clone());
+        }
+        slot.deliver(Ok(bytes));
     }
 
     /// Writes a chunk to the disk tier, unless writes are already piling up: a cache must not slow a reader.

@@ -2,6 +2,7 @@
 
 pub mod download;
 pub mod footers;
+pub mod pins;
 pub mod read_ahead;
 pub mod reader;
 

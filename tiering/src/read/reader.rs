@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::download::{Claim, Flights, Waiter, Window};
 use super::footers::Footers;
+use super::pins::Pins;
 use super::read_ahead::{Stream, Streams};
 use super::{ChunkRead, ReadError, ReadHint};
 use crate::cache::disk::DiskCache;
@@ -35,6 +36,7 @@ pub struct Reader {
     footers: Footers,
     flights: Flights,
     streams: Streams,
+    pub(super) pins: Pins,
     /// Bytes of all downloads on their way, in KiB; whoever waits longest is next.
     budget: Arc<Semaphore>,
     budget_kib: u32,
@@ -97,6 +99,7 @@ impl Reader {
             footers: Footers::new(options.footer_cache_bytes, bucket.clone(), names.clone()),
             flights: Flights::default(),
             streams: Streams::new(),
+            pins: Pins::new(options.memory_cache_bytes / 2),
             budget: Arc::new(Semaphore::new(budget_kib as usize)),
             budget_kib,
             // One stream must not push out of memory what was read ahead for the others.
@@ -156,11 +159,13 @@ impl Reader {
             metrics::counter!("terrace_remote_cache_hits_total", "tier" => "memory").increment(1);
             return Ok(bytes);
         }
-        match self.flights.claim(key, footer.chunks[number], || self.memory.get(&key)) {
+        match self.flights.claim(key, footer.chunks[number], || self.memory.get(&key).or_else(|| self.pins.take(&key)))
+        {
             Ok(bytes) => Ok(bytes),
             Err(Claim::Flying(waiter)) => Err(waiter),
-            Err(Claim::Ours(slot)) => {
+            Err(Claim::Ours(mut slot)) => {
                 let waiter = slot.waiter();
+                slot.wanted = true;
                 let slots = VecDeque::from([slot]);
                 let window = self.widen(Window { object: *object, slots }, footer, number, stream.next_window());
                 self.start(window, None, None);
@@ -196,6 +201,10 @@ impl Reader {
                 number += 1;
                 continue;
             }
+            // What memory does not keep would be fetched for nothing.
+            if !self.memory.keeps(u64::from(chunk.length)) {
+                return;
+            }
             // Reading ahead takes what is free and never waits: who needs a chunk now comes first. The permits come before
             // the claim, for a claimed chunk must be fetched: somebody may already wait for it.
             let Some(get) = stream.one_more_get() else { return };
@@ -219,7 +228,8 @@ impl Reader {
             sum += u64::from(chunk.length);
             let key = key(&window.object, number);
             let elsewhere = self.disk.as_ref().is_some_and(|disk| disk.contains(&key)) != on_disk;
-            if sum > bytes || elsewhere || self.memory.contains(&key) {
+            let useless = !self.memory.keeps(u64::from(chunk.length)) || self.memory.contains(&key);
+            if sum > bytes || elsewhere || useless {
                 break;
             }
             match self.flights.claim(key, *chunk, || self.memory.get(&key)) {
