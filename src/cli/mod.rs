@@ -4,6 +4,7 @@
 //! the running broker by HTTP.
 
 mod config;
+mod log_dump;
 mod remote;
 mod settings;
 mod start;
@@ -39,6 +40,9 @@ enum Command {
     /// Look into the object store.
     #[command(subcommand)]
     Remote(remote::RemoteCommand),
+    /// Look into the files of the local log.
+    #[command(subcommand)]
+    Log(log_dump::LogCommand),
 }
 
 /// The program: what the arguments of the process ask for.
@@ -61,6 +65,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Start(settings)) => start::run(&settings),
         Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Config(command)) => config::run(&command),
+        Some(Command::Log(command)) => log_dump::run(&command),
         Some(Command::Remote(command)) => remote::run(&command),
     };
     match done {
