@@ -23,14 +23,26 @@ use crate::protocol::shape;
 
 pub mod answer;
 pub mod api_versions;
+pub mod delete_groups;
+pub mod describe_groups;
 pub mod fetch;
 pub mod fetch_sessions;
+pub mod find_coordinator;
+pub mod heartbeat;
 pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
 pub mod node;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sync_group;
+pub mod text;
 pub mod topic_creation;
 
 pub use node::Node;
@@ -148,9 +160,32 @@ pub static ROWS: &[Row] = &[
     Row { key: ApiKey::Fetch, versions: (4, 18), handler: Handler::Fetch },
     owned!(ListOffsets, 1..=11, list_offsets::handle, as 10),
     owned!(Metadata, 0..=13, metadata::handle),
+    Row {
+        key: ApiKey::OffsetCommit,
+        versions: (2, 10),
+        handler: Handler::Owned(|node, call, body| {
+            Box::pin(async move { offset_commit::serve(&node, &call, body).await })
+        }),
+    },
+    Row {
+        key: ApiKey::OffsetFetch,
+        versions: (1, 10),
+        handler: Handler::Owned(|node, call, body| {
+            Box::pin(async move { offset_fetch::serve(&node, &call, body).await })
+        }),
+    },
+    owned!(FindCoordinator, 0..=6, find_coordinator::handle),
+    owned!(JoinGroup, 0..=9, join_group::handle),
+    owned!(Heartbeat, 0..=4, heartbeat::handle),
+    owned!(LeaveGroup, 0..=5, leave_group::handle),
+    owned!(SyncGroup, 0..=5, sync_group::handle),
+    owned!(DescribeGroups, 0..=6, describe_groups::handle),
+    owned!(ListGroups, 0..=5, list_groups::handle),
     owned!(ApiVersions, 0..=4, api_versions::handle),
     owned!(InitProducerId, 0..=5, init_producer_id::handle),
     owned!(OffsetForLeaderEpoch, 2..=4, offset_for_leader_epoch::handle),
+    owned!(DeleteGroups, 0..=2, delete_groups::handle),
+    owned!(OffsetDelete, 0..=0, offset_delete::handle),
 ];
 
 /// The row that serves `key`.

@@ -9,6 +9,7 @@ use super::fetch_sessions::FetchSessions;
 use super::init_producer_id::ProducerIds;
 use crate::config::listeners::Endpoint;
 use crate::config::server::BrokerConfig;
+use crate::group::coordinator::GroupCoordinator;
 use crate::metadata::store::SharedMetadata;
 use crate::partition::registry::Partitions;
 
@@ -20,6 +21,8 @@ pub struct Node {
     pub metadata: SharedMetadata,
     /// The partitions that this broker leads: all.
     pub partitions: Arc<Partitions>,
+    /// Who reads what, and how far.
+    pub groups: Arc<GroupCoordinator>,
     /// Incremental fetch sessions.
     pub sessions: FetchSessions,
     /// Wall time.

@@ -1,0 +1,31 @@
+//! DeleteGroups 0-2: groups without members, with all their offsets.
+//!
+//! Versions: 2 flexible.
+
+use std::collections::HashSet;
+
+use kafka_protocol::messages::delete_groups_request::DeleteGroupsRequest;
+use kafka_protocol::messages::delete_groups_response::{DeletableGroupResult, DeleteGroupsResponse};
+
+use super::text::shared;
+use super::{Call, Disconnect, Node};
+use crate::protocol::error_code::ErrorCode;
+
+/// Answers one request.
+pub async fn handle(
+    node: &Node,
+    _call: &Call,
+    request: DeleteGroupsRequest,
+) -> Result<DeleteGroupsResponse, Disconnect> {
+    let mut results = Vec::with_capacity(request.groups_names.len());
+    let mut seen = HashSet::new();
+    for id in request.groups_names {
+        // Named twice it is deleted and answered once.
+        if seen.insert(id.clone()) {
+            let outcome = node.groups.delete_group(shared(&id.0)).await;
+            let code = outcome.err().unwrap_or(ErrorCode::None).code();
+            results.push(DeletableGroupResult::default().with_group_id(id).with_error_code(code));
+        }
+    }
+    Ok(DeleteGroupsResponse::default().with_results(results))
+}
