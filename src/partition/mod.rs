@@ -48,7 +48,7 @@ use self::due::DueQueue;
 use self::node_dirs::NodeDir;
 use self::producers::ProducerTable;
 use self::read::ReadError;
-use self::registry::LogSettings;
+use self::registry::{LogSettings, RollListener};
 use self::waiters::WaiterList;
 use crate::config::topic::TopicConfig;
 use crate::log::Log;
@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     settings: LogSettings,
     due: DueQueue,
     tier: OnceLock<Arc<Tier>>,
+    /// Who hears of every sealed segment; called under the partition's lock, so it may only take a note.
+    on_roll: OnceLock<RollListener>,
 }
 
 /// One partition that this broker leads.

@@ -35,6 +35,9 @@ const OPENERS_MAX: usize = 8;
 /// Resolves a topic's effective configuration; comes from `config`.
 pub type ResolveConfig = Arc<dyn Fn(&Image, &Topic) -> Arc<TopicConfig> + Send + Sync>;
 
+/// Hears of sealed segments.
+pub type RollListener = Arc<dyn Fn(PartitionId) + Send + Sync>;
+
 /// What the broker's configuration says to the partitions.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
@@ -145,6 +148,7 @@ impl Partitions {
             settings: deps.settings,
             due: DueQueue::default(),
             tier: OnceLock::new(),
+            on_roll: OnceLock::new(),
         };
         let partitions = Arc::new(Self {
             shared: Arc::new(shared),
@@ -161,6 +165,12 @@ impl Partitions {
     pub fn set_tier(&self, tier: Arc<Tier>) {
         // A second one is no use to anybody: there is one tier per broker.
         let _ = self.shared.tier.set(tier);
+    }
+
+    /// Tells `listener` of every segment that is sealed from now on. It is called under the partition's lock and must only
+    /// take a note.
+    pub fn on_roll(&self, listener: RollListener) {
+        let _ = self.shared.on_roll.set(listener);
     }
 
     /// Starts what runs beside the appends: following `images`, checkpoints, due work.

@@ -43,6 +43,9 @@ impl Partition {
         let rolled = online.log.roll(&online.producers.snapshot(), config, self.shared.random.next_u64())?;
         if rolled {
             online.snapshot_at = online.log.end();
+            if let Some(listener) = self.shared.on_roll.get() {
+                listener(self.id);
+            }
         }
         Ok(rolled)
     }
@@ -74,7 +77,7 @@ impl Partition {
         let Ok(online) = state.online() else { return };
         if online.log.active_since_ms().is_some() {
             self.schedule_after_append(online, &config, now_ms);
-        } else if !online.log.view().segments().is_empty() {
+        } else if !online.log.view().segments().is_empty() || !self.remote_chain().segments.is_empty() {
             self.schedule_passes(now_ms);
         }
     }
@@ -187,11 +190,11 @@ impl Partition {
             let online = state.online()?;
             (Arc::clone(online.log.view()), online.offsets(self.leader_epoch))
         };
-        if view.segments().is_empty() {
+        let chain = self.remote_chain();
+        if view.segments().is_empty() && chain.segments.is_empty() {
             return Ok(());
         }
         self.schedule_passes(now_ms);
-        let chain = self.remote_chain();
         let remote: Vec<_> = chain.segments.iter().map(|segment| extent_of(segment)).collect();
         let decision = retention::decide(&Facts {
             config: &config,

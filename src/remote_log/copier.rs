@@ -19,11 +19,12 @@ use super::job::RemoteLog;
 use super::lag::{self, Due};
 use super::observe;
 use super::ownership::NotOwner;
-use super::partition::{SealedFiles, SealedSegment, SharedPartition};
+use super::partition::SharedPartition;
 use super::state::PartitionState;
 use super::walk::{self, WalkError, Walked};
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::{RemoteLogError, RemoteSegment, SegmentState};
+use crate::partition::tiered::{SealedInfo, SealedParts};
 
 /// The wall clock may jump: nobody waits longer than this for a time of its.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -106,7 +107,7 @@ impl RemoteLog {
         let state = self.state(id);
         let tier_end = state.lock().await.tier_end();
         let now_ms = self.clock.now_ms();
-        match lag::next(&config, &partition.offsets(), &partition.local_segments(), tier_end, now_ms) {
+        match lag::next(&config, &partition.offsets(), &partition.local_info(), tier_end, now_ms) {
             Due::Idle => Ok(Outcome::Wait(None)),
             Due::At(at_ms) => {
                 let wait = Duration::from_millis(u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0));
@@ -131,7 +132,7 @@ impl RemoteLog {
         &self,
         partition: &SharedPartition,
         state: &PartitionState,
-        segment: SealedSegment,
+        segment: SealedInfo,
     ) -> Result<Outcome, CopyError> {
         if let StoreHealth::Down { reason, .. } = self.tier.health() {
             // The owner check asks the store every few seconds; it finds out when it is back.
@@ -187,7 +188,7 @@ impl RemoteLog {
         Ok(Outcome::Copied)
     }
 
-    fn describe(&self, segment: SealedSegment, walked: &Walked) -> RemoteSegment {
+    fn describe(&self, segment: SealedInfo, walked: &Walked) -> RemoteSegment {
         RemoteSegment {
             uuid: self.new_uuid(),
             base_offset: segment.base_offset,
@@ -209,7 +210,7 @@ impl RemoteLog {
         id: PartitionId,
         remote: &RemoteSegment,
         walked: Walked,
-        files: SealedFiles,
+        files: SealedParts,
     ) -> SegmentUpload {
         SegmentUpload {
             identity: SegmentIdentity {
@@ -233,16 +234,14 @@ impl RemoteLog {
             chunks: walked.chunks,
             epochs: walked.epochs,
             producer_snapshot: files.producer_snapshot,
-            aborted: files.aborted,
+            // Until there are transactions.
+            aborted: Vec::new(),
         }
     }
 }
 
 /// Reads the whole segment, away from the async workers.
-async fn open_and_walk(
-    partition: &SharedPartition,
-    segment: SealedSegment,
-) -> Result<(SealedFiles, Walked), CopyError> {
+async fn open_and_walk(partition: &SharedPartition, segment: SealedInfo) -> Result<(SealedParts, Walked), CopyError> {
     let partition = Arc::clone(partition);
     let read = move || {
         let files = partition.open_sealed(segment.base_offset).map_err(CopyError::Open)?;

@@ -1,7 +1,8 @@
-//! The log start moves, and objects below it go away.
+//! Objects below the log start go away. The partition moves the log start itself, by retention over both tiers or because
+//! somebody deleted records; where tiering is given up it is moved here.
 //!
-//! In this order, each step durable before the next: log start, DELETE_SEGMENT_STARTED, a root that no longer names the
-//! segments, the grace time, the objects, DELETE_SEGMENT_FINISHED. Whatever a crash leaves, the next pass goes on there:
+//! In this order, each step durable before the next: DELETE_SEGMENT_STARTED together with the log start, a root that no
+//! longer names the segments, the grace time, the objects, DELETE_SEGMENT_FINISHED. Whatever a crash leaves, the next pass goes on there:
 //! what is marked stays unreadable, and what the newest root names exists.
 
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use super::manifests::RootError;
 use super::observe;
 use super::ownership::NotOwner;
 use super::partition::SharedPartition;
-use super::retention;
 use super::state::{Known, PartitionState, object_of};
-use crate::metadata::remote_log::{RemoteChain, RemoteLogError, RemoteSegment, SegmentState};
+use crate::metadata::remote_log::{RemoteLogError, RemoteSegment, SegmentState};
+use crate::partition::read::ReadError;
 use crate::protocol::record_batch::Offset;
 
 /// Partitions whose objects are deleted at once.
@@ -32,7 +33,7 @@ pub(super) enum ExpireError {
     #[error(transparent)]
     NotOwner(#[from] NotOwner),
     #[error("log start does not move: {0}")]
-    LogStart(String),
+    LogStart(#[from] ReadError),
     #[error(transparent)]
     Metadata(#[from] RemoteLogError),
     #[error(transparent)]
@@ -92,9 +93,11 @@ impl RemoteLog {
         }
         // A partition that is not open yet has a log start that nobody knows.
         let Some(partition) = self.partitions.get(state.id) else { return Ok(()) };
-        self.move_log_start(state, &partition).await?;
-        let log_start = partition.offsets().log_start;
         let all = gives_up_tier(&partition);
+        if all && state.lock().await.tier_end().is_some() {
+            partition.raise_log_start(partition.offsets().local_start).await?;
+        }
+        let log_start = partition.offsets().log_start;
         let mut known = state.lock().await;
         let useless = |segment: &RemoteSegment| all || segment.last_offset < log_start;
         if self.mark(state, &mut known, useless, log_start).await? {
@@ -102,25 +105,6 @@ impl RemoteLog {
             crash_point::reach(CrashPoint::RemoteDeleteAfterStarted);
         }
         self.delete_marked(state, &mut known).await
-    }
-
-    /// Total retention over both tiers; durable when this returns.
-    async fn move_log_start(&self, state: &PartitionState, partition: &SharedPartition) -> Result<(), ExpireError> {
-        let chain: RemoteChain = state.lock().await.remote.chain();
-        if chain.segments.is_empty() {
-            return Ok(());
-        }
-        let offsets = partition.offsets();
-        let wanted = if gives_up_tier(partition) {
-            offsets.local_start
-        } else {
-            let (config, local) = (partition.topic_config(), partition.local_segments());
-            retention::log_start(&config, &offsets, &chain, &local, self.clock.now_ms())
-        };
-        if wanted > offsets.log_start {
-            partition.advance_log_start(wanted).await.map_err(ExpireError::LogStart)?;
-        }
-        Ok(())
     }
 
     /// A deleted topic: a tombstone first, so that a restore from the bucket knows, then everything.

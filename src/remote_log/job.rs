@@ -260,7 +260,7 @@ impl RemoteLog {
                 continue;
             }
             let id = partition.id();
-            let local = partition.local_segments();
+            let local = partition.local_info();
             let state = lock(&self.states).get(&id).map(Arc::clone);
             let tier_end = match state {
                 Some(state) => state.lock().await.tier_end(),

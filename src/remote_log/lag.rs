@@ -3,16 +3,16 @@
 //! A segment is copied when either of `remote.copy.lag.ms` and `remote.copy.lag.bytes` is reached: 0 is reached at once,
 //! -1 when the segment becomes eligible for local deletion by that measure while total retention keeps it.
 
-use super::partition::{LocalSegments, SealedSegment};
 use crate::config::topic::TopicConfig;
 use crate::partition::Offsets;
+use crate::partition::tiered::{LocalInfo, SealedInfo};
 use crate::protocol::record_batch::Offset;
 
 /// What to do with a partition's local segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     /// Copy this one.
-    Now(SealedSegment),
+    Now(SealedInfo),
     /// The next one is due at this wall time, if nothing happens before.
     At(i64),
     /// Nothing until the partition changes.
@@ -31,7 +31,7 @@ pub(super) enum Due {
 pub(super) fn next(
     config: &TopicConfig,
     offsets: &Offsets,
-    local: &LocalSegments,
+    local: &LocalInfo,
     tier_end: Option<Offset>,
     now_ms: i64,
 ) -> Due {
@@ -60,7 +60,7 @@ pub(super) fn next(
 }
 
 /// Does total retention keep the segment? What it is about to delete is not worth copying.
-fn kept(config: &TopicConfig, segment: &SealedSegment, bytes_above: u64, now_ms: i64) -> bool {
+fn kept(config: &TopicConfig, segment: &SealedInfo, bytes_above: u64, now_ms: i64) -> bool {
     let too_old = config.retention_ms.is_some_and(|ms| older_than(segment.max_timestamp, ms, now_ms));
     let too_much = config.retention_bytes.is_some_and(|bytes| bytes_above >= bytes);
     !too_old && !too_much
@@ -74,7 +74,7 @@ fn by_bytes(config: &TopicConfig, bytes_above: u64) -> bool {
 }
 
 /// When the time rule is reached; `None` never.
-fn by_time(config: &TopicConfig, segment: &SealedSegment) -> Option<i64> {
+fn by_time(config: &TopicConfig, segment: &SealedInfo) -> Option<i64> {
     match config.remote_copy_lag_ms {
         0 => Some(i64::MIN),
         lag if lag > 0 => Some(segment.max_timestamp.saturating_add(lag)),
@@ -83,7 +83,7 @@ fn by_time(config: &TopicConfig, segment: &SealedSegment) -> Option<i64> {
 }
 
 /// Is a record of time `timestamp_ms` (-1: unknown, never) older than `ms`?
-pub(super) fn older_than(timestamp_ms: i64, ms: i64, now_ms: i64) -> bool {
+fn older_than(timestamp_ms: i64, ms: i64, now_ms: i64) -> bool {
     timestamp_ms >= 0 && now_ms.saturating_sub(timestamp_ms) > ms
 }
 
@@ -94,14 +94,14 @@ mod tests {
     use super::super::testing::topic_config;
     use super::*;
 
-    const SECOND: SealedSegment =
-        SealedSegment { base_offset: 20, next_offset: 30, bytes: 100, first_timestamp: 1000, max_timestamp: 2000 };
+    const SECOND: SealedInfo =
+        SealedInfo { base_offset: 20, next_offset: 30, bytes: 100, first_timestamp: 1000, max_timestamp: 2000 };
 
     /// Segments 10..20 and 20..30 of 100 bytes with times up to 1000 and 2000, an active one of 50 bytes from 30 on.
     fn check(change: impl Fn(&mut TopicConfig, &mut Offsets), tier_end: Option<Offset>, now_ms: i64) -> Due {
         let first =
-            SealedSegment { base_offset: 10, next_offset: 20, bytes: 100, first_timestamp: 1, max_timestamp: 1000 };
-        let local = LocalSegments { sealed: vec![first, SECOND], active_bytes: 50, active_first_timestamp: Some(2001) };
+            SealedInfo { base_offset: 10, next_offset: 20, bytes: 100, first_timestamp: 1, max_timestamp: 1000 };
+        let local = LocalInfo { sealed: vec![first, SECOND], active_bytes: 50, active_first_timestamp: Some(2001) };
         let mut offsets = Offsets {
             log_start: 0,
             local_start: 10,

@@ -7,11 +7,13 @@
 //!
 //! - [`partition`]: what the jobs need of a partition.
 //! - [`start`]: whose bucket it is, and what it knows; runs before the first partition opens.
+//! - [`attach`]: where each partition's local log begins, given what is in the tier.
 //! - [`copier`], [`lag`], [`walk`]: sealed segments go into the bucket.
-//! - [`expirer`], [`retention`]: the log start moves, objects go away.
+//! - [`expirer`]: objects below the log start go away.
 //! - [`manifests`], [`snapshots`]: what the bucket itself can tell a broker that has nothing else.
 //! - [`ownership`]: whether all this may be done at all.
 
+pub mod attach;
 pub mod copier;
 pub mod due;
 pub mod expirer;
@@ -21,7 +23,6 @@ pub mod manifests;
 mod observe;
 pub mod ownership;
 pub mod partition;
-mod retention;
 pub mod snapshots;
 pub mod start;
 mod state;

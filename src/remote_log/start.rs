@@ -6,7 +6,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use terrace_tiering::Tier;
 use terrace_tiering::cluster::file::ClusterFileError;
@@ -18,9 +17,9 @@ use terrace_tiering::store::StoreError;
 use uuid::Uuid;
 
 use super::ownership::Ownership;
-use super::state::{Known, object_of};
+use super::state::Known;
 use crate::metadata::image::PartitionId;
-use crate::metadata::remote_log::{RemoteChain, RemoteLogError, RemoteLogMetadata, RemotePartition};
+use crate::metadata::remote_log::{RemoteLogError, RemoteLogMetadata, RemotePartition};
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
 /// Partitions whose newest root is read at once.
@@ -44,13 +43,6 @@ pub struct Started {
     pub ownership: Arc<Ownership>,
     /// All partitions with remote state, also those of deleted topics.
     pub loaded: HashMap<PartitionId, Loaded>,
-}
-
-impl Started {
-    /// What the partition opens with: its readable remote segments.
-    pub fn chain(&self, id: PartitionId) -> Option<Arc<RemoteChain>> {
-        self.loaded.get(&id).map(|loaded| Arc::new(loaded.remote.chain()))
-    }
 }
 
 /// Why the broker does not start with this bucket.
@@ -165,89 +157,4 @@ fn compare(
         return Err(StartError::BucketAhead { topic, partition, offset: unknown.base_offset });
     }
     Ok(Loaded { remote: known.remote, root: Some(committed), root_is_current: rooted == entries })
-}
-
-/// How a partition's local log begins a run, given what is in the tier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LocalStart {
-    /// As it is.
-    Keep,
-    /// Emptied; the next offset is this, the end of the tier. Its producers and epochs come from [`tier_end_state`].
-    Empty(Offset),
-    /// Records that readers may ask for are in neither tier: the partition stays offline.
-    Gap {
-        /// Where the tier ends.
-        tier_end: Offset,
-        /// Where the local log begins.
-        local_start: Offset,
-    },
-}
-
-/// The start rule. What is FINISHED was below the high watermark: a local log that ends before it lost records that were
-/// visible, and would give their offsets away a second time.
-pub fn local_start(chain: &RemoteChain, log_start: Offset, local_start: Offset, log_end: Offset) -> LocalStart {
-    match chain.end() {
-        Some(tier_end) if log_end < tier_end => LocalStart::Empty(tier_end),
-        Some(tier_end) if local_start > tier_end.max(log_start) => LocalStart::Gap { tier_end, local_start },
-        _ => LocalStart::Keep,
-    }
-}
-
-/// What a log that begins at the tier's end must know of what lies before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TierEndState {
-    /// The producers, as Kafka's `.snapshot` file.
-    pub producer_snapshot: Bytes,
-    /// All leader epochs of the tier with their first offsets.
-    pub epochs: Vec<(LeaderEpoch, Offset)>,
-}
-
-/// Reads it from the last segment's footer.
-pub async fn tier_end_state(
-    tier: &Tier,
-    id: PartitionId,
-    chain: &RemoteChain,
-) -> Result<Option<TierEndState>, terrace_tiering::read::ReadError> {
-    let Some(last) = chain.segments.last() else { return Ok(None) };
-    let footer = tier.footer(&object_of(id, last)).await?;
-    Ok(Some(TierEndState { producer_snapshot: footer.producer_snapshot.clone(), epochs: epochs(chain) }))
-}
-
-/// The leader epochs of all remote segments, each with its first offset in the tier.
-pub fn epochs(chain: &RemoteChain) -> Vec<(LeaderEpoch, Offset)> {
-    let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
-    for (epoch, first_offset) in chain.segments.iter().flat_map(|segment| &segment.epochs) {
-        if epochs.last().is_none_or(|(before, _)| before < epoch) {
-            epochs.push((*epoch, *first_offset));
-        }
-    }
-    epochs
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::super::testing::remote_segment;
-    use super::*;
-
-    #[rstest]
-    #[case::no_tier(0, 0, 0, 0, LocalStart::Keep)]
-    #[case::nothing_local(20, 0, 0, 0, LocalStart::Empty(20))]
-    #[case::local_lost_its_tail(20, 0, 5, 19, LocalStart::Empty(20))]
-    #[case::local_ends_with_the_tier(20, 0, 5, 20, LocalStart::Keep)]
-    #[case::local_goes_on(20, 0, 20, 33, LocalStart::Keep)]
-    #[case::gap(20, 0, 21, 33, LocalStart::Gap { tier_end: 20, local_start: 21 })]
-    #[case::gap_below_the_log_start(20, 21, 21, 33, LocalStart::Keep)]
-    fn the_start_rule(
-        #[case] tier_end: Offset,
-        #[case] log_start: Offset,
-        #[case] begins: Offset,
-        #[case] log_end: Offset,
-        #[case] expected: LocalStart,
-    ) {
-        let segments = (tier_end > 0).then(|| Arc::new(remote_segment(0, tier_end - 1, 0))).into_iter().collect();
-        let chain = RemoteChain { segments, ..RemoteChain::default() };
-        assert_eq!(local_start(&chain, log_start, begins, log_end), expected);
-    }
 }

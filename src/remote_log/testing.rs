@@ -10,13 +10,15 @@ use terrace_tiering::platform::fs::File;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::partition::{LocalSegments, PartitionSource, SealedFiles, SealedSegment, SharedPartition, TieredPartition};
+use super::partition::{PartitionSource, SharedPartition, TieredPartition};
 use crate::config::layers::Dynamic;
 use crate::config::server::BrokerConfig;
 use crate::config::topic::TopicConfig;
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::{RemoteChain, RemoteSegment, SegmentState};
 use crate::partition::Offsets;
+use crate::partition::read::ReadError;
+use crate::partition::tiered::{LocalInfo, SealedInfo, SealedParts};
 use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
@@ -110,10 +112,10 @@ pub(super) struct FakePartition {
 pub(super) struct Fake {
     pub config: TopicConfig,
     pub offsets: Offsets,
-    pub segments: Vec<(SealedSegment, Vec<u8>)>,
+    pub segments: Vec<(SealedInfo, Vec<u8>)>,
     pub chain: Arc<RemoteChain>,
     /// What the next move of the log start answers instead of moving.
-    pub log_start_error: Option<String>,
+    pub log_start_error: Option<ReadError>,
 }
 
 impl FakePartition {
@@ -135,7 +137,7 @@ impl FakePartition {
         self.with(|fake| {
             let base_offset = fake.offsets.log_end;
             let bytes = [batch(base_offset, 4, 0, timestamp_ms), batch(base_offset + 4, 6, 0, timestamp_ms)].concat();
-            let segment = SealedSegment {
+            let segment = SealedInfo {
                 base_offset,
                 next_offset: base_offset + 10,
                 bytes: bytes.len() as u64,
@@ -179,19 +181,19 @@ impl TieredPartition for FakePartition {
         self.with(|fake| fake.offsets)
     }
 
-    fn local_segments(&self) -> LocalSegments {
+    fn local_info(&self) -> LocalInfo {
         let sealed = self.with(|fake| fake.segments.iter().map(|(segment, _)| *segment).collect());
-        LocalSegments { sealed, active_bytes: 0, active_first_timestamp: None }
+        LocalInfo { sealed, active_bytes: 0, active_first_timestamp: None }
     }
 
-    fn open_sealed(&self, base_offset: Offset) -> io::Result<SealedFiles> {
+    fn open_sealed(&self, base_offset: Offset) -> io::Result<SealedParts> {
         let bytes = self.with(|fake| {
             let found = fake.segments.iter().find(|(segment, _)| segment.base_offset == base_offset);
             found.map(|(_, bytes)| bytes.clone())
         });
         let bytes = bytes.ok_or(io::ErrorKind::NotFound)?;
         let (log_bytes, producer_snapshot) = (bytes.len() as u64, Bytes::from_static(b"producers"));
-        Ok(SealedFiles { log: Arc::new(MemoryFile::new(bytes)), log_bytes, producer_snapshot, aborted: Vec::new() })
+        Ok(SealedParts { log: Arc::new(MemoryFile::new(bytes)), log_bytes, producer_snapshot })
     }
 
     fn set_remote_chain(&self, chain: Arc<RemoteChain>) {
@@ -199,7 +201,7 @@ impl TieredPartition for FakePartition {
         self.published.notify_one();
     }
 
-    async fn advance_log_start(&self, to: Offset) -> Result<(), String> {
+    async fn raise_log_start(&self, to: Offset) -> Result<(), ReadError> {
         self.with(|fake| match fake.log_start_error.take() {
             Some(error) => Err(error),
             None => {
@@ -217,10 +219,6 @@ pub(super) struct FakePartitions(Mutex<HashMap<PartitionId, Arc<FakePartition>>>
 impl FakePartitions {
     pub fn add(&self, partition: &Arc<FakePartition>) {
         self.0.lock().expect("no panic under this lock").insert(partition.id(), Arc::clone(partition));
-    }
-
-    pub fn remove(&self, id: PartitionId) {
-        self.0.lock().expect("no panic under this lock").remove(&id);
     }
 }
 

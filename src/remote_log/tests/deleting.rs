@@ -8,13 +8,14 @@ use super::world::{GRACE_MS, Life, P, World};
 use crate::metadata::image::Change;
 use crate::metadata::remote_log::{RemoteLogError, RemoteLogMetadata};
 use crate::metadata::store::MetadataStore;
+use crate::partition::read::ReadError;
 
-/// Three segments in the tier and in a root; the first two are past `retention.ms`.
+/// Three segments in the tier and in a root; the log start has passed the first two.
 async fn with_two_expired(world: &World) -> Life {
     let life = world.begin(3).await;
     life.copy_all().await;
     life.log.write_root(&life.state()).await.unwrap();
-    world.partition.with(|fake| fake.config.retention_ms = Some(1_000_000 - 2_500));
+    world.partition.with(|fake| fake.offsets.log_start = 20);
     life
 }
 
@@ -23,12 +24,9 @@ async fn expired_segments_go_in_order_and_after_the_grace_time() {
     let world = World::new();
     let life = with_two_expired(&world).await;
     life.log.expire(&life.state()).await.unwrap();
-    assert_eq!(world.partition.with(|fake| fake.offsets.log_start), 20);
     assert_eq!(world.partition.readable(), [(20, 29)]);
     assert_eq!(life.rooted().await, [(20, 29)], "no root names what will be deleted");
     assert_eq!(world.objects(&life).await.len(), 3, "the grace time has not passed");
-    // Retention must not move on with the clock in this test.
-    world.partition.with(|fake| fake.config.retention_ms = None);
     world.clock.advance(GRACE_MS - 1);
     life.log.expire(&life.state()).await.unwrap();
     assert_eq!(world.objects(&life).await.len(), 3);
@@ -37,17 +35,6 @@ async fn expired_segments_go_in_order_and_after_the_grace_time() {
     assert_eq!((world.objects(&life).await.len(), life.rows().await), (1, [0, 1, 0]));
     assert_eq!(life.meta.load(P).await.unwrap().log_start, 20);
     world.check(&life).await;
-}
-
-#[tokio::test]
-async fn nothing_is_deleted_before_the_log_start_is_durable() {
-    let world = World::new();
-    let life = with_two_expired(&world).await;
-    world.partition.with(|fake| fake.log_start_error = Some("disk".to_owned()));
-    assert!(matches!(life.log.expire(&life.state()).await, Err(ExpireError::LogStart(_))));
-    world.clock.advance(GRACE_MS);
-    assert_eq!((life.rows().await, world.objects(&life).await.len()), ([0, 3, 0], 3));
-    assert_eq!(world.partition.readable().len(), 3);
 }
 
 #[tokio::test]
@@ -103,7 +90,6 @@ async fn remote_deletion_resumes_after_each_step(
     for _ in 0..2 {
         let _ = life.log.expire(&life.state()).await;
         world.clock.advance(GRACE_MS);
-        world.partition.with(|fake| fake.config.retention_ms = fake.config.retention_ms.map(|ms| ms + GRACE_MS));
     }
     world.store.clear();
     world.check(&life).await;
@@ -117,7 +103,6 @@ async fn remote_deletion_resumes_after_each_step(
     for _ in 0..2 {
         life.log.expire(&life.state()).await.unwrap();
         world.clock.advance(GRACE_MS);
-        world.partition.with(|fake| fake.config.retention_ms = fake.config.retention_ms.map(|ms| ms + GRACE_MS));
     }
     assert_eq!((life.rows().await, world.objects(&life).await.len()), ([0, 1, 0], 1));
     assert_eq!((life.rooted().await, world.partition.readable()), (vec![(20, 29)], vec![(20, 29)]));
@@ -155,7 +140,12 @@ async fn a_topic_without_tiering_keeps_what_it_copied_unless_told_otherwise() {
     });
     life.log.expire(&life.state()).await.unwrap();
     assert_eq!(world.partition.readable().len(), 2);
-    world.partition.with(|fake| fake.config.remote_log_delete_on_disable = true);
+    world.partition.with(|fake| {
+        fake.config.remote_log_delete_on_disable = true;
+        fake.log_start_error = Some(ReadError::Storage("disk".to_owned()));
+    });
+    assert!(matches!(life.log.expire(&life.state()).await, Err(ExpireError::LogStart(_))));
+    assert_eq!(world.partition.readable().len(), 2, "nothing goes before the log start is durable");
     life.log.expire(&life.state()).await.unwrap();
     assert_eq!(world.partition.readable(), []);
     assert_eq!(world.partition.with(|fake| fake.offsets.log_start), 10, "what only the tier has is gone");

@@ -101,8 +101,8 @@ impl World {
         let meta = FakeStore::over(embedded);
         let epoch = meta.image().node_epoch;
         let started = start::start(&tier, &*meta, 1, epoch, &*self.clock, &*self.random).await?;
-        if let Some(chain) = started.chain(P) {
-            self.partition.set_remote_chain(chain);
+        if let Some(loaded) = started.loaded.get(&P) {
+            self.partition.set_remote_chain(Arc::new(loaded.remote.chain()));
         }
         let partitions = Arc::new(FakePartitions::default());
         partitions.add(&self.partition);
