@@ -23,12 +23,24 @@ use crate::protocol::shape;
 
 pub mod answer;
 pub mod api_versions;
+mod assignment;
+mod change;
+mod config_resource;
+pub mod create_partitions;
+pub mod create_topics;
 pub mod delete_groups;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
 pub mod describe_groups;
+pub mod describe_log_dirs;
+pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod find_coordinator;
 pub mod heartbeat;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
@@ -182,10 +194,25 @@ pub static ROWS: &[Row] = &[
     owned!(DescribeGroups, 0..=6, describe_groups::handle),
     owned!(ListGroups, 0..=5, list_groups::handle),
     owned!(ApiVersions, 0..=4, api_versions::handle),
+    owned!(CreateTopics, 2..=7, create_topics::handle),
+    owned!(DeleteTopics, 1..=6, delete_topics::handle),
+    owned!(DeleteRecords, 0..=2, delete_records::handle),
     owned!(InitProducerId, 0..=5, init_producer_id::handle),
     owned!(OffsetForLeaderEpoch, 2..=4, offset_for_leader_epoch::handle),
+    owned!(DescribeConfigs, 1..=4, describe_configs::handle),
+    Row {
+        key: ApiKey::DescribeLogDirs,
+        versions: (1, 5),
+        handler: Handler::Owned(|node, call, body| {
+            Box::pin(async move { describe_log_dirs::serve(&node, &call, body).await })
+        }),
+    },
+    owned!(CreatePartitions, 0..=3, create_partitions::handle),
     owned!(DeleteGroups, 0..=2, delete_groups::handle),
+    owned!(IncrementalAlterConfigs, 0..=1, incremental_alter_configs::handle),
     owned!(OffsetDelete, 0..=0, offset_delete::handle),
+    owned!(DescribeCluster, 0..=2, describe_cluster::handle),
+    owned!(DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];
 
 /// The row that serves `key`.

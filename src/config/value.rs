@@ -63,6 +63,15 @@ pub(super) fn validate(key: &Key, value: &str) -> Result<(), Invalid> {
         }
         Kind::List | Kind::String | Kind::Class | Kind::Password => {}
     }
+    if let Check::EachOf(allowed) = key.check {
+        // Kafka shows the element that is wrong, not the list.
+        return match elements(value).into_iter().find(|element| !allowed.contains(element)) {
+            Some(element) => {
+                Err(Invalid::value(key.name, element, format!("String must be one of: {}", allowed.join(", "))))
+            }
+            None => Ok(()),
+        };
+    }
     words(key, value).map_err(wrong)
 }
 
@@ -89,9 +98,6 @@ fn words(key: &Key, value: &str) -> Result<(), String> {
         }
         Check::OneOfAnyCase(allowed) if !allowed.iter().any(|a| a.eq_ignore_ascii_case(value.trim())) => {
             Err(format!("String must be one of (case insensitive): {}", allowed.join(", ")))
-        }
-        Check::EachOf(allowed) if elements(value).iter().any(|e| !allowed.contains(e)) => {
-            Err(format!("String must be one of: {}", allowed.join(", ")))
         }
         Check::NotEmpty if value.trim().is_empty() => Err("String must be non-empty".to_owned()),
         Check::By(check) => check(value),

@@ -8,20 +8,9 @@ pub mod offset_fetch;
 pub mod produce;
 
 use bytes::BufMut;
-use kafka_protocol::messages::ApiKey as CrateKey;
 use uuid::Uuid;
 
 use super::put::Put;
-
-/// The version under which the crate knows the layout of a request of `version`, and of its answer where no file here writes
-/// it. ListOffsets 11 only admits the timestamp -6 (KIP-1023), DescribeLogDirs 5 only changed the answer.
-pub fn crate_version(key: CrateKey, version: i16) -> i16 {
-    match (key, version) {
-        (CrateKey::ListOffsets, 11) => 10,
-        (CrateKey::DescribeLogDirs, 5) => 4,
-        _ => version,
-    }
-}
 
 /// The leader that an answer tells the client to use (KIP-951).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

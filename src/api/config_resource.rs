@@ -1,0 +1,46 @@
+//! The resources that have configuration, and how DescribeConfigs and IncrementalAlterConfigs name them.
+//!
+//! Loggers (8) and client metrics (16) are not served.
+
+use super::Node;
+use crate::config::layers::Dynamic;
+use crate::config::server::BrokerConfig;
+use crate::metadata::image::Image;
+
+/// A kind of resource, by its number on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A topic.
+    Topic,
+    /// One broker, or all with an empty name.
+    Broker,
+    /// A group.
+    Group,
+}
+
+impl Kind {
+    pub(super) fn from_code(code: i8) -> Option<Self> {
+        match code {
+            2 => Some(Self::Topic),
+            4 => Some(Self::Broker),
+            32 => Some(Self::Group),
+            _ => None,
+        }
+    }
+}
+
+/// What decides values: the operator's file, and what was set since.
+pub(super) struct Settings<'a> {
+    pub(super) config: &'a BrokerConfig,
+    pub(super) image: &'a Image,
+}
+
+impl<'a> Settings<'a> {
+    pub(super) fn of(node: &'a Node, image: &'a Image) -> Self {
+        Self { config: &node.config, image }
+    }
+
+    pub(super) fn dynamic(&self) -> Dynamic<'a> {
+        Dynamic::of(&self.image.broker_configs, self.config.node_id)
+    }
+}

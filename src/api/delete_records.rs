@@ -1,0 +1,55 @@
+//! DeleteRecords 0-2: moves the log start of partitions. Version 2 is flexible.
+//!
+//! An answer of 0 means that the new log start is durable; what lies below is deleted when its segment or object is due.
+
+use kafka_protocol::messages::delete_records_request::DeleteRecordsRequest;
+use kafka_protocol::messages::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsResponse, DeleteRecordsTopicResult,
+};
+
+use super::{Call, Disconnect, Node};
+use crate::config::topic::is_internal;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch::Offset;
+
+/// The offset that stands for the high watermark.
+const HIGH_WATERMARK: Offset = -1;
+/// Instead of a low watermark.
+const UNKNOWN: Offset = -1;
+
+/// Answers one request.
+pub async fn handle(
+    node: &Node,
+    _call: &Call,
+    request: DeleteRecordsRequest,
+) -> Result<DeleteRecordsResponse, Disconnect> {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            let (low_watermark, error) = match delete(node, &topic.name, asked.partition_index, asked.offset).await {
+                Ok(low_watermark) => (low_watermark, ErrorCode::None),
+                Err(error) => (UNKNOWN, error),
+            };
+            partitions.push(
+                DeleteRecordsPartitionResult::default()
+                    .with_partition_index(asked.partition_index)
+                    .with_low_watermark(low_watermark)
+                    .with_error_code(error.code()),
+            );
+        }
+        topics.push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
+    }
+    Ok(DeleteRecordsResponse::default().with_topics(topics))
+}
+
+async fn delete(node: &Node, topic: &str, partition: i32, before: Offset) -> Result<Offset, ErrorCode> {
+    let partition = node.partitions.by_name(topic, partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if is_internal(topic) {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    if before < HIGH_WATERMARK {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    partition.delete_records(before).await.map_err(|error| error.code())
+}
