@@ -49,22 +49,25 @@ impl Log {
 
     /// What is dirty; `None` when nothing is.
     pub fn begin_flush(&mut self) -> Option<Flush> {
-        if self.flushed >= self.end && !self.epochs_unwritten && !self.names_unsynced {
+        if self.flushed >= self.end && !self.has_unwritten_epochs() && !self.names_unsynced {
             return None;
         }
         let first = self.view.segments.partition_point(|segment| segment.base() <= self.flushed).saturating_sub(1);
         Some(Flush {
             directory: Arc::clone(&self.directory),
             segments: self.view.segments[first..].to_vec(),
-            epochs: self.take_epochs(),
+            epochs: self.unwritten_epochs(),
             names: std::mem::take(&mut self.names_unsynced),
             upto: self.end,
         })
     }
 
-    /// A flush is done.
-    pub fn note_flushed(&mut self, upto: Offset) {
-        self.flushed = self.flushed.max(upto).min(self.end);
+    /// A flush has run.
+    pub fn note_flushed(&mut self, flush: &Flush) {
+        self.flushed = self.flushed.max(flush.upto).min(self.end);
+        if let Some(epochs) = &flush.epochs {
+            self.note_epochs_written(epochs);
+        }
     }
 
     /// Writes the index tail to its files. Called before a checkpoint names this log's end; syncs nothing.
@@ -84,7 +87,7 @@ impl Log {
 
     /// Do the leader epochs have entries that their file lacks?
     pub fn has_unwritten_epochs(&self) -> bool {
-        self.active.is_some() && self.epochs_unwritten
+        self.active.is_some() && self.epochs_written < self.epochs_version
     }
 
     /// Everything below is written, indexed and has its leader epoch in the file: a start after a crash of the process
@@ -98,9 +101,17 @@ impl Log {
 
     /// The leader epochs that are not in their file yet, to be written off the lock before a checkpoint names this
     /// log's end.
-    pub fn take_epochs(&mut self) -> Option<EpochsFile> {
-        let unwritten = self.active.is_some() && std::mem::take(&mut self.epochs_unwritten);
-        unwritten.then(|| EpochsFile { directory: Arc::clone(&self.directory), text: self.epochs.to_text() })
+    pub fn unwritten_epochs(&self) -> Option<EpochsFile> {
+        self.has_unwritten_epochs().then(|| EpochsFile {
+            directory: Arc::clone(&self.directory),
+            version: self.epochs_version,
+            text: self.epochs.to_text(),
+        })
+    }
+
+    /// The file has them now.
+    pub fn note_epochs_written(&mut self, file: &EpochsFile) {
+        self.epochs_written = self.epochs_written.max(file.version);
     }
 }
 
@@ -108,12 +119,20 @@ impl Log {
 #[derive(Debug)]
 pub struct EpochsFile {
     directory: Arc<LogDirectory>,
+    version: u64,
     text: String,
 }
 
 impl EpochsFile {
-    /// Replaces the file, durably.
+    /// Replaces the file, durably, unless a later version is there already: the sync thread and the checkpoint both
+    /// write it.
     pub fn write(&self) -> io::Result<()> {
-        self.directory.fs.replace(&self.directory.path.join(leader_epochs::FILE_NAME), self.text.as_bytes(), None)
+        let mut written = self.directory.epochs_version();
+        if *written < self.version {
+            let path = self.directory.path.join(leader_epochs::FILE_NAME);
+            self.directory.fs.replace(&path, self.text.as_bytes(), None)?;
+            *written = self.version;
+        }
+        Ok(())
     }
 }

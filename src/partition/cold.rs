@@ -163,6 +163,3 @@ fn end_of(chunk: &Bytes) -> Offset {
     debug_assert!(chunk.is_empty() || total_bytes(chunk).is_ok(), "a chunk begins with a batch");
     end
 }
-
-#[cfg(test)]
-mod tests;

@@ -81,7 +81,7 @@ impl SyncTarget for Partition {
             online.sync_queued = false;
             (online.log.begin_flush(), online.log.end_mark())
         };
-        if let Some(flush) = flush {
+        if let Some(flush) = &flush {
             crash_point::reach(CrashPoint::FlushBeforeSync);
             flush.run()?;
             crash_point::reach(CrashPoint::FlushAfterSync);
@@ -94,7 +94,9 @@ impl SyncTarget for Partition {
             if mark.offset > online.log.end() {
                 return Ok(());
             }
-            online.log.note_flushed(mark.offset);
+            if let Some(flush) = &flush {
+                online.log.note_flushed(flush);
+            }
             if mark.offset > online.synced.offset {
                 online.synced = mark;
             }

@@ -190,6 +190,3 @@ pub(super) fn find_in(batches: &[u8], timestamp: i64, from: Offset, max_decompre
     }
     None
 }
-
-#[cfg(test)]
-mod tests;

@@ -319,3 +319,6 @@ impl Partition {
         self.visible_bytes.store(high_watermark.bytes, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests;

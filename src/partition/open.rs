@@ -27,11 +27,8 @@ pub(super) struct Known {
 
 impl Partition {
     pub(super) fn log_directory(&self) -> LogDirectory {
-        LogDirectory {
-            fs: self.shared.fs.clone(),
-            path: self.dir.path().join(names::partition_dir(&self.topic, self.id.partition)),
-            topic_id: self.id.topic,
-        }
+        let path = self.dir.path().join(names::partition_dir(&self.topic, self.id.partition));
+        LogDirectory::new(self.shared.fs.clone(), path, self.id.topic)
     }
 
     /// A partition without files that begins at `start`.
@@ -95,7 +92,7 @@ impl Partition {
         {
             // What readers see of a synced topic survives a power loss; the tail that recovery found may not yet.
             flush.run()?;
-            log.note_flushed(flush.upto());
+            log.note_flushed(&flush);
         }
         let mut online = Online::over(log, producers, 0, snapshot_at);
         online.log_start = known.map_or(online.log.start(), |known| known.marks.log_start.min(online.log.end()));

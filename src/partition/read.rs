@@ -193,6 +193,3 @@ impl Partition {
         Ok(found.map_or(Records::Empty, Records::File))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -381,6 +381,3 @@ fn open_all(made: Vec<(Arc<Partition>, Option<Known>)>) {
         }
     });
 }
-
-#[cfg(test)]
-mod tests;

@@ -234,18 +234,16 @@ impl Partition {
             if !online.changed && !always {
                 return Ok(None);
             }
-            online.log.take_epochs()
+            online.log.unwritten_epochs()
         };
-        if let Some(epochs) = epochs
-            && let Err(error) = epochs.write()
-        {
-            if let Ok(online) = self.lock().online() {
-                online.log.epochs_mut();
-            }
-            return Err(error);
+        if let Some(epochs) = &epochs {
+            epochs.write()?;
         }
         let mut state = self.lock();
         let Ok(online) = state.online() else { return Ok(None) };
+        if let Some(epochs) = &epochs {
+            online.log.note_epochs_written(epochs);
+        }
         online.changed = online.log.has_unwritten_epochs();
         let marks = self.marks(online).inspect_err(|_| online.changed = true);
         marks.map(Some).map_err(io::Error::other)
@@ -340,6 +338,3 @@ fn local_segments(view: &LogView, offsets: &Offsets, copied_end: Option<Offset>)
     });
     local.collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -126,6 +126,3 @@ fn check_records(batch: &BatchView<'_>, config: &TopicConfig, now_ms: i64) -> Re
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -170,6 +170,3 @@ impl Partition {
         (bytes, mark.bytes)
     }
 }
-
-#[cfg(test)]
-mod tests;

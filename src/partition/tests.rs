@@ -1,0 +1,9 @@
+//! Partitions as their callers see them, over real files.
+
+mod append;
+mod durability;
+mod node;
+mod offsets;
+mod recovery;
+mod upkeep;
+mod waiting;

@@ -1,0 +1,72 @@
+use std::sync::atomic::Ordering;
+
+use super::node::*;
+use crate::protocol::error_code::ErrorCode;
+use crate::wal::ticket::Rejected;
+
+#[tokio::test]
+async fn a_synced_topic_shows_nothing_before_its_sync() {
+    let node = TestNode::with(|config| config.flush_messages = Some(1));
+    for base in 0..5 {
+        let appended = node.append(Batch::by(1, 5, 0, base)).unwrap();
+        assert!(node.partition().offsets().high_watermark <= i64::from(base) + 1);
+        let retry = node.append(Batch::by(1, 5, 0, base)).unwrap();
+        assert_eq!(retry.base_offset, i64::from(base));
+        appended.ticket.wait().await.unwrap();
+        assert_eq!(node.partition().offsets().high_watermark, i64::from(base) + 1);
+        retry.ticket.wait().await.unwrap();
+    }
+    assert_eq!(node.read_all(0).len(), 5);
+}
+
+#[tokio::test]
+async fn every_nth_record_waits() {
+    let node = TestNode::with(|config| config.flush_messages = Some(10));
+    for _ in 0..9 {
+        assert!(node.append(Batch::of(1)).unwrap().ticket.is_done());
+    }
+    assert_eq!(node.partition().offsets().high_watermark, 9);
+    node.append(Batch::of(1)).unwrap().ticket.wait().await.unwrap();
+    assert_eq!(node.partition().offsets().high_watermark, 10);
+    assert!(node.append(Batch::of(1)).unwrap().ticket.is_done());
+}
+
+#[tokio::test]
+async fn a_failed_sync_acknowledges_nothing_ever_again() {
+    let node = TestNode::with(|config| config.flush_messages = Some(1));
+    node.append(Batch::of(1)).unwrap().ticket.wait().await.unwrap();
+    node.faults.sync_fails.store(true, Ordering::SeqCst);
+    let lost = node.append(Batch::of(1)).unwrap();
+    assert_eq!(lost.ticket.wait().await, Err(Rejected::Storage));
+    node.faults.sync_fails.store(false, Ordering::SeqCst);
+    assert_eq!(node.append(Batch::of(1)).unwrap_err().code(), ErrorCode::KafkaStorageError);
+    assert_eq!(node.partition().read(&spec(0)).unwrap_err().code(), ErrorCode::KafkaStorageError);
+}
+
+#[tokio::test]
+async fn a_deleted_topics_tickets_are_rejected() {
+    let mut node = TestNode::with(|config| config.flush_messages = Some(100));
+    for _ in 0..99 {
+        assert!(node.append(Batch::of(1)).unwrap().ticket.is_done());
+    }
+    let partition = node.partition();
+    node.image = image_of(Vec::new(), 2, 3);
+    node.partitions.follow(&node.image);
+    assert_eq!(partition.read(&spec(0)).unwrap_err().code(), ErrorCode::NotLeaderOrFollower);
+}
+
+#[test]
+fn a_panic_under_the_lock_brings_the_partition_back_from_its_files() {
+    let node = TestNode::with(|_| {});
+    node.fill(5, 100);
+    let partition = node.partition();
+    let poisoner = std::sync::Arc::clone(&partition);
+    let panicked = std::thread::spawn(move || {
+        let _guard = poisoner.lock();
+        panic!("a test's panic under the partition's lock");
+    });
+    assert!(panicked.join().is_err());
+    assert_eq!(partition.offsets().high_watermark, 50);
+    assert_eq!(node.append(Batch::of(1)).unwrap().base_offset, 50);
+    assert_eq!(node.read_all(0).len(), 6);
+}
