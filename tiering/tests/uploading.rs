@@ -20,6 +20,7 @@ use terrace_tiering::tier::TierError;
 use terrace_tiering::upload::UploadError;
 use terrace_tiering::upload::verify::Verify;
 use terrace_tiering::{Tier, TierOptions};
+use tokio::sync::Semaphore;
 
 const SMALL: usize = 10_000;
 const LARGE: usize = 2_500_000;
@@ -101,17 +102,43 @@ async fn chunks_that_do_not_cover_the_segment_are_refused() {
     assert!(matches!(error, UploadError::Invalid(_)), "{error}");
 }
 
-#[tokio::test]
+/// Three copies of three parts each, memory for two parts: never more than two are on their way.
+#[tokio::test(start_paused = true)]
 async fn copies_share_their_memory() {
-    let options = TierOptions { copy_memory_bytes: 16 << 20, ..options() };
-    let (tier, _) = faulty(options, StoreKind::Memory).await;
-    let uploads = (0..3).map(|i| {
+    let options = TierOptions { copy_memory_bytes: 32 << 20, ..options() };
+    let (tier, store) = faulty(options, StoreKind::S3).await;
+    let gate = Arc::new(Semaphore::new(0));
+    (0..9).for_each(|_| store.next(Op::PutPart, Fault::Wait(gate.clone())));
+    let uploads = futures::future::join_all((0..3).map(|i| {
         let tier = tier.clone();
-        async move { tier.upload(Segment::new(100 * i, 16, LARGE).upload).await }
-    });
-    for uploaded in futures::future::join_all(uploads).await {
-        uploaded.unwrap();
-    }
+        async move { tier.upload(Segment::new(100 * i, 19, 2_600_000).upload).await }
+    }));
+    let watch = async {
+        for open in 0..8 {
+            // Time passes only when nothing else can be done.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(store.count(Op::PutPart), 2 + open);
+            gate.add_permits(1);
+        }
+        gate.add_permits(9);
+    };
+    let (uploads, ()) = tokio::join!(uploads, watch);
+    assert!(uploads.iter().all(Result::is_ok), "{uploads:?}");
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_in_a_directory_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let uri = format!("file://{}", dir.path().display());
+    let tier = Tier::open(TierOptions::new(uri, "cluster"), machine()).await.unwrap();
+    tier.upload(Segment::new(0, 10, SMALL).upload).await.unwrap();
+    let staged = dir.path().join("cluster/seg/00/segment#1");
+    std::fs::create_dir_all(staged.parent().unwrap()).unwrap();
+    std::fs::write(&staged, "half").unwrap();
+    assert_eq!(tier.remove_stale_uploads(3_600_000).await.unwrap(), 0, "it may be on its way");
+    assert_eq!(tier.remove_stale_uploads(-60_000).await.unwrap(), 1);
+    assert!(!staged.exists());
+    assert_eq!(tier.list_segments(fixture::TOPIC, 0).await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -95,7 +95,7 @@ impl Faulty {
             return Some(fault);
         }
         let roll = self.random.next_u64() % 1000;
-        let fault = if roll % 2 == 0 { Fault::Error } else { Fault::ErrorAfter };
+        let fault = if roll.is_multiple_of(2) { Fault::Error } else { Fault::ErrorAfter };
         (roll < plan.errors_per_mille).then_some(fault)
     }
 
