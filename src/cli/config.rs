@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
 use super::settings::SettingsArgs;
+use super::{Failure, show};
 use crate::config::describe;
 use crate::config::document;
 use crate::config::layers::Dynamic;
@@ -31,10 +31,9 @@ pub(super) struct ListArgs {
 /// Prints it.
 pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
     match command {
-        ConfigCommand::List(arguments) => print!("{}", list(&arguments.settings.read()?.0, arguments.all)),
-        ConfigCommand::Doc => print!("{}", document::markdown()),
+        ConfigCommand::List(arguments) => show(&list(&arguments.settings.read()?.0, arguments.all)),
+        ConfigCommand::Doc => show(&document::markdown()),
     }
-    Ok(())
 }
 
 fn list(config: &BrokerConfig, all: bool) -> String {

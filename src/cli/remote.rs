@@ -11,8 +11,8 @@ use terrace_tiering::platform::random::SystemRandom;
 use terrace_tiering::platform::task::Tasks;
 use terrace_tiering::tier::Machine;
 
-use super::Failure;
 use super::settings::SettingsArgs;
+use super::{Failure, show};
 use crate::broker::tier_options::tier_options;
 
 /// What to show.
@@ -58,20 +58,19 @@ pub(super) fn run(command: &RemoteCommand) -> Result<(), Failure> {
                     Some(cluster) => cluster.clone(),
                     None => only(inspector.clusters().await.map_err(Failure::new)?)?,
                 };
-                print!("{}", listing(&inspector.list(&cluster).await.map_err(Failure::new)?));
+                show(&listing(&inspector.list(&cluster).await.map_err(Failure::new)?))
             }
             RemoteCommand::Dump(arguments) => {
                 let inspector = open(&arguments.settings)?;
                 match &arguments.out {
                     Some(file) => {
                         let bytes = inspector.download(&arguments.key, file).await.map_err(Failure::new)?;
-                        println!("{bytes} bytes in {}", file.display());
+                        show(&format!("{bytes} bytes in {}\n", file.display()))
                     }
-                    None => print!("{}", inspector.dump(&arguments.key).await.map_err(Failure::new)?),
+                    None => show(&inspector.dump(&arguments.key).await.map_err(Failure::new)?),
                 }
             }
         }
-        Ok(())
     })
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Failure;
 use super::settings::SettingsArgs;
+use super::{Failure, show};
 use crate::broker::Broker;
 use crate::config::given::Remarks;
 use crate::config::server::BrokerConfig;
@@ -26,7 +26,8 @@ async fn serve(config: BrokerConfig) -> Result<(), Failure> {
     let mut signals = Signals::listen().map_err(Failure::new)?;
     let lines = Banner::of(&config);
     let broker = Broker::start(config).await.map_err(Failure::new)?;
-    lines.print(broker.cluster_id(), broker.kafka_addresses(), broker.http_addresses());
+    // A broker whose standard output is gone serves all the same.
+    let _ = show(&lines.text(broker.cluster_id(), broker.kafka_addresses(), broker.http_addresses()));
     signals.next().await;
     tracing::info!("stopping");
     tokio::select! {
@@ -92,15 +93,14 @@ impl Banner {
         Self { node_id: config.node_id, data, tiering }
     }
 
-    fn print(&self, cluster_id: &str, kafka: &[(String, SocketAddr)], http: &[SocketAddr]) {
-        println!("terrace {}, node {}, cluster {cluster_id}", env!("CARGO_PKG_VERSION"), self.node_id);
+    fn text(&self, cluster_id: &str, kafka: &[(String, SocketAddr)], http: &[SocketAddr]) -> String {
+        let mut text = format!("terrace {}, node {}, cluster {cluster_id}\n", env!("CARGO_PKG_VERSION"), self.node_id);
         for (name, address) in kafka {
-            println!("  listening  {name}://{address}");
+            text += &format!("  listening  {name}://{address}\n");
         }
         for address in http {
-            println!("  http       http://{address} (/status /metrics /livez /readyz)");
+            text += &format!("  http       http://{address} (/status /metrics /livez /readyz)\n");
         }
-        println!("  data       {}", self.data);
-        println!("  tiering    {}", self.tiering);
+        text + &format!("  data       {}\n  tiering    {}\n", self.data, self.tiering)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, show};
 use crate::telemetry::status::Status;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,9 +30,9 @@ pub(super) fn run(arguments: &StatusArgs) -> Result<(), Failure> {
     let body = get(address, "/status").map_err(|e| Failure::new(format!("{address}: {e}")))?;
     let status: Status = serde_json::from_str(&body).map_err(|e| Failure::new(format!("{address}: {e}")))?;
     if arguments.json {
-        println!("{}", body.trim_end());
+        show(&format!("{}\n", body.trim_end()))?;
     } else {
-        print!("{status}");
+        show(&status.to_string())?;
     }
     if status.ready { Ok(()) } else { Err(Failure::new("the broker is not ready")) }
 }
