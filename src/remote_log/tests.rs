@@ -2,5 +2,6 @@
 
 mod copying;
 mod deleting;
+mod node;
 mod owning;
 mod world;

@@ -1,0 +1,244 @@
+//! The jobs over real partitions: log, metadata and bucket together.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use terrace_tiering::platform::clock::ManualClock;
+use terrace_tiering::platform::fs::RealFs;
+use terrace_tiering::platform::random::SeededRandom;
+use terrace_tiering::platform::task::Tasks;
+use terrace_tiering::store::open::StoreKind;
+use terrace_tiering::tier::Machine;
+use terrace_tiering::{Tier, TierOptions};
+
+use super::super::due::DueQueue;
+use super::super::testing::topic_config;
+use super::super::{RemoteLog, RemoteLogParts, RemoteLogSettings, attach, start};
+use super::world::P;
+use crate::config::topic::TopicConfig;
+use crate::metadata::embedded::EmbeddedStore;
+use crate::metadata::image::{Change, Topic};
+use crate::metadata::store::MetadataStore;
+use crate::partition::Partition;
+use crate::partition::append::{AppendOrigin, Appended};
+use crate::partition::read::{Isolation, ReadSpec, Records};
+use crate::partition::registry::{LogSettings, PartitionDeps, Partitions};
+use crate::protocol::batch_builder::BatchBuilder;
+use crate::protocol::record_batch::{BatchView, Offset};
+
+/// What outlives a broker: its disk, its bucket, its topic's configuration.
+struct Machines {
+    dir: tempfile::TempDir,
+    bucket: Arc<InMemory>,
+    clock: Arc<ManualClock>,
+    random: Arc<SeededRandom>,
+    config: Arc<Mutex<TopicConfig>>,
+}
+
+struct Running {
+    log: Arc<RemoteLog>,
+    partitions: Arc<Partitions>,
+    rolls: Arc<DueQueue>,
+    // Held: the store outlives the jobs.
+    meta: Arc<EmbeddedStore>,
+}
+
+impl Machines {
+    fn new() -> Self {
+        let mut config = topic_config();
+        config.segment_bytes = 600;
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            bucket: Arc::new(InMemory::new()),
+            clock: ManualClock::at(1_000_000),
+            random: SeededRandom::new(5),
+            config: Arc::new(Mutex::new(config)),
+        }
+    }
+
+    fn log_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("log")
+    }
+
+    async fn start(&self) -> Running {
+        let (clock, random, fs) = (self.clock.clone(), self.random.clone(), RealFs::shared());
+        let meta_file = self.dir.path().join("meta.redb");
+        let meta = EmbeddedStore::open(&*fs, &meta_file, Some("cluster"), &*self.random).unwrap();
+        if meta.image().topics.is_empty() {
+            let topic = Topic {
+                id: P.topic,
+                name: "t".into(),
+                partition_count: 1,
+                replication_factor: 1,
+                config: BTreeMap::new(),
+            };
+            meta.commit(None, vec![Change::CreateTopic(topic)]).await.unwrap();
+        }
+        let config = Arc::clone(&self.config);
+        let deps = PartitionDeps {
+            fs: fs.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            settings: LogSettings {
+                log_dirs: vec![self.log_dir()],
+                producer_id_expiration_ms: 86_400_000,
+                retention_check_interval_ms: 1000,
+                cleaner_backoff_ms: 1000,
+                cleaner_map_bytes: 1 << 20,
+                remote_segment_roll_ms: None,
+                checkpoint_interval_ms: 1000,
+            },
+            resolve_config: Arc::new(move |_, _| Arc::new(config.lock().unwrap().clone())),
+        };
+        let partitions = Partitions::open(deps, &meta.image()).unwrap();
+        let machine = Machine { clock: clock.clone(), random: random.clone(), fs, tasks: Tasks::new() };
+        let options = TierOptions::new("memory:", "cluster");
+        let tier = Tier::over(self.bucket.clone(), StoreKind::Memory, Path::default(), options, machine).await.unwrap();
+        partitions.set_tier(Arc::clone(&tier));
+        let started =
+            start::start(&tier, &*meta, 1, meta.image().node_epoch, &*self.clock, &*self.random).await.unwrap();
+        attach::attach(&tier, &started.loaded, &partitions).await;
+        let rolls = Arc::new(DueQueue::default());
+        let woken = Arc::clone(&rolls);
+        partitions.on_roll(Arc::new(move |id| woken.wake(id)));
+        let log = RemoteLog::new(RemoteLogParts {
+            tier,
+            metadata: meta.clone(),
+            segments: meta.clone(),
+            partitions: Arc::clone(&partitions) as _,
+            ownership: started.ownership,
+            loaded: started.loaded,
+            rolls: Arc::clone(&rolls),
+            sections: Vec::new(),
+            clock,
+            random,
+            settings: RemoteLogSettings {
+                copiers: 1,
+                task_interval_ms: 1000,
+                delete_grace_ms: 0,
+                snapshot_interval_ms: 60_000,
+                orphan_age_ms: 86_400_000,
+            },
+        });
+        Running { log, partitions, rolls, meta }
+    }
+}
+
+impl Running {
+    fn partition(&self) -> Arc<Partition> {
+        self.partitions.get(P).unwrap()
+    }
+
+    /// Appends a batch of five records of producer 7.
+    fn append(&self, first_sequence: i32) -> Appended {
+        let mut builder = BatchBuilder::new(0).with_producer(7, 0, first_sequence);
+        for delta in 0..5 {
+            builder.push(delta, 900_000 + i64::from(first_sequence), None, Some(b"some value"), [].into_iter());
+        }
+        self.partition().append(&mut builder.finish(), AppendOrigin::Client, None).unwrap()
+    }
+
+    async fn copy_all(&self) {
+        while self.log.copy_next(P).await.unwrap() == super::super::copier::Outcome::Copied {}
+    }
+
+    /// All records from `from` on, as bytes, and how many answers came from the bucket.
+    async fn read_all(&self, from: Offset) -> (Vec<u8>, usize) {
+        let (mut all, mut cold, mut offset) = (Vec::new(), 0, from);
+        loop {
+            let spec = ReadSpec {
+                offset,
+                max_bytes: 300,
+                min_one: true,
+                current_leader_epoch: None,
+                last_fetched_epoch: None,
+                isolation: Isolation::ReadUncommitted,
+            };
+            let bytes = match self.partition().read(&spec).unwrap().records {
+                Records::Empty => return (all, cold),
+                Records::File(range) => {
+                    let mut bytes = vec![0; range.len as usize];
+                    range.file.read_exact_at(&mut bytes, range.position).unwrap();
+                    bytes
+                }
+                Records::Cold(read) => {
+                    cold += 1;
+                    read.load().await.unwrap().concat()
+                }
+            };
+            let mut rest = &bytes[..];
+            while let Ok((batch, behind)) = BatchView::split_first(rest) {
+                assert_eq!(batch.base_offset(), offset, "no gap, nothing twice");
+                (offset, rest) = (batch.next_offset(), behind);
+                all.extend(batch.bytes());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_disk_costs_what_was_not_copied_and_nothing_else() {
+    let machines = Machines::new();
+    let node = machines.start().await;
+    (0..20).for_each(|n| drop(node.append(5 * n)));
+    assert_eq!(node.rolls.next().await, P, "rolls wake the copiers");
+    node.copy_all().await;
+    let tier_end = node.partition().remote_chain().end().unwrap();
+    assert!((50..100).contains(&tier_end), "all but the active segment: {tier_end}");
+    let (all, _) = node.read_all(0).await;
+    drop(node);
+
+    std::fs::remove_dir_all(machines.log_dir()).unwrap();
+    let node = machines.start().await;
+    let offsets = node.partition().offsets();
+    assert_eq!((offsets.log_start, offsets.local_start, offsets.log_end), (0, tier_end, tier_end));
+    let (kept, cold) = node.read_all(0).await;
+    assert!(cold > 0 && all.starts_with(&kept) && !kept.is_empty());
+    assert_eq!(node.partition().epoch_end(0).unwrap(), (0, tier_end));
+
+    // The producer's state came with the last segment.
+    let again = node.append(i32::try_from(tier_end).unwrap() - 5);
+    assert_eq!(again.base_offset, tier_end - 5, "a retry of what is in the tier is known");
+    let next = node.append(i32::try_from(tier_end).unwrap());
+    assert_eq!(next.base_offset, tier_end);
+    let (both, _) = node.read_all(0).await;
+    assert!(both.starts_with(&kept) && both.len() > kept.len());
+    assert_eq!(node.meta.image().node_epoch, 1);
+}
+
+#[tokio::test]
+async fn a_restart_keeps_what_is_local() {
+    let machines = Machines::new();
+    let node = machines.start().await;
+    (0..20).for_each(|n| drop(node.append(5 * n)));
+    node.copy_all().await;
+    let (before, _) = node.read_all(0).await;
+    node.partitions.close();
+    node.log.close().await;
+    drop(node);
+    let node = machines.start().await;
+    assert_eq!(node.partition().offsets().log_end, 100);
+    assert_eq!(node.read_all(0).await.0, before);
+    assert!(node.partition().remote_chain().end().is_some());
+}
+
+#[tokio::test]
+async fn deleted_records_disappear_from_the_bucket() {
+    let machines = Machines::new();
+    let node = machines.start().await;
+    (0..20).for_each(|n| drop(node.append(5 * n)));
+    node.copy_all().await;
+    let count = node.partition().remote_chain().segments.len();
+    node.partition().raise_log_start(60).await.unwrap();
+    node.log.expire(&node.log.state(P)).await.unwrap();
+    let chain = node.partition().remote_chain();
+    assert!(chain.segments.len() < count && chain.segments[0].last_offset >= 60);
+    assert_eq!(chain.log_start, 60);
+    drop(node);
+    // Even with the local log gone the deleted records stay deleted.
+    std::fs::remove_dir_all(machines.log_dir()).unwrap();
+    let node = machines.start().await;
+    assert_eq!(node.partition().offsets().log_start, 60);
+}
