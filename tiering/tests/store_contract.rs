@@ -49,7 +49,15 @@ contract! {
 async fn minio() {
     if let Some(minio) = Minio::start().await {
         whole_contract(&minio.backend).await;
+        a_missing_bucket_is_named(&minio.backend).await;
     }
+}
+
+async fn a_missing_bucket_is_named(backend: &Backend) {
+    let Backend::S3 { endpoint, .. } = backend else { return };
+    let nowhere = Backend::S3 { uri: "s3://nowhere".to_owned(), endpoint: endpoint.clone(), own_server: true };
+    let error = nowhere.try_tier("cluster").await.unwrap_err().to_string();
+    assert!(error.contains("the bucket of 's3://nowhere' does not exist"), "{error}");
 }
 
 #[tokio::test]

@@ -254,7 +254,8 @@ impl Reader {
     ) {
         let reader = self.clone();
         let on_disk = self.on_disk(&window);
-        self.tasks.spawn("remote-download", async move {
+        let stopping = self.tasks.stopping();
+        let work = async move {
             let wanted = kib(window.bytes()).min(reader.budget_kib);
             let _budget = match permit {
                 Some(permit) => Some(permit),
@@ -268,6 +269,10 @@ impl Reader {
                     reader.fetch(window).await;
                 }
             }
+        };
+        // Nobody reads any more when the broker stops; whoever still does gets an error.
+        self.tasks.spawn("remote-download", async move {
+            let _ = stopping.run_until_cancelled(work).await;
         });
     }
 

@@ -2,6 +2,7 @@
 
 use super::Bucket;
 use super::bucket::Created;
+use super::error::StoreError;
 use crate::names::Names;
 use crate::platform::random::SharedRandom;
 use crate::tier::TierError;
@@ -13,7 +14,12 @@ pub(crate) async fn create_if_absent(
     random: &SharedRandom,
 ) -> Result<(), TierError> {
     let key = names.probe(random.uuid());
-    bucket.create(&key, "first").await?;
+    match bucket.create(&key, "first").await {
+        Ok(_) => {}
+        // A key that is to be created cannot be missing; what holds it can.
+        Err(StoreError::NotFound(_)) => return Err(TierError::Uri(format!("the bucket of '{uri}' does not exist"))),
+        Err(error) => return Err(error.into()),
+    }
     let second = bucket.create(&key, "second").await?;
     bucket.delete(&key).await?;
     match second {
