@@ -1,28 +1,51 @@
 //! Wiring: builds, starts and drains every part of a broker in order.
+//!
+//! Start: locks, metadata, listeners bound (clients may already connect and wait in the backlog), partitions, tier, then
+//! connections are accepted. Stop, the other way round: no new connection, those that are open finish what they have in
+//! hand, background work ends, partitions and tier are closed, the locks go last.
 
 pub mod locks;
+pub mod tier;
 pub mod tier_options;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use terrace_tiering::platform::clock::{Clock, SystemClock};
-use terrace_tiering::platform::fs::RealFs;
-use terrace_tiering::platform::random::SystemRandom;
+use terrace_tiering::platform::clock::{SharedClock, SystemClock};
+use terrace_tiering::platform::fs::{RealFs, SharedFs};
+use terrace_tiering::platform::random::{SharedRandom, SystemRandom};
 use terrace_tiering::platform::task::Tasks;
+use terrace_tiering::tier::Machine;
 
+use crate::api::Node;
+use crate::api::fetch_sessions::FetchSessions;
+use crate::config::layers::Dynamic;
 use crate::config::listeners::Endpoint;
 use crate::config::server::BrokerConfig;
+use crate::config::topic::TopicConfig;
+use crate::group::coordinator::{CoordinatorDeps, GroupCoordinator};
+use crate::group::shard::CoordinatorSettings;
 use crate::metadata::embedded::{EmbeddedStore, OpenError};
 use crate::metadata::store::MetadataStore;
+use crate::partition::registry::{self, LogSettings, PartitionDeps, Partitions};
+use crate::remote_log::RemoteLog;
+use crate::server::listener::Connections;
+use crate::telemetry::health::Condition;
 use crate::telemetry::status::Status;
 use crate::telemetry::{Telemetry, http};
 use locks::{LockError, Locks};
 
-/// How long a drain may take before what is left is cut off.
+/// How long connections may take to finish what they have in hand.
+const DRAIN_CONNECTIONS: Duration = Duration::from_secs(5);
+/// How long a drain of everything else may take before what is left is cut off.
 const DRAIN: Duration = Duration::from_secs(30);
+/// A store that is down must not hold up a stop.
+const CLOSE_TIER: Duration = Duration::from_secs(10);
+/// Between two looks whether the coordinators are loaded, at a start only.
+const LOADING_LOOK: Duration = Duration::from_millis(50);
+const CHECKPOINT_INTERVAL_MS: u64 = 1000;
 
 /// Why a broker does not start. One line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -36,44 +59,151 @@ pub enum StartError {
     /// An address cannot be bound.
     #[error("cannot listen on {0}: {1}")]
     Listen(Endpoint, io::Error),
+    /// A log directory cannot be opened.
+    #[error(transparent)]
+    Log(#[from] registry::OpenError),
+    /// The tier cannot be used.
+    #[error(transparent)]
+    Tier(#[from] tier::OpenError),
 }
 
 /// A running broker.
-#[derive(Debug)]
 pub struct Broker {
     cluster_id: Arc<str>,
     kafka: Vec<(String, SocketAddr)>,
     http: Vec<SocketAddr>,
+    node: Arc<Node>,
+    telemetry: Arc<Telemetry>,
+    connections: Arc<Connections>,
+    remote_log: Option<Arc<RemoteLog>>,
+    /// What accepts connections; stopped before everything else.
+    accepting: Tasks,
     tasks: Tasks,
     /// Released last.
     _locks: Locks,
 }
 
+/// What touches the machine, so that a test can put its own in place.
+struct Parts {
+    clock: SharedClock,
+    random: SharedRandom,
+    fs: SharedFs,
+}
+
 impl Broker {
-    /// Starts everything; when it returns the ports are open.
+    /// Starts everything; when it returns clients are served.
     pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
+        let parts = Parts { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), fs: RealFs::shared() };
         let locks = Locks::take(&config.dirs)?;
-        let tasks = Tasks::new();
-        let clock = Arc::new(SystemClock);
-        let telemetry = Telemetry::start(clock.now_ms());
+        let (tasks, accepting) = (Tasks::new(), Tasks::new());
+        let telemetry = Telemetry::start(parts.clock.now_ms());
         telemetry.spawn_upkeep(&tasks);
-        let metadata = EmbeddedStore::open(
-            &*RealFs::shared(),
+        let store = EmbeddedStore::open(
+            &*parts.fs,
             &config.dirs.metadata_file(),
             config.cluster_id.as_deref(),
-            &SystemRandom,
+            &*parts.random,
         )?;
-        let cluster_id = Arc::clone(&metadata.image().cluster_id);
-        let status = {
-            let (telemetry, cluster_id, node_id) = (Arc::clone(&telemetry), cluster_id.to_string(), config.node_id);
-            Arc::new(move || {
-                Status { node_id, cluster_id: cluster_id.clone(), ..Status::default() }.with_health(&telemetry.health)
-            })
+        let config = Arc::new(config);
+        let connections = Connections::new(&config.requests);
+        let listeners = bind(&config, &connections).await?;
+
+        let partitions = open_partitions(&config, &parts, &store).await?;
+        let groups = GroupCoordinator::new(CoordinatorDeps {
+            settings: CoordinatorSettings { group: config.group.clone(), offsets: config.offsets.clone() },
+            metadata: store.clone(),
+            logs: partitions.clone(),
+            clock: parts.clock.clone(),
+            random: parts.random.clone(),
+            tasks: tasks.clone(),
+        });
+        let remote_log = if config.remote.enable {
+            let machine = Machine {
+                clock: parts.clock.clone(),
+                random: parts.random.clone(),
+                fs: parts.fs.clone(),
+                tasks: tasks.clone(),
+            };
+            Some(
+                tier::open(&config, machine, &store, &partitions, vec![Arc::new(tier::GroupSection(groups.clone()))])
+                    .await?,
+            )
+        } else {
+            None
         };
-        let http = http::serve(&config.admin, telemetry, status, &tasks)
+        partitions.start(&tasks, store.watch());
+        groups.start();
+        watch_loading(&groups, &telemetry, &tasks);
+        if let Some(remote_log) = &remote_log {
+            remote_log.start(&tasks);
+        }
+
+        let node = Arc::new(Node {
+            config: config.clone(),
+            metadata: store.clone(),
+            partitions,
+            groups,
+            sessions: FetchSessions::new(config.requests.fetch_session_slots),
+            clock: parts.clock,
+            random: parts.random,
+            producer_ids: Default::default(),
+            advertised: OnceLock::new(),
+        });
+        let kafka = accept(&node, &connections, listeners, &accepting)?;
+        let mut broker = Self {
+            cluster_id: Arc::clone(&store.image().cluster_id),
+            kafka,
+            http: Vec::new(),
+            node,
+            telemetry,
+            connections,
+            remote_log,
+            accepting,
+            tasks,
+            _locks: locks,
+        };
+        broker.telemetry.health.set_listening();
+        broker.http = broker.serve_http().await?;
+        Ok(broker)
+    }
+
+    async fn serve_http(&self) -> Result<Vec<SocketAddr>, StartError> {
+        let held = self.connections.budget().clone();
+        self.telemetry.show_budget("requests", self.node.config.requests.queued_bytes_max, move || held.used() as u64);
+        http::serve(&self.node.config.admin, Arc::clone(&self.telemetry), Arc::new(self.status()), &self.tasks)
             .await
-            .map_err(|(endpoint, error)| StartError::Listen(endpoint, error))?;
-        Ok(Self { cluster_id, kafka: Vec::new(), http, tasks, _locks: locks })
+            .map_err(|(endpoint, error)| StartError::Listen(endpoint, error))
+    }
+
+    fn status(&self) -> impl Fn() -> Status + Send + Sync + 'static {
+        let (node, telemetry, connections) = (self.node.clone(), self.telemetry.clone(), self.connections.clone());
+        let remote_log = self.remote_log.clone();
+        let (cluster_id, started_ms) = (self.cluster_id.to_string(), node.clock.now_ms());
+        let listeners: Vec<String> = self.kafka.iter().map(|(name, address)| format!("{name}://{address}")).collect();
+        move || {
+            let partitions = node.partitions.all();
+            let tier = remote_log.as_ref().map(|remote_log| remote_log.status()).unwrap_or_default();
+            let mut status = Status {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                node_id: node.config.node_id,
+                cluster_id: cluster_id.clone(),
+                uptime_seconds: u64::try_from((node.clock.now_ms() - started_ms) / 1000).unwrap_or(0),
+                listeners: listeners.clone(),
+                connections: connections.count() as u64,
+                topics: node.metadata.image().topics.len() as u64,
+                partitions: partitions.len() as u64,
+                local_bytes: partitions.iter().map(|partition| partition.size_bytes()).sum(),
+                ..Status::default()
+            }
+            .with_health(&telemetry.health);
+            status.tier.enabled = node.config.remote.enable;
+            status.tier.uri.clone_from(&node.config.remote.uri);
+            status.tier.uncopied_segments = tier.uncopied_segments;
+            status.tier.uncopied_bytes = tier.uncopied_bytes;
+            status.tier.oldest_uncopied_age_seconds =
+                (tier.oldest_uncopied_age_ms > 0).then(|| tier.oldest_uncopied_age_ms as f64 / 1000.0);
+            status
+        }
     }
 
     /// Kafka's cluster id.
@@ -93,8 +223,116 @@ impl Broker {
 
     /// Stops accepting, finishes what is in flight, makes it durable.
     pub async fn stop(self) {
+        self.telemetry.health.raise(Condition::Draining, "the broker stops");
+        self.accepting.stop(DRAIN).await;
+        self.connections.drain(DRAIN_CONNECTIONS).await;
         if !self.tasks.stop(DRAIN).await {
             tracing::warn!("some tasks did not end in time");
         }
+        let partitions = self.node.partitions.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || partitions.close()).await {
+            tracing::error!(%error, "partitions were not closed cleanly; the next start recovers them");
+        }
+        if let Some(remote_log) = &self.remote_log
+            && tokio::time::timeout(CLOSE_TIER, remote_log.close()).await.is_err()
+        {
+            tracing::warn!("the store did not answer in time; the next start writes what is missing there");
+        }
     }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("kafka", &self.kafka).field("http", &self.http).finish_non_exhaustive()
+    }
+}
+
+/// Not ready until every coordinator shard is loaded.
+fn watch_loading(groups: &Arc<GroupCoordinator>, telemetry: &Arc<Telemetry>, tasks: &Tasks) {
+    if groups.is_loaded() {
+        return;
+    }
+    telemetry.health.raise(Condition::LoadingCoordinators, "group coordinators are being loaded");
+    let (groups, telemetry, stopping) = (Arc::clone(groups), Arc::clone(telemetry), tasks.stopping());
+    tasks.spawn("coordinators-loading", async move {
+        while !groups.is_loaded() && !stopping.is_cancelled() {
+            tokio::time::sleep(LOADING_LOOK).await;
+        }
+        telemetry.health.clear(Condition::LoadingCoordinators);
+    });
+}
+
+type Bound = Vec<(crate::config::listeners::Listener, tokio::net::TcpListener)>;
+
+async fn bind(config: &BrokerConfig, connections: &Connections) -> Result<Bound, StartError> {
+    let mut bound = Vec::with_capacity(config.listeners.len());
+    for listener in &config.listeners {
+        let socket =
+            connections.bind(listener).await.map_err(|error| StartError::Listen(listener.bind.clone(), error))?;
+        bound.push((listener.clone(), socket));
+    }
+    Ok(bound)
+}
+
+/// Tells the node what clients are to be told, then begins to accept.
+fn accept(
+    node: &Arc<Node>,
+    connections: &Arc<Connections>,
+    listeners: Bound,
+    accepting: &Tasks,
+) -> Result<Vec<(String, SocketAddr)>, StartError> {
+    let (mut addresses, mut advertised) = (Vec::new(), Vec::new());
+    for (listener, socket) in &listeners {
+        let address = socket.local_addr().map_err(|error| StartError::Listen(listener.bind.clone(), error))?;
+        let mut told = listener.advertised.clone();
+        if told.port == 0 {
+            told.port = address.port();
+        }
+        advertised.push((Arc::from(listener.name.as_str()), told));
+        addresses.push((listener.name.clone(), address));
+    }
+    // Set once, here: the node was made by the caller.
+    let _ = node.advertised.set(advertised);
+    for (listener, socket) in listeners {
+        let accept = Arc::clone(connections).accept(
+            Arc::clone(node),
+            socket,
+            Arc::from(listener.name.as_str()),
+            accepting.stopping(),
+        );
+        accepting.spawn(format!("accept-{}", listener.name), accept);
+    }
+    Ok(addresses)
+}
+
+async fn open_partitions(
+    config: &Arc<BrokerConfig>,
+    parts: &Parts,
+    store: &Arc<EmbeddedStore>,
+) -> Result<Arc<Partitions>, StartError> {
+    let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+    let settings = LogSettings {
+        log_dirs: config.dirs.logs.clone(),
+        producer_id_expiration_ms: config.log.producer_id_expiration_ms,
+        retention_check_interval_ms: ms(config.log.retention_check_interval_ms),
+        cleaner_backoff_ms: ms(config.log.cleaner_backoff_ms),
+        cleaner_map_bytes: config.log.cleaner_dedupe_bytes,
+        remote_segment_roll_ms: config.remote.segment_roll_ms.map(ms),
+        checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
+    };
+    let resolving = Arc::clone(config);
+    let deps = PartitionDeps {
+        fs: parts.fs.clone(),
+        clock: parts.clock.clone(),
+        random: parts.random.clone(),
+        settings,
+        resolve_config: Arc::new(move |image, topic| {
+            let dynamic = Dynamic::of(&image.broker_configs, resolving.node_id);
+            Arc::new(TopicConfig::resolve(&resolving, dynamic, &topic.name, &topic.config))
+        }),
+    };
+    let image = store.image();
+    let opened = tokio::task::spawn_blocking(move || Partitions::open(deps, &image)).await;
+    // A panic while opening is our own broken invariant: it stops the start like one anywhere else.
+    Ok(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?)
 }

@@ -1,0 +1,97 @@
+//! Opening the tier: the bucket is claimed and compared with our rows before any client is served, and partitions whose
+//! local log lost what the bucket has begin behind it.
+
+use std::sync::Arc;
+
+use terrace_tiering::Tier;
+use terrace_tiering::tier::{Machine, TierError};
+
+use bytes::Bytes;
+
+use super::tier_options::tier_options;
+use crate::config::server::{BrokerConfig, RemoteSettings};
+use crate::group::coordinator::GroupCoordinator;
+use crate::metadata::embedded::EmbeddedStore;
+use crate::metadata::store::MetadataStore;
+use crate::partition::registry::Partitions;
+use crate::remote_log::attach::attach;
+use crate::remote_log::due::DueQueue;
+use crate::remote_log::snapshots::{COORDINATORS, SectionSource};
+use crate::remote_log::start::{self, StartError};
+use crate::remote_log::{RemoteLog, RemoteLogParts, RemoteLogSettings};
+
+/// Why the tier keeps the broker from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Tier(#[from] TierError),
+    /// The bucket is not ours, or knows more than we do.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Opens the tier and makes its jobs; they are not running yet.
+pub(super) async fn open(
+    config: &BrokerConfig,
+    machine: Machine,
+    store: &Arc<EmbeddedStore>,
+    partitions: &Arc<Partitions>,
+    sections: Vec<Arc<dyn SectionSource>>,
+) -> Result<Arc<RemoteLog>, OpenError> {
+    let image = store.image();
+    let (clock, random) = (machine.clock.clone(), machine.random.clone());
+    let tier = Tier::open(tier_options(config, &image.cluster_id), machine).await?;
+    let started = start::start(&tier, &**store, config.node_id, image.node_epoch, &*clock, &*random).await?;
+    partitions.set_tier(Arc::clone(&tier));
+    attach(&tier, &started.loaded, partitions).await;
+    let rolls = Arc::new(DueQueue::default());
+    let woken = Arc::clone(&rolls);
+    partitions.on_roll(Arc::new(move |id| woken.wake(id)));
+    let parts = RemoteLogParts {
+        tier,
+        metadata: Arc::clone(store) as _,
+        segments: Arc::clone(store) as _,
+        partitions: Arc::clone(partitions) as _,
+        ownership: started.ownership,
+        loaded: started.loaded,
+        rolls,
+        sections,
+        clock,
+        random,
+        settings: settings(&config.remote),
+    };
+    Ok(RemoteLog::new(parts))
+}
+
+/// The groups' state in the metadata snapshots.
+pub(super) struct GroupSection(pub Arc<GroupCoordinator>);
+
+#[async_trait::async_trait]
+impl SectionSource for GroupSection {
+    fn kind(&self) -> u16 {
+        COORDINATORS
+    }
+
+    fn version(&self) -> u64 {
+        self.0.version()
+    }
+
+    async fn section(&self) -> Option<Bytes> {
+        self.0.section().await
+    }
+}
+
+fn settings(remote: &RemoteSettings) -> RemoteLogSettings {
+    RemoteLogSettings {
+        copiers: remote.copies_at_once,
+        task_interval_ms: remote.task_interval_ms,
+        delete_grace_ms: milliseconds(remote.delete_grace_ms),
+        snapshot_interval_ms: remote.snapshot_interval_ms,
+        orphan_age_ms: milliseconds(remote.orphan_age_ms),
+    }
+}
+
+fn milliseconds(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
