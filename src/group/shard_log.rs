@@ -81,3 +81,6 @@ impl ShardLog for PartitionLog {
         }
     }
 }
+
+#[cfg(test)]
+pub mod fake;

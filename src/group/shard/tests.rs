@@ -1,1 +1,494 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+use rstest::rstest;
+use terrace_tiering::platform::random::SeededRandom;
+use uuid::Uuid;
 
+use super::*;
+use crate::group::classic::{JoinRequest, Leaving, SyncRequest};
+use crate::group::offsets::{CommitOffset, CommitRequest, FetchTopics};
+use crate::group::records::{Committed, OffsetKey};
+use crate::group::shard_log::fake::FakeLog;
+use crate::protocol::record_batch::BatchView;
+use crate::protocol::records::records;
+
+const RETENTION_MS: i64 = 1000;
+
+struct Driven {
+    shard: Shard,
+    log: Arc<FakeLog>,
+    now: Now,
+}
+
+fn settings() -> Arc<CoordinatorSettings> {
+    let group = GroupSettings {
+        initial_rebalance_delay_ms: 0,
+        session_timeout_ms_min: 6000,
+        session_timeout_ms_max: 1_800_000,
+        size_max: usize::MAX,
+    };
+    let offsets = OffsetsSettings {
+        partitions: 1,
+        replication_factor: 3,
+        segment_bytes: 1 << 20,
+        retention_ms: RETENTION_MS,
+        retention_check_interval_ms: 600_000,
+        metadata_bytes_max: 8,
+        commit_timeout_ms: 5000,
+    };
+    Arc::new(CoordinatorSettings { group, offsets })
+}
+
+fn shard(log: &Arc<FakeLog>) -> Shard {
+    Shard::new(Arc::clone(log) as Arc<dyn ShardLog>, settings(), SeededRandom::new(1))
+}
+
+fn driven() -> Driven {
+    let log = Arc::new(FakeLog::default());
+    Driven { shard: shard(&log), log, now: Now { mono_ms: 0, wall_ms: 5000 } }
+}
+
+fn commit(member_id: &str, generation: i32, offsets: &[(&str, i32, i64)]) -> CommitRequest {
+    let offsets = offsets.iter().map(|&(topic, partition, offset)| CommitOffset {
+        topic: topic.into(),
+        topic_id: Uuid::from_u128(7),
+        partition,
+        offset,
+        leader_epoch: 2,
+        metadata: Some("m".into()),
+    });
+    CommitRequest {
+        group: "g".into(),
+        member_id: member_id.into(),
+        instance_id: None,
+        generation,
+        retention_ms: None,
+        knows_group_id_not_found: true,
+        offsets: offsets.collect(),
+    }
+}
+
+fn join(member_id: &str) -> JoinRequest {
+    JoinRequest {
+        group: "g".into(),
+        member_id: member_id.into(),
+        instance_id: None,
+        client_id: "c".into(),
+        client_host: "/127.0.0.1".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 30_000,
+        protocol_type: "consumer".into(),
+        // Version 0, one topic: "t".
+        protocols: vec![("range".into(), Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t"))],
+        needs_known_member_id: false,
+        understands_skip_assignment: false,
+    }
+}
+
+impl Driven {
+    fn ask<T>(&mut self, ask: impl FnOnce(&mut Shard, oneshot::Sender<T>, Now)) -> T {
+        self.asked(ask).try_recv().expect("answered at once")
+    }
+
+    fn asked<T>(&mut self, ask: impl FnOnce(&mut Shard, oneshot::Sender<T>, Now)) -> oneshot::Receiver<T> {
+        let (to, answer) = oneshot::channel();
+        ask(&mut self.shard, to, self.now);
+        answer
+    }
+
+    fn commit(&mut self, request: &CommitRequest) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
+        self.ask(|shard, to, now| shard.commit(request, to, now))
+    }
+
+    fn offset(&mut self, topic: &str, partition: i32) -> Option<i64> {
+        self.shard.offsets.get("g", topic, partition).map(|committed| committed.offset)
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.mono_ms += ms;
+        self.now.wall_ms += i64::try_from(ms).unwrap();
+        self.shard.on_time(self.now);
+    }
+
+    /// A stable group of one, of which the log knows.
+    fn with_member(&mut self) -> Arc<str> {
+        let mut joining = self.asked(|shard, to, now| shard.join(&join(""), to, now));
+        self.pass(0);
+        let joined = joining.try_recv().unwrap();
+        assert_eq!(joined.error, ErrorCode::None);
+        let request = self.sync_of(&joined.member_id, joined.generation);
+        let synced = self.ask(|shard, to, now| shard.sync(&request, to, now));
+        assert_eq!((synced.error, &synced.assignment[..]), (ErrorCode::None, &b"all"[..]));
+        joined.member_id
+    }
+
+    fn sync_of(&self, member_id: &Arc<str>, generation: i32) -> SyncRequest {
+        SyncRequest {
+            group: "g".into(),
+            member_id: Arc::clone(member_id),
+            instance_id: None,
+            generation,
+            protocol_type: None,
+            protocol: None,
+            assignments: [(Arc::clone(member_id), Bytes::from_static(b"all"))].into(),
+        }
+    }
+
+    fn leave(&mut self, member_id: &Arc<str>) {
+        let leaving = [Leaving { member_id: Arc::clone(member_id), instance_id: None }];
+        let left = self.ask(|shard, to, now| shard.leave(&"g".into(), &leaving, to, now));
+        assert_eq!(left, Ok(vec![Ok(())]));
+    }
+
+    /// The shard that a load of the log builds.
+    fn reloaded(&self) -> Shard {
+        let mut loaded = shard(&self.log);
+        let bytes = self.log.bytes();
+        let mut rest = bytes.as_slice();
+        while let Ok((batch, behind)) = BatchView::split_first(rest) {
+            rest = behind;
+            for record in &records(&batch, 1 << 20).unwrap() {
+                let record = record.unwrap();
+                loaded.replay(record.offset, record.key.unwrap(), record.value, self.now);
+            }
+        }
+        loaded
+    }
+
+    fn snapshot(shard: &mut Shard) -> Vec<Encoded> {
+        let (to, mut answer) = oneshot::channel();
+        shard.snapshot(to);
+        let mut records = answer.try_recv().unwrap().records;
+        records.sort_by(|a, b| a.key.cmp(&b.key));
+        records
+    }
+}
+
+#[test]
+fn a_commit_from_outside_makes_a_simple_group() {
+    let mut driven = driven();
+    assert_eq!(driven.commit(&commit("", -1, &[("t", 0, 5), ("u", 1, 6)])), Ok(vec![Ok(()), Ok(())]));
+    let fetched = driven.ask(|shard, to, _| shard.fetch("g", &FetchTopics::All, to));
+    assert_eq!(fetched.iter().map(|(topic, _)| &**topic).collect::<Vec<_>>(), ["t", "u"]);
+    let listed = driven.ask(|shard, to, _| shard.list(to));
+    assert_eq!((&*listed[0].protocol_type, listed[0].state), ("", "Empty"));
+    assert_eq!(driven.log.len(), 1, "one batch for one request");
+}
+
+#[test]
+fn a_commit_of_an_unknown_generation_is_refused_by_the_version_it_speaks() {
+    let mut driven = driven();
+    assert_eq!(driven.commit(&commit("m", 1, &[("t", 0, 5)])), Err(ErrorCode::GroupIdNotFound));
+    let older = CommitRequest { knows_group_id_not_found: false, ..commit("m", 1, &[("t", 0, 5)]) };
+    assert_eq!(driven.commit(&older), Err(ErrorCode::IllegalGeneration));
+}
+
+#[test]
+fn long_notes_are_refused_one_by_one() {
+    let mut driven = driven();
+    let mut request = commit("", -1, &[("t", 0, 5), ("t", 1, 6)]);
+    request.offsets[0].metadata = Some("ninebytes".into());
+    // Eight letters of two bytes each: Kafka counts letters.
+    request.offsets[1].metadata = Some("ääääääää".into());
+    assert_eq!(driven.commit(&request), Ok(vec![Err(ErrorCode::OffsetMetadataTooLarge), Ok(())]));
+    assert_eq!((driven.offset("t", 0), driven.offset("t", 1)), (None, Some(6)));
+}
+
+#[test]
+fn an_append_that_fails_changes_nothing() {
+    let mut driven = driven();
+    driven.commit(&commit("", -1, &[("t", 0, 5)])).unwrap();
+    driven.log.fail(Some(AppendError::Gone));
+    assert_eq!(driven.commit(&commit("", -1, &[("t", 0, 9)])), Err(ErrorCode::NotCoordinator));
+    assert_eq!(driven.offset("t", 0), Some(5));
+    let deleted = driven.ask(|shard, to, now| shard.delete_group(&"g".into(), to, now));
+    assert_eq!((deleted, driven.offset("t", 0)), (Err(ErrorCode::NotCoordinator), Some(5)));
+    driven.log.fail(Some(AppendError::TooLarge { size: 2, limit: 1 }));
+    assert_eq!(driven.commit(&commit("", -1, &[("t", 0, 9)])), Err(ErrorCode::UnknownServerError));
+}
+
+#[test]
+fn a_group_that_the_log_refuses_is_not_born() {
+    let mut driven = driven();
+    driven.log.fail(Some(AppendError::Storage));
+    let joined = driven.ask(|shard, to, now| shard.join(&join(""), to, now));
+    assert_eq!(joined.error, ErrorCode::NotCoordinator);
+    assert!(driven.ask(|shard, to, _| shard.describe("g", to)).is_none());
+    assert!(driven.shard.parked.is_empty());
+}
+
+#[test]
+fn an_assignment_that_the_log_refuses_does_not_count() {
+    let mut driven = driven();
+    let mut joining = driven.asked(|shard, to, now| shard.join(&join(""), to, now));
+    driven.pass(0);
+    let joined = joining.try_recv().unwrap();
+    driven.log.fail(Some(AppendError::Storage));
+    let request = driven.sync_of(&joined.member_id, 1);
+    let refused = driven.ask(|shard, to, now| shard.sync(&request, to, now));
+    assert_eq!(refused.error, ErrorCode::NotCoordinator);
+    let described = driven.ask(|shard, to, _| shard.describe("g", to)).unwrap();
+    assert_eq!(described.state, "CompletingRebalance");
+    driven.log.fail(None);
+    let synced = driven.ask(|shard, to, now| shard.sync(&request, to, now));
+    assert_eq!(synced.error, ErrorCode::None);
+}
+
+#[test]
+fn an_expiry_that_the_log_refuses_is_tried_again() {
+    let mut driven = driven();
+    driven.with_member();
+    driven.log.fail(Some(AppendError::Storage));
+    driven.pass(10_000);
+    assert_eq!(driven.ask(|shard, to, _| shard.describe("g", to)).unwrap().state, "Stable");
+    driven.log.fail(None);
+    driven.pass(RETRY_MS);
+    assert_eq!(driven.ask(|shard, to, _| shard.describe("g", to)).unwrap().state, "Empty");
+}
+
+#[tokio::test]
+async fn answers_wait_for_the_appends_they_read() {
+    let mut driven = driven();
+    driven.log.hold();
+    let mut committed = driven.asked(|shard, to, now| shard.commit(&commit("", -1, &[("t", 0, 5)]), to, now));
+    let mut fetched = driven.asked(|shard, to, _| shard.fetch("g", &FetchTopics::All, to));
+    assert!(committed.try_recv().is_err() && fetched.try_recv().is_err());
+    driven.log.accept();
+    driven.shard.held.settle().await.unwrap();
+    assert_eq!(committed.try_recv().unwrap(), Ok(vec![Ok(())]));
+    assert_eq!(fetched.try_recv().unwrap().len(), 1);
+}
+
+#[rstest]
+#[case::just_kept(RETENTION_MS - 1, true)]
+#[case::just_over(RETENTION_MS, false)]
+fn offsets_of_a_simple_group_expire_after_their_commit(#[case] passed_ms: i64, #[case] kept: bool) {
+    let mut driven = driven();
+    driven.commit(&commit("", -1, &[("t", 0, 5)])).unwrap();
+    driven.now.wall_ms += passed_ms;
+    driven.shard.expire(driven.now);
+    assert_eq!(driven.offset("t", 0).is_some(), kept);
+    assert_eq!(driven.ask(|shard, to, _| shard.describe("g", to)).is_some(), kept, "the group goes with its offsets");
+    assert_eq!(Driven::snapshot(&mut driven.reloaded()), Driven::snapshot(&mut driven.shard));
+}
+
+#[test]
+fn offsets_expire_only_when_the_group_is_empty_or_the_topic_unsubscribed() {
+    let mut driven = driven();
+    let member = driven.with_member();
+    driven.commit(&commit(&member, 1, &[("t", 0, 5), ("u", 0, 6)])).unwrap();
+    driven.now.wall_ms += RETENTION_MS;
+    driven.shard.expire(driven.now);
+    assert_eq!((driven.offset("t", 0), driven.offset("u", 0)), (Some(5), None), "u is not read by anyone");
+
+    driven.leave(&member);
+    driven.now.wall_ms += RETENTION_MS - 1;
+    driven.shard.expire(driven.now);
+    assert_eq!(driven.offset("t", 0), Some(5), "counted from when the group became empty");
+    driven.now.wall_ms += 1;
+    driven.shard.expire(driven.now);
+    assert_eq!(driven.offset("t", 0), None);
+    assert!(driven.shard.groups.is_empty());
+    assert!(Driven::snapshot(&mut driven.reloaded()).is_empty());
+}
+
+#[test]
+fn nothing_expires_during_a_rebalance() {
+    let mut driven = driven();
+    let member = driven.with_member();
+    driven.commit(&commit(&member, 1, &[("u", 0, 6)])).unwrap();
+    let _joining = driven.asked(|shard, to, now| shard.join(&join(""), to, now));
+    driven.now.wall_ms += RETENTION_MS;
+    driven.shard.expire(driven.now);
+    assert_eq!(driven.offset("u", 0), Some(6));
+}
+
+#[test]
+fn a_retention_time_that_the_client_named_counts_whatever_the_group_does() {
+    let mut driven = driven();
+    let request = CommitRequest { retention_ms: Some(10), ..commit("", -1, &[("t", 0, 5)]) };
+    driven.commit(&request).unwrap();
+    driven.now.wall_ms += 9;
+    driven.shard.expire(driven.now);
+    assert_eq!(driven.offset("t", 0), Some(5));
+    driven.now.wall_ms += 1;
+    driven.shard.expire(driven.now);
+    assert_eq!(driven.offset("t", 0), None);
+}
+
+#[test]
+fn an_empty_group_without_offsets_goes_at_the_next_check() {
+    let mut driven = driven();
+    let member = driven.with_member();
+    driven.leave(&member);
+    driven.shard.expire(driven.now);
+    assert!(driven.shard.groups.is_empty());
+    assert!(Driven::snapshot(&mut driven.reloaded()).is_empty());
+}
+
+#[test]
+fn only_empty_groups_are_deleted() {
+    let mut driven = driven();
+    let delete = |driven: &mut Driven| driven.ask(|shard, to, now| shard.delete_group(&"g".into(), to, now));
+    assert_eq!(delete(&mut driven), Err(ErrorCode::GroupIdNotFound));
+    let member = driven.with_member();
+    driven.commit(&commit(&member, 1, &[("t", 0, 5)])).unwrap();
+    assert_eq!(delete(&mut driven), Err(ErrorCode::NonEmptyGroup));
+    driven.leave(&member);
+    assert_eq!(delete(&mut driven), Ok(()));
+    assert_eq!(driven.offset("t", 0), None);
+    assert!(Driven::snapshot(&mut driven.reloaded()).is_empty());
+}
+
+#[test]
+fn offsets_of_a_subscribed_topic_are_not_deleted() {
+    let mut driven = driven();
+    let delete = |driven: &mut Driven, partitions: &[(&str, i32)]| {
+        let partitions: Vec<_> = partitions.iter().map(|&(topic, partition)| (topic.into(), partition)).collect();
+        driven.ask(|shard, to, now| shard.delete_offsets(&"g".into(), &partitions, to, now))
+    };
+    assert_eq!(delete(&mut driven, &[("t", 0)]), Err(ErrorCode::GroupIdNotFound));
+    let member = driven.with_member();
+    driven.commit(&commit(&member, 1, &[("t", 0, 5), ("u", 0, 6)])).unwrap();
+    let subscribed = Err(ErrorCode::GroupSubscribedToTopic);
+    assert_eq!(delete(&mut driven, &[("t", 0), ("u", 0), ("u", 1)]), Ok(vec![subscribed, Ok(()), Ok(())]));
+    assert_eq!((driven.offset("t", 0), driven.offset("u", 0)), (Some(5), None));
+}
+
+#[test]
+fn offsets_of_a_group_that_is_not_of_consumers_stay_while_it_has_members() {
+    let mut driven = driven();
+    let request = JoinRequest { protocol_type: "connect".into(), ..join("") };
+    let _joining = driven.asked(|shard, to, now| shard.join(&request, to, now));
+    let deleted = driven.ask(|shard, to, now| shard.delete_offsets(&"g".into(), &[("t".into(), 0)], to, now));
+    assert_eq!(deleted, Err(ErrorCode::NonEmptyGroup));
+}
+
+#[test]
+fn offsets_go_with_their_topic() {
+    let mut driven = driven();
+    driven.commit(&commit("", -1, &[("t", 0, 5), ("u", 0, 6)])).unwrap();
+    driven.shard.topics_deleted(&["t".into()], driven.now);
+    assert_eq!((driven.offset("t", 0), driven.offset("u", 0)), (None, Some(6)));
+}
+
+#[test]
+fn a_topic_made_again_under_its_name_has_no_offsets() {
+    let mut driven = driven();
+    driven.commit(&commit("", -1, &[("t", 0, 5)])).unwrap();
+    for (topic_id, expected) in [(7, Some(5)), (0, Some(5)), (8, None)] {
+        let topic_id = Uuid::from_u128(topic_id);
+        let wanted = crate::group::offsets::FetchTopic { topic: "t".into(), topic_id, partitions: vec![0] };
+        let fetched = driven.ask(|shard, to, _| shard.fetch("g", &FetchTopics::These(vec![wanted]), to));
+        assert_eq!(fetched[0].1[0].1.as_ref().map(|committed| committed.offset), expected);
+    }
+}
+
+#[test]
+fn records_of_unknown_types_stay() {
+    let mut driven = driven();
+    driven.shard.replay(0, b"\0\x05\0\x01g", Some(b"\0\0x"), driven.now);
+    driven.shard.replay(1, b"\0\x06\0\x01g", Some(b"\0\0y"), driven.now);
+    driven.shard.replay(2, b"\0\x06\0\x01g", None, driven.now);
+    driven.shard.replay(3, b"", Some(b""), driven.now);
+    let kept = Encoded { key: b"\0\x05\0\x01g".to_vec(), value: Some(b"\0\0x".to_vec()) };
+    assert_eq!((Driven::snapshot(&mut driven.shard), driven.shard.next_offset()), (vec![kept], 4));
+}
+
+#[test]
+fn a_loaded_group_over_the_limit_lets_its_members_join_anew() {
+    let mut driven = driven();
+    driven.with_member();
+    let mut loaded = driven.reloaded();
+    loaded.settings = Arc::new(CoordinatorSettings {
+        group: GroupSettings { size_max: 0, ..settings().group.clone() },
+        ..(*settings()).clone()
+    });
+    loaded.loaded(0, driven.now);
+    assert_eq!(loaded.groups["g"].live.state().name(), "PreparingRebalance");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Commit(u8, i64),
+    Member,
+    Join,
+    Leave,
+    Delete,
+    DeleteOffsets(u8),
+    TopicDeleted(u8),
+    Expire,
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..3u8, 0..100i64).prop_map(|(topic, offset)| Step::Commit(topic, offset)),
+        Just(Step::Member),
+        Just(Step::Join),
+        Just(Step::Leave),
+        Just(Step::Delete),
+        (0..3u8).prop_map(Step::DeleteOffsets),
+        (0..3u8).prop_map(Step::TopicDeleted),
+        Just(Step::Expire),
+        (0..12_000u64).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    /// Whatever happened, a load builds what the log's owner has, and the snapshot says the same.
+    #[test]
+    fn the_state_is_the_fold_of_the_records(steps in proptest::collection::vec(step(), 0..40)) {
+        let mut driven = driven();
+        let mut waiting = Vec::new();
+        let topic = |topic: u8| Arc::from(["t", "u", "v"][usize::from(topic)]);
+        for step in steps {
+            let member = driven.shard.groups.get("g").and_then(|entry| {
+                entry.live.describe().members.first().map(|member| Arc::clone(&member.member_id))
+            });
+            match step {
+                Step::Commit(name, offset) => {
+                    let _ = driven.commit(&commit("", -1, &[(&topic(name), 0, offset)]));
+                }
+                Step::Member if member.is_none() => drop(driven.with_member()),
+                Step::Join => waiting.push(driven.asked(|shard, to, now| shard.join(&join(""), to, now))),
+                Step::Leave if member.is_some() => driven.leave(&member.unwrap()),
+                Step::Member | Step::Leave => {}
+                Step::Delete => drop(driven.asked(|shard, to, now| shard.delete_group(&"g".into(), to, now))),
+                Step::DeleteOffsets(name) => {
+                    let partitions = [(topic(name), 0)];
+                    drop(driven.asked(|shard, to, now| shard.delete_offsets(&"g".into(), &partitions, to, now)));
+                }
+                Step::TopicDeleted(name) => driven.shard.topics_deleted(&[topic(name)], driven.now),
+                Step::Expire => driven.shard.expire(driven.now),
+                Step::Pass(ms) => driven.pass(ms),
+            }
+        }
+        let mut loaded = driven.reloaded();
+        prop_assert_eq!(Driven::snapshot(&mut loaded), Driven::snapshot(&mut driven.shard));
+        prop_assert_eq!(loaded.groups.len(), driven.shard.groups.len());
+        prop_assert_eq!(loaded.next_offset(), driven.shard.next_offset());
+    }
+
+    #[test]
+    fn any_record_can_be_replayed(key in any::<Vec<u8>>(), value: Option<Vec<u8>>) {
+        driven().shard.replay(0, &key, value.as_deref(), Now { mono_ms: 0, wall_ms: 0 });
+    }
+}
+
+#[test]
+fn a_snapshot_carries_what_rebuilds_an_offset() {
+    let mut driven = driven();
+    driven.commit(&commit("", -1, &[("t", 3, 5)])).unwrap();
+    let records = Driven::snapshot(&mut driven.shard);
+    let key = OffsetKey { group: "g".into(), topic: "t".into(), partition: 3 };
+    let committed = Committed {
+        offset: 5,
+        leader_epoch: 2,
+        metadata: "m".into(),
+        commit_timestamp: 5000,
+        expire_timestamp: None,
+        topic_id: Uuid::from_u128(7),
+    };
+    assert_eq!(Record::decode(&records[0].key, records[0].value.as_deref()), Ok(Record::Offset(key, Some(committed))));
+}
