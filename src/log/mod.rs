@@ -17,6 +17,7 @@ pub mod leader_epochs;
 pub mod names;
 pub mod offset_index;
 pub mod recovery;
+mod replace;
 pub mod retention;
 mod roll;
 pub mod segment;

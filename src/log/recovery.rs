@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use terrace_tiering::platform::fs::{Open, SharedFile};
 
+use super::cleaner;
 use super::leader_epochs::{self, EpochCache};
 use super::names::{self, INDEX, LOG, TIME_INDEX, TXN_INDEX};
 use super::segment::{LogDirectory, Segment};
@@ -159,13 +160,13 @@ impl Log {
 }
 
 /// The segments of the directory by base offset. What cannot be part of a log any more is removed: indexes without a
-/// `.log`, unfinished files of the cleaner.
+/// `.log`. What a crash of the cleaner left is completed or undone first.
 fn list(directory: &LogDirectory) -> Result<Vec<Found>, LogError> {
-    let entries = match directory.fs.read_dir(&directory.path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
+    if !directory.fs.exists(&directory.path) {
+        return Ok(Vec::new());
+    }
+    cleaner::recover(&directory.fs, &directory.path)?;
+    let entries = directory.fs.read_dir(&directory.path)?;
     let mut found: Vec<Found> = Vec::new();
     for entry in &entries {
         if let Some((base, LOG)) = names::parse_segment_file(&entry.name) {

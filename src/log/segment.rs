@@ -20,7 +20,7 @@ use super::names::{self, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX};
 use super::segment_index::{self, Lookup, SegmentIndex};
 use super::time_index::TimestampOffset;
 use super::walk::{HeaderWalk, WalkError};
-use crate::protocol::record_batch::Offset;
+use crate::protocol::record_batch::{BatchError, Offset};
 
 /// Where the files of one partition are.
 #[derive(Debug)]
@@ -222,6 +222,19 @@ impl Segment {
         Ok(())
     }
 
+    /// Bytes of its larger index.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.index().bytes()
+    }
+
+    /// Holds the file open and forgets the index files: both names go to a cleaned segment.
+    pub(super) fn retire(&self) -> io::Result<()> {
+        let file = self.file()?;
+        *lock(&self.handle) = Handle::Held(file);
+        self.index().forget_files();
+        Ok(())
+    }
+
     /// Removes its files. Who has them open goes on reading.
     pub fn remove_files(&self) -> io::Result<()> {
         // The records go last: indexes without a log would be dropped at the next start, a log without them rebuilt.
@@ -233,43 +246,50 @@ impl Segment {
 
     /// The position and size of the first batch that ends at or behind `offset`; `None` when all end before.
     pub(super) fn find(&self, offset: Offset) -> Result<Option<(u64, u64)>, WalkError> {
-        let start = self.start_for(offset)?;
-        match self.find_from(start, offset) {
-            // An index that names no batch is a damaged one: the records themselves decide.
-            Err(WalkError::Bad { .. }) if start > 0 => self.find_from(0, offset),
+        let (start, indexed) = self.start_for(offset)?;
+        match self.find_from(start, indexed, offset) {
+            // An index that names no batch, or another one, is damaged (or a cleaned segment's, which has just taken the
+            // name): the records themselves decide.
+            Err(WalkError::Bad { .. }) if start > 0 => self.find_from(0, None, offset),
             found => found,
         }
     }
 
-    fn find_from(&self, position: u64, offset: Offset) -> Result<Option<(u64, u64)>, WalkError> {
+    /// Walks from `position`, where a batch that ends at `indexed` must begin.
+    fn find_from(
+        &self,
+        position: u64,
+        mut indexed: Option<Offset>,
+        offset: Offset,
+    ) -> Result<Option<(u64, u64)>, WalkError> {
         let mut walk = self.walk(position)?;
-        let mut first = position > 0;
         while let Some(stop) = walk.step()? {
-            if stop.header.last_offset() >= offset {
-                if first && stop.header.base_offset() > offset {
-                    // The index pointed behind the offset.
-                    return self.find_from(0, offset);
-                }
+            let last_offset = stop.header.last_offset();
+            if indexed.take().is_some_and(|indexed| indexed != last_offset) {
+                return Err(WalkError::Bad { position, error: BatchError::Truncated });
+            }
+            if last_offset >= offset {
                 return Ok(Some((stop.position, stop.bytes)));
             }
-            first = false;
         }
         Ok(None)
     }
 
-    /// A position at or before the batch that holds `offset`.
-    fn start_for(&self, offset: Offset) -> io::Result<u64> {
+    /// A position at or before the batch that holds `offset`, and the last offset of the batch that begins there.
+    fn start_for(&self, offset: Offset) -> io::Result<(u64, Option<Offset>)> {
         let lookup = self.index().lookup(offset);
         let entries = match lookup {
-            Lookup::Position(position) => return Ok(position),
+            Lookup::Position(position) => return Ok((position, None)),
             Lookup::OnDisk(entries) => entries,
         };
         let relative = offset - self.base;
         let found = self.search_file::<8>(INDEX, entries, |[a, b, c, d, ..]| {
             i64::from(i32::from_be_bytes([*a, *b, *c, *d])) <= relative
         })?;
-        let position = found.map_or(0, |[.., e, f, g, h]| i32::from_be_bytes([e, f, g, h]));
-        Ok(u64::try_from(position).ok().filter(|position| *position < self.size()).unwrap_or(0))
+        let Some([a, b, c, d, e, f, g, h]) = found else { return Ok((0, None)) };
+        let indexed = self.base + i64::from(i32::from_be_bytes([a, b, c, d]));
+        let position = u64::try_from(i32::from_be_bytes([e, f, g, h])).ok().filter(|at| *at < self.size());
+        Ok(position.map_or((0, None), |position| (position, Some(indexed))))
     }
 
     /// An offset such that no record before it is at `timestamp` or later.

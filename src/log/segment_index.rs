@@ -103,6 +103,20 @@ impl SegmentIndex {
         self.push_time(true);
     }
 
+    /// Bytes of the larger of both, in the files and not.
+    pub(super) fn bytes(&self) -> u64 {
+        let offsets = (self.offsets_on_disk + self.offsets.len()) * offset_index::ENTRY_BYTES;
+        let times = (self.times_on_disk + self.times.len()) * time_index::ENTRY_BYTES;
+        offsets.max(times) as u64
+    }
+
+    /// The files are another segment's from now on; lookups begin at the start.
+    pub(super) fn forget_files(&mut self) {
+        (self.offsets_on_disk, self.times_on_disk) = (0, 0);
+        self.offsets = OffsetIndex::new(self.base, self.max_bytes);
+        self.times = TimeIndex::new(self.base, self.max_bytes);
+    }
+
     /// No further entry fits: the segment rolls.
     pub(super) fn is_full(&self) -> bool {
         let offsets = (self.offsets_on_disk + self.offsets.len() + 1) * offset_index::ENTRY_BYTES;

@@ -22,6 +22,8 @@ pub enum Work {
     Roll(PartitionId),
     /// Retention, local and total.
     Retention(PartitionId),
+    /// Compaction; in the cleaning thread's own queue.
+    Clean(PartitionId),
     /// A directory whose topic was deleted.
     RemoveDirectory(PathBuf),
 }

@@ -13,10 +13,11 @@
 //! | [`append`] | the one way in; [`validate`] is what it checks outside the lock |
 //! | [`read`], [`list_offsets`], [`cold`] | the ways out, over both tiers |
 //! | [`durability`] | tickets, high watermark, the sync thread's side |
-//! | [`upkeep`] | roll by time, retention, deletion, cleaning: called by the node's queue of due work |
+//! | [`upkeep`], [`clean`] | roll by time, retention, checkpoint marks; compaction: called by the node's queues of due work |
 //! | [`registry`] | all partitions of the node; [`node_dirs`], [`due`] and [`deletion`] serve it |
 
 pub mod append;
+mod clean;
 pub mod cold;
 pub mod deletion;
 pub mod due;
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     random: SharedRandom,
     settings: LogSettings,
     due: DueQueue,
+    /// Compaction takes long, so it has a queue and a thread of its own.
+    cleaning: DueQueue,
     tier: OnceLock<Arc<Tier>>,
     /// Who hears of every sealed segment; called under the partition's lock, so it may only take a note.
     on_roll: OnceLock<RollListener>,
@@ -101,6 +104,9 @@ pub struct Partition {
     state: Mutex<State>,
     /// Retention waits in the due-time queue.
     retention_due: AtomicBool,
+    /// Compaction waits in the cleaning queue.
+    clean_due: AtomicBool,
+    maintenance: Mutex<()>,
     /// [`Mark::bytes`] of the high watermark, for waiters that look without the lock.
     visible_bytes: AtomicU64,
     waiters: WaiterList,

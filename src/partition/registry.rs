@@ -147,6 +147,7 @@ impl Partitions {
             random: deps.random,
             settings: deps.settings,
             due: DueQueue::default(),
+            cleaning: DueQueue::default(),
             tier: OnceLock::new(),
             on_roll: OnceLock::new(),
         };
@@ -268,6 +269,8 @@ impl Partitions {
                 chain: RwLock::default(),
                 state: Mutex::new(State::Gone),
                 retention_due: AtomicBool::new(false),
+                clean_due: AtomicBool::new(false),
+                maintenance: Mutex::default(),
                 visible_bytes: AtomicU64::new(0),
                 waiters: WaiterList::default(),
             };
@@ -348,9 +351,10 @@ impl Partitions {
         }
     }
 
-    /// Does what is due by now. Blocks.
+    /// Does what is due by now, compaction included. Blocks.
     pub fn do_due_work(&self) {
-        jobs::do_due_work(self);
+        jobs::do_due_work(self, &self.shared.due);
+        jobs::do_due_work(self, &self.shared.cleaning);
     }
 
     /// A clean stop: syncs everything, writes the last checkpoint and Kafka's own files. Nothing is appended any more.

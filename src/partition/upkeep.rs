@@ -66,7 +66,7 @@ impl Partition {
             online.roll_due = true;
             self.shared.due.push(now_ms.saturating_add(ms), Work::Roll(self.id));
         }
-        self.schedule_passes(now_ms);
+        self.schedule_passes(config, now_ms);
     }
 
     /// Pushes the regular passes if they are not waiting already.
@@ -78,15 +78,16 @@ impl Partition {
         if online.log.active_since_ms().is_some() {
             self.schedule_after_append(online, &config, now_ms);
         } else if !online.log.view().segments().is_empty() || !self.remote_chain().segments.is_empty() {
-            self.schedule_passes(now_ms);
+            self.schedule_passes(&config, now_ms);
         }
     }
 
-    fn schedule_passes(&self, now_ms: i64) {
+    fn schedule_passes(&self, config: &TopicConfig, now_ms: i64) {
         let settings = &self.shared.settings;
         if !self.retention_due.swap(true, Ordering::Relaxed) {
             self.shared.due.push(now_ms.saturating_add(settings.retention_check_interval_ms), Work::Retention(self.id));
         }
+        self.schedule_clean(config, now_ms);
     }
 
     /// `flush.ms` is over. Blocks only for the lock.
@@ -168,6 +169,7 @@ impl Partition {
 
     /// Removes the sealed segments that end at or below `offset`, the oldest first.
     fn remove_local_below(&self, offset: Offset) -> Result<(), ReadError> {
+        let _maintenance = self.maintenance();
         let removed = {
             let mut state = self.lock();
             let online = state.online()?;
@@ -194,7 +196,7 @@ impl Partition {
         if view.segments().is_empty() && chain.segments.is_empty() {
             return Ok(());
         }
-        self.schedule_passes(now_ms);
+        self.schedule_passes(&config, now_ms);
         let remote: Vec<_> = chain.segments.iter().map(|segment| extent_of(segment)).collect();
         let decision = retention::decide(&Facts {
             config: &config,

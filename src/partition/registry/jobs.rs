@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use super::Partitions;
 use crate::metadata::image::Image;
-use crate::partition::due::Work;
+use crate::partition::Shared;
+use crate::partition::due::{DueQueue, Work};
 
 /// The longest sleep of the due-work task: the wall clock may jump, tokio's does not.
 const SLEEP_MS_MAX: i64 = 10_000;
@@ -16,7 +17,8 @@ const SLEEP_MS_MAX: i64 = 10_000;
 pub(super) fn start(partitions: &Arc<Partitions>, tasks: &Tasks, images: watch::Receiver<Arc<Image>>) {
     tasks.spawn("partitions-follow-metadata", follow(Arc::clone(partitions), images, tasks.clone()));
     tasks.spawn("log-checkpoint", checkpoint(Arc::clone(partitions), tasks.clone()));
-    tasks.spawn("partition-due-work", due_work(Arc::clone(partitions), tasks.clone()));
+    tasks.spawn("partition-due-work", due_work(Arc::clone(partitions), |shared| &shared.due, tasks.clone()));
+    tasks.spawn("log-cleaner", due_work(Arc::clone(partitions), |shared| &shared.cleaning, tasks.clone()));
 }
 
 /// Runs `work` on a thread that may block, and waits for it; a panic in it was logged by the panic hook.
@@ -51,27 +53,27 @@ async fn checkpoint(partitions: Arc<Partitions>, tasks: Tasks) {
     }
 }
 
-async fn due_work(partitions: Arc<Partitions>, tasks: Tasks) {
+async fn due_work(partitions: Arc<Partitions>, queue: fn(&Shared) -> &DueQueue, tasks: Tasks) {
     let stopping = tasks.stopping();
     loop {
         let now_ms = partitions.shared().clock.now_ms();
-        let next_ms = partitions.shared().due.next_ms().unwrap_or(i64::MAX);
+        let next_ms = queue(partitions.shared()).next_ms().unwrap_or(i64::MAX);
         let sleep_ms = next_ms.saturating_sub(now_ms).clamp(0, SLEEP_MS_MAX);
         tokio::select! {
             () = stopping.cancelled() => return,
-            () = partitions.shared().due.earlier() => {}
+            () = queue(partitions.shared()).earlier() => {}
             () = tokio::time::sleep(Duration::from_millis(sleep_ms.unsigned_abs())) => {
-                off_worker(&partitions, do_due_work).await;
+                off_worker(&partitions, move |partitions| do_due_work(partitions, queue(partitions.shared()))).await;
             }
         }
     }
 }
 
-/// Does what is due by now.
-pub(super) fn do_due_work(partitions: &Partitions) {
+/// Does what is due in `queue` by now.
+pub(super) fn do_due_work(partitions: &Partitions, queue: &DueQueue) {
     let shared = partitions.shared();
     let now_ms = shared.clock.now_ms();
-    while let Some(work) = shared.due.pop(now_ms) {
+    while let Some(work) = queue.pop(now_ms) {
         let outcome = match &work {
             Work::Flush(id) => partitions.get(*id).map_or(Ok(()), |partition| {
                 partition.flush_due();
@@ -83,6 +85,9 @@ pub(super) fn do_due_work(partitions: &Partitions) {
             Work::Retention(id) => partitions
                 .get(*id)
                 .map_or(Ok(()), |partition| partition.retention_due(now_ms).map_err(|error| error.to_string())),
+            Work::Clean(id) => partitions
+                .get(*id)
+                .map_or(Ok(()), |partition| partition.clean(now_ms).map_err(|error| error.to_string())),
             Work::RemoveDirectory(path) => shared.fs.remove_dir_all(path).map_err(|error| error.to_string()),
         };
         if let Err(error) = outcome {

@@ -193,3 +193,35 @@ fn an_emptied_log_goes_on_behind_the_bucket() {
     assert_eq!(node.partition().offsets().log_end, 101);
     assert_eq!(node.partition().epoch_end(1).unwrap(), (1, 50));
 }
+
+#[test]
+fn compaction_keeps_the_last_of_each_key_and_readers_keep_their_view() {
+    let mut node = TestNode::with(|config| {
+        config.cleanup_policy.compact = true;
+        config.segment_bytes = 4096;
+        config.index_interval_bytes = 256;
+    });
+    let bases = filled(&node);
+    let partition = node.partition();
+    let before = partition.view().unwrap();
+    let old = partition.read(&spec(bases[1])).unwrap();
+    let old_bytes = bytes_of(&old);
+    crate::wal::partition_sync::SyncTarget::sync(&*partition).unwrap();
+    later(&node, 1_000);
+    let active = *bases.last().unwrap();
+    let seen = node.read_all(0);
+    assert!(seen.len() < 40 && seen.last().unwrap().1 == 399, "{seen:?}");
+    assert!(seen.iter().all(|(_, last, _)| *last == active - 1 || *last >= active), "one key, its last record stays");
+    // Who was reading goes on with what it was shown.
+    assert_eq!(bytes_of(&old), old_bytes);
+    let mark = crate::log::view::Mark { offset: 400, segment: active, position: 1, bytes: 0 };
+    let again = before.read(bases[1], &mark, u64::MAX, true).unwrap().unwrap();
+    assert_eq!(again.len, old_bytes.len() as u64);
+    node.partitions.checkpoint();
+    node.crash();
+    assert_eq!(node.read_all(0), seen);
+    std::fs::remove_file(node.settings.log_dirs[0].join(crate::log::checkpoint::FILE_NAME)).unwrap();
+    node.crash();
+    assert_eq!(node.read_all(0), seen);
+    assert_eq!(node.append(Batch::of(1)).unwrap().base_offset, 400);
+}

@@ -1,0 +1,152 @@
+//! Compaction of one partition: when a round is due, and how its result takes the place of segments that are read.
+//!
+//! Rounds run on the node's one cleaning thread. A reader that holds an older view keeps the files it was shown: the
+//! replaced segments hold on to their descriptors before their names go to others. While a clean takes their place,
+//! nothing else removes files of the partition ([`Partition::maintenance`]).
+
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::due::Work;
+use super::read::ReadError;
+use super::{Partition, State};
+use crate::config::topic::TopicConfig;
+use crate::log::cleaner::{self, CleanError, Cleaned, KeyMap, Layout, Rules, SealedSegment, Source};
+use crate::log::segment::Segment;
+use crate::protocol::record_batch::Offset;
+use crate::wal::ticket::Rejected;
+
+impl From<CleanError> for ReadError {
+    fn from(error: CleanError) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+fn storage(error: std::io::Error) -> ReadError {
+    ReadError::Storage(error.to_string())
+}
+
+impl Partition {
+    /// Held by whoever removes or replaces files of sealed segments, before the partition's lock. It guards no memory,
+    /// so a panic under it spoils nothing.
+    pub(super) fn maintenance(&self) -> MutexGuard<'_, ()> {
+        self.maintenance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pushes a look at the partition to the cleaning thread, once.
+    pub(super) fn schedule_clean(&self, config: &TopicConfig, now_ms: i64) {
+        if config.cleanup_policy.compact && !self.clean_due.swap(true, Ordering::Relaxed) {
+            let at_ms = now_ms.saturating_add(self.shared.settings.cleaner_backoff_ms);
+            self.shared.cleaning.push(at_ms, Work::Clean(self.id));
+        }
+    }
+
+    /// One round of compaction, if it is worth its I/O. Blocks.
+    pub(super) fn clean(&self, now_ms: i64) -> Result<(), ReadError> {
+        let config = self.topic_config();
+        self.clean_due.store(false, Ordering::Relaxed);
+        let (view, cleaned_end, settled) = {
+            let mut state = self.lock();
+            let online = state.online()?;
+            // Only what survives a power loss is rewritten: a scan never meets a gap that cleaning made.
+            let settled = online.high_watermark.offset.min(online.log.flushed());
+            (online.log.view().clone(), online.cleaned_end, settled)
+        };
+        self.schedule_clean(&config, now_ms);
+        let segments: Vec<_> = view.sealed().collect();
+        let facts: Vec<_> = segments.iter().map(|(segment, next)| facts_of(segment, *next)).collect();
+        let Some(plan) = cleaner::plan(&config, now_ms, cleaned_end, settled, &facts) else { return Ok(()) };
+
+        let cleanable = facts.partition_point(|segment| segment.next <= plan.upto);
+        let sources = segments[..cleanable].iter().map(|(segment, next)| source_of(segment, *next));
+        let sources: Vec<_> = sources.collect::<Result<_, _>>().map_err(storage)?;
+        let proceed = || self.offline_reason().is_none();
+        let buffer = usize::try_from(self.shared.settings.cleaner_map_bytes).unwrap_or(usize::MAX);
+        let map = KeyMap::build(&sources, plan.from, buffer, config.record_decompressed_max_bytes, &proceed)?;
+        let rules = Rules {
+            map: &map,
+            now_ms,
+            delete_retention_ms: config.delete_retention_ms,
+            decompressed_max_bytes: config.record_decompressed_max_bytes,
+        };
+        let mapped = facts[..cleanable].partition_point(|segment| segment.base < map.end());
+        for group in cleaner::groups(&config, &facts[..mapped]) {
+            self.clean_group(&sources[group], &rules, &config, &proceed)?;
+        }
+        if let Ok(online) = self.lock().online() {
+            online.cleaned_end = map.end();
+            online.changed = true;
+        }
+        self.dir.note_change();
+        Ok(())
+    }
+
+    fn clean_group(
+        &self,
+        sources: &[Source],
+        rules: &Rules<'_>,
+        config: &TopicConfig,
+        proceed: &dyn Fn() -> bool,
+    ) -> Result<(), ReadError> {
+        let directory = self.log_directory();
+        let (fs, path) = (&directory.fs, &directory.path);
+        let layout = Layout {
+            index_interval_bytes: config.index_interval_bytes,
+            segment_index_bytes: config.segment_index_bytes,
+        };
+        let mut cleaned = cleaner::clean_group(fs, path, sources, rules, &layout, proceed)?;
+        let _maintenance = self.maintenance();
+        let first_gone = self.view()?.segments().first().is_none_or(|first| first.base() > cleaned.base);
+        if cleaned.stats.dropped_records == 0 && sources.len() == 1 || first_gone {
+            // Nothing to gain, or retention was faster: the next round's file takes the place of this one.
+            return Ok(());
+        }
+        cleaned.commit(fs, path).map_err(storage)?;
+        self.install(&mut cleaned)?;
+        cleaned.sweep(fs, path).map_err(storage)?;
+        let stats = cleaned.stats;
+        tracing::debug!(
+            topic = %self.topic, partition = self.id.partition, base = cleaned.base, next = cleaned.next,
+            read_bytes = stats.read_bytes, written_bytes = stats.written_bytes, bad_batches = stats.bad_batches,
+            "segments compacted"
+        );
+        Ok(())
+    }
+
+    /// Gives the cleaned segment its name and shows it to readers, in one step under the lock.
+    fn install(&self, cleaned: &mut Cleaned) -> Result<(), ReadError> {
+        let mut state = self.lock();
+        let online = state.online()?;
+        let directory = online.log.directory().clone();
+        let installed = online
+            .log
+            .retire(&cleaned.replaced)
+            .and_then(|()| cleaned.install(&directory.fs, &directory.path))
+            .map(|()| online.log.replace(cleaned));
+        if let Err(error) = installed {
+            tracing::error!(
+                topic = %self.topic, partition = self.id.partition, %error,
+                "compacted segment not installed; the partition is offline until the next start"
+            );
+            state.leave(State::Offline(error.to_string()), Rejected::Storage);
+            return Err(storage(error));
+        }
+        online.changed = true;
+        Ok(())
+    }
+}
+
+fn facts_of(segment: &Segment, next: Offset) -> SealedSegment {
+    SealedSegment {
+        base: segment.base(),
+        next,
+        size_bytes: segment.size(),
+        index_bytes: segment.index_bytes(),
+        first_ms: segment.first_timestamp().ok().flatten().filter(|first| *first >= 0),
+        newest_ms: segment.largest_timestamp().timestamp,
+    }
+}
+
+fn source_of(segment: &Segment, next: Offset) -> std::io::Result<Source> {
+    Ok(Source { base: segment.base(), next, file: segment.file()?, len: segment.size() })
+}
