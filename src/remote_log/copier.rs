@@ -107,7 +107,9 @@ impl RemoteLog {
         let state = self.state(id);
         let tier_end = state.lock().await.tier_end();
         let now_ms = self.clock.now_ms();
-        match lag::next(&config, &partition.offsets(), &partition.local_info(), tier_end, now_ms) {
+        let looked_at = Arc::clone(&partition);
+        let local = tokio::task::spawn_blocking(move || looked_at.local_info()).await?;
+        match lag::next(&config, &partition.offsets(), &local, tier_end, now_ms) {
             Due::Idle => Ok(Outcome::Wait(None)),
             Due::At(at_ms) => {
                 let wait = Duration::from_millis(u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use terrace_tiering::manifest::ManifestError;
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::store::StoreError;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,8 @@ pub(super) enum ExpireError {
     Root(#[from] RootError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
 }
 
 impl RemoteLog {
@@ -121,6 +124,8 @@ impl RemoteLog {
         }
         self.delete_marked(state, &mut known).await?;
         if known.remote.segments.is_empty() {
+            self.ownership.check(&self.tier).await?;
+            self.tier.delete_manifests(state.id.topic, state.id.partition).await?;
             self.segments.forget(state.id).await?;
             self.drop_state(state.id);
         }

@@ -15,13 +15,14 @@ use uuid::Uuid;
 use super::due::DueQueue;
 use super::observe;
 use super::ownership::{NotOwner, Ownership};
-use super::partition::PartitionSource;
+use super::partition::{PartitionSource, SharedPartition};
 use super::snapshots::{SectionSource, Snapshots};
 use super::start::Loaded;
 use super::state::{Known, PartitionState};
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteLogMetadata;
 use crate::metadata::store::SharedMetadata;
+use crate::partition::tiered::LocalInfo;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
 /// The first retry waits about this long; each further one twice as long.
@@ -154,6 +155,7 @@ impl RemoteLog {
         tasks.spawn("remote-log-manifests", Arc::clone(self).write_roots_until(stopping.clone()));
         tasks.spawn("remote-log-expirer", Arc::clone(self).expire_until(stopping.clone()));
         tasks.spawn("remote-log-snapshots", Arc::clone(self).snapshot_until(stopping.clone()));
+        tasks.spawn("remote-log-orphans", Arc::clone(self).delete_orphans_until(stopping.clone()));
         tasks.spawn("remote-log-sweep", Arc::clone(self).sweep_until(stopping.clone()));
         let (ownership, tier) = (Arc::clone(&self.ownership), Arc::clone(&self.tier));
         tasks.spawn("remote-log-owner", ownership.watch_over(tier, stopping));
@@ -174,6 +176,11 @@ impl RemoteLog {
     /// What the tier shows of itself.
     pub fn status(&self) -> RemoteLogStatus {
         RemoteLogStatus { lost: self.ownership.lost(), ..lock(&self.status).clone() }
+    }
+
+    /// Whether this broker still owns its prefix of the bucket.
+    pub fn ownership(&self) -> &Arc<Ownership> {
+        &self.ownership
     }
 
     /// The epoch of all our changes.
@@ -255,12 +262,8 @@ impl RemoteLog {
     pub(super) async fn sweep(&self) {
         let now_ms = self.clock.now_ms();
         let mut status = RemoteLogStatus::default();
-        for partition in self.partitions.all() {
-            if !partition.topic_config().remote_storage_enable {
-                continue;
-            }
+        for (partition, local) in self.tiered_partitions().await {
             let id = partition.id();
-            let local = partition.local_info();
             let state = lock(&self.states).get(&id).map(Arc::clone);
             let tier_end = match state {
                 Some(state) => state.lock().await.tier_end(),
@@ -283,6 +286,17 @@ impl RemoteLog {
         observe::uncopied(status.oldest_uncopied_age_ms, status.uncopied_bytes, status.uncopied_segments);
         let mut shared = lock(&self.status);
         *shared = RemoteLogStatus { last_snapshot_ms: shared.last_snapshot_ms, ..status };
+    }
+
+    /// All tiered partitions with their local segments. What is not known of a segment is read from its file, so this
+    /// stays away from the async workers.
+    async fn tiered_partitions(&self) -> Vec<(SharedPartition, LocalInfo)> {
+        let partitions = Arc::clone(&self.partitions);
+        let look = move || {
+            let tiered = partitions.all().into_iter().filter(|each| each.topic_config().remote_storage_enable);
+            tiered.map(|partition| (Arc::clone(&partition), partition.local_info())).collect()
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     /// A new id for a copy.

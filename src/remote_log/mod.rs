@@ -10,6 +10,7 @@
 //! - [`attach`]: where each partition's local log begins, given what is in the tier.
 //! - [`copier`], [`lag`], [`walk`]: sealed segments go into the bucket.
 //! - [`expirer`]: objects below the log start go away.
+//! - [`orphans`]: what nobody knows goes away too.
 //! - [`manifests`], [`snapshots`]: what the bucket itself can tell a broker that has nothing else.
 //! - [`ownership`]: whether all this may be done at all.
 
@@ -21,6 +22,7 @@ mod job;
 mod lag;
 pub mod manifests;
 mod observe;
+mod orphans;
 pub mod ownership;
 pub mod partition;
 pub mod snapshots;

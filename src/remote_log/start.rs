@@ -129,7 +129,15 @@ async fn load(
         let has_root = rooted.contains(&id);
         async move {
             let remote = segments.load(id).await?;
-            let manifest = if has_root { tier.load_manifest(id.topic, id.partition).await? } else { None };
+            let manifest = if has_root { tier.load_manifest(id.topic, id.partition).await } else { Ok(None) };
+            let manifest = match manifest {
+                Err(error @ ManifestError::Corrupt { .. }) => {
+                    // The rows say all that it did; the next root, of a higher leader epoch, takes its place.
+                    tracing::warn!(partition = ?id, %error, "newest manifest root is not readable and is written anew");
+                    return Ok((id, Loaded { remote, root: None, root_is_current: false }));
+                }
+                other => other?,
+            };
             compare(id, remote, manifest, node_epoch).map(|loaded| (id, loaded))
         }
     };

@@ -124,6 +124,7 @@ async fn a_deleted_topic_leaves_a_tombstone_and_nothing_else() {
     life.log.expire(&life.state()).await.unwrap();
     assert!(world.objects(&life).await.is_empty());
     assert!(life.meta.partitions().await.unwrap().is_empty());
+    assert!(life.tier.newest_roots().await.unwrap().is_empty());
     drop(life);
     let life = world.start().await.expect("what is left of the topic does not stop a start");
     assert_eq!(life.tier.tombstones().await.unwrap(), [P.topic]);
@@ -152,4 +153,20 @@ async fn a_topic_without_tiering_keeps_what_it_copied_unless_told_otherwise() {
     world.clock.advance(GRACE_MS);
     life.log.expire(&life.state()).await.unwrap();
     assert!(world.objects(&life).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_nobody_knows_is_deleted_once_it_is_old() {
+    let world = World::new();
+    let life = world.begin(2).await;
+    life.copy_all().await;
+    let kept = life.uuids().await;
+    // A row is lost: nobody will ever ask for its object.
+    let lost = life.meta.load(P).await.unwrap().segments[0].clone();
+    life.log.state(P).lock().await.remote.segments.remove(0);
+    assert_eq!(life.log.delete_orphans().await.unwrap(), 0, "too young");
+    world.clock.set(i64::MAX / 2);
+    assert_eq!(life.log.delete_orphans().await.unwrap(), 1);
+    let objects = world.objects(&life).await;
+    assert!(kept.iter().all(|uuid| objects.contains(uuid) == (*uuid != lost.uuid)));
 }

@@ -2,8 +2,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use object_store::ObjectStoreExt;
 use terrace_tiering::cluster::owner::OwnerClaim;
 use terrace_tiering::manifest::commit::RootContent;
+use terrace_tiering::names::ManifestName;
 use terrace_tiering::platform::fs::RealFs;
 use uuid::Uuid;
 
@@ -119,6 +121,21 @@ async fn a_root_that_is_behind_is_written_at_the_next_start() {
     life.log.write_root(&life.state()).await.unwrap();
     let root = life.tier.load_manifest(P.topic, P.partition).await.unwrap().unwrap().committed.root;
     assert_eq!(root.generation, 1, "a root that is current is not written again");
+}
+
+#[tokio::test]
+async fn a_root_that_cannot_be_read_is_written_anew() {
+    let world = World::new();
+    let life = world.begin(1).await;
+    life.copy_all().await;
+    life.log.close().await;
+    let name = ManifestName::Root { leader_epoch: 0, generation: 1 };
+    let key = life.tier.names().manifest(P.topic, P.partition, name);
+    drop(life);
+    world.store.put(&key, "not a root".into()).await.unwrap();
+    let life = world.start().await.unwrap();
+    life.log.close().await;
+    assert_eq!(life.rooted().await, [(0, 9)]);
 }
 
 /// A coordinator.

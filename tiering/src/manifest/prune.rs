@@ -44,4 +44,19 @@ impl Tier {
         }
         Ok(removed)
     }
+
+    /// Removes all roots and leaves of a partition whose topic is deleted and whose segments are gone. The newest root goes
+    /// last: what is left after a crash still says so.
+    pub async fn delete_manifests(&self, topic: Uuid, partition: i32) -> Result<usize, ManifestError> {
+        let mut names: Vec<ManifestName> =
+            self.list_manifests(topic, partition).await?.into_iter().map(|(name, _)| name).collect();
+        names.sort_by_key(|name| match name {
+            ManifestName::Leaf { .. } => (0, 0, 0),
+            ManifestName::Root { leader_epoch, generation } => (1, *leader_epoch, *generation),
+        });
+        for name in &names {
+            self.bucket.delete(&self.names.manifest(topic, partition, *name)).await?;
+        }
+        Ok(names.len())
+    }
 }

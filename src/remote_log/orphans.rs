@@ -1,0 +1,62 @@
+//! Objects that nobody knows: no row, no retained manifest, and old enough that no copy can be on its way. A process that
+//! lost its rows and an upload that arrived after its deletion leave such.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use terrace_tiering::manifest::ManifestError;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::job::RemoteLog;
+use super::observe;
+use super::ownership::NotOwner;
+
+/// One LIST over all segments each time: rare, since an orphan costs nothing but its storage.
+const SWEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OrphanError {
+    #[error(transparent)]
+    NotOwner(#[from] NotOwner),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+impl RemoteLog {
+    pub(super) async fn delete_orphans_until(self: Arc<Self>, stopping: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(SWEEP_EVERY) => {}
+            }
+            let swept = tokio::select! {
+                () = stopping.cancelled() => return,
+                swept = self.delete_orphans() => swept,
+            };
+            match swept {
+                Ok(_) | Err(OrphanError::NotOwner(NotOwner::Lost(_))) => {}
+                Err(error) => tracing::warn!(%error, "orphans are left alone until the next turn"),
+            }
+        }
+    }
+
+    /// Finds, reports and deletes; returns how many.
+    pub(super) async fn delete_orphans(&self) -> Result<usize, OrphanError> {
+        self.may_write()?;
+        let mut known: HashSet<Uuid> = HashSet::new();
+        for state in self.all_states() {
+            known.extend(state.lock().await.remote.segments.iter().map(|segment| segment.uuid));
+        }
+        let orphans = self.tier.find_orphans(&known, self.settings.orphan_age_ms).await?;
+        if !orphans.is_empty() {
+            self.ownership.check(&self.tier).await?;
+        }
+        for orphan in &orphans {
+            self.tier.delete(orphan).await.map_err(ManifestError::from)?;
+            observe::deleted();
+        }
+        Ok(orphans.len())
+    }
+}
