@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fixture::{Segment, faulty, options, over};
 use object_store::path::Path;
 use rstest::rstest;
+use terrace_tiering::platform::random::{Random, SeededRandom};
 use terrace_tiering::read::{ReadError, ReadHint};
 use terrace_tiering::store::faulty::{Fault, Faulty};
 use terrace_tiering::store::meter::Op;
@@ -268,4 +269,43 @@ async fn a_store_that_fails_now_and_then_yields_only_right_bytes() {
         }
     }
     assert!(failures < 5, "{failures}");
+}
+
+/// Many readers at random places, half of whom leave early, through small caches over a store that fails: nobody gets wrong
+/// bytes, nobody waits for ever, and all budgets are free again afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_that_come_and_go_leave_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk_cache = Some(DiskCacheOptions { dir: dir.path().to_owned(), bytes: 18 << 20 });
+    let read_ahead_max_bytes = 4 << 20;
+    let options = TierOptions { disk_cache, memory_cache_bytes: 17 << 20, read_ahead_max_bytes, ..options() };
+    let segment = Segment::new(0, 400, 75_000);
+    let (tier, store, object) = stored(&segment, options).await;
+    tier.footer(&object).await.unwrap();
+    store.fail_at_random(20);
+    let readers = (0..8u64).map(|reader| {
+        let (tier, segment) = (tier.clone(), &segment);
+        async move {
+            let random = SeededRandom::new(reader);
+            let mut number = 0;
+            for _ in 0..60 {
+                let chunks = &segment.upload.chunks;
+                let jump = random.next_u64();
+                number = if jump % 4 == 0 { (jump >> 8) as usize % chunks.len() } else { (number + 1) % chunks.len() };
+                let patience = std::time::Duration::from_micros(if jump & 16 == 0 { 200 } else { 60_000_000 });
+                let offset = chunks[number].first_offset;
+                match tokio::time::timeout(patience, read(&tier, &object, offset)).await {
+                    Ok(Ok(bytes)) => assert_eq!(bytes, chunk_of(segment, number)),
+                    Ok(Err(ReadError::Store(_))) => {}
+                    Ok(Err(other)) => panic!("{other}"),
+                    Err(_) => assert!(patience.as_secs() == 0, "a reader waits for ever"),
+                }
+            }
+        }
+    });
+    futures::future::join_all(readers).await;
+    store.fail_at_random(0);
+    for (number, chunk) in segment.upload.chunks.iter().enumerate() {
+        assert_eq!(read(&tier, &object, chunk.first_offset).await.unwrap(), chunk_of(&segment, number));
+    }
 }

@@ -1,5 +1,6 @@
 //! Byte-level rate limits: a token bucket that holds one second's worth.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use tokio::time::Instant;
 pub(super) struct Throttle {
     bytes_per_s: Option<u64>,
     state: Mutex<State>,
+    /// What all waited together; the counter has whole seconds.
+    waited_us: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -24,6 +27,7 @@ impl Throttle {
         Self {
             bytes_per_s: bytes_per_s.filter(|rate| *rate > 0),
             state: Mutex::new(State { tokens, at: Instant::now() }),
+            waited_us: AtomicU64::new(0),
         }
     }
 
@@ -39,8 +43,12 @@ impl Throttle {
             -state.tokens / rate as f64
         };
         if wait > 0.0 {
-            metrics::counter!("terrace_remote_throttled_seconds_total").increment(wait.ceil() as u64);
-            tokio::time::sleep(Duration::from_secs_f64(wait)).await;
+            let wait = Duration::from_secs_f64(wait);
+            let wait_us = u64::try_from(wait.as_micros()).unwrap_or(0);
+            let before_us = self.waited_us.fetch_add(wait_us, Ordering::Relaxed);
+            let seconds = (before_us.saturating_add(wait_us)) / 1_000_000 - before_us / 1_000_000;
+            metrics::counter!("terrace_remote_throttled_seconds_total").increment(seconds);
+            tokio::time::sleep(wait).await;
         }
     }
 }
