@@ -28,6 +28,7 @@ mod key_map;
 mod plan;
 mod swap;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
@@ -76,6 +77,8 @@ pub struct Stats {
     pub written_bytes: u64,
     /// Records it dropped.
     pub dropped_records: u64,
+    /// Batches of which it dropped records, or which it gave a delete horizon; without any the output is the input.
+    pub changed_batches: u64,
     /// Batches it could not open, kept as they are.
     pub bad_batches: u64,
 }
@@ -188,6 +191,7 @@ pub fn clean_group(
             let kept = rules.filter(&batch);
             stats.dropped_records += kept.dropped_records;
             stats.bad_batches += u64::from(kept.is_bad);
+            stats.changed_batches += u64::from(!matches!(kept.bytes, Some(Cow::Borrowed(_))));
             if let Some(bytes) = &kept.bytes {
                 output.push(bytes)?;
             }

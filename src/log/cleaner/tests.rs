@@ -158,6 +158,7 @@ fn a_tombstone_stays_until_its_horizon() {
     let batches: Vec<_> = (0..3).map(|i| batch(i, Compression::None, &pairs[i as usize..][..1])).collect();
     let first = dir.clean(&[dir.segment(&batches)], 0, 10_000).expect("cleaned");
     assert_eq!(offsets(&first), [1, 2]);
+    assert_eq!((first.stats.dropped_records, first.stats.changed_batches), (1, 2), "the horizon is a change");
     // A later round of nothing new: the horizon was set by the first one and does not move.
     let at = |now_ms| {
         let dir = Dir::new();
@@ -229,7 +230,13 @@ fn a_bomb_is_kept_and_counted() {
     let cleaned = dir.clean(&[source], 0, 0).expect("cleaned");
     assert_eq!(
         cleaned.stats,
-        Stats { bad_batches: 1, dropped_records: 0, written_bytes: cleaned.len, read_bytes: cleaned.len }
+        Stats {
+            bad_batches: 1,
+            dropped_records: 0,
+            changed_batches: 0,
+            written_bytes: cleaned.len,
+            read_bytes: cleaned.len
+        }
     );
 }
 
