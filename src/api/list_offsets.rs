@@ -21,6 +21,7 @@ use crate::partition::read::Isolation;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::LeaderEpoch;
 
+const LEADER_EPOCH_FROM: i16 = 4;
 const TIMEOUT_FROM: i16 = 10;
 
 /// Answers one request.
@@ -48,7 +49,7 @@ pub async fn handle(node: &Node, call: &Call, request: ListOffsetsRequest) -> Re
                     .await
                     .unwrap_or(Err(ErrorCode::RequestTimedOut))
             };
-            answer(partition.partition_index, outcome)
+            answer(call.version, partition.partition_index, outcome)
         })
     });
     let mut answers = join_all(questions).await.into_iter();
@@ -98,7 +99,7 @@ fn spec(timestamp: i64, version: i16) -> Option<OffsetSpec> {
     (version >= since).then_some(spec)
 }
 
-fn answer(index: i32, outcome: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
+fn answer(version: i16, index: i32, outcome: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
     let (error, found) = match outcome {
         Ok(found) => (ErrorCode::None, found),
         Err(error) => (error, Found::NOTHING),
@@ -108,7 +109,7 @@ fn answer(index: i32, outcome: Result<Found, ErrorCode>) -> ListOffsetsPartition
         .with_error_code(error.code())
         .with_timestamp(found.timestamp)
         .with_offset(found.offset)
-        .with_leader_epoch(found.leader_epoch)
+        .with_leader_epoch(if version >= LEADER_EPOCH_FROM { found.leader_epoch } else { -1 })
 }
 
 #[cfg(test)]
