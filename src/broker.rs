@@ -136,6 +136,7 @@ impl Broker {
         watch_loading(&groups, &telemetry, &tasks);
         if let Some(remote_log) = &remote_log {
             remote_log.start(&tasks);
+            tier::watch_health(remote_log, Arc::clone(&telemetry.health), &tasks);
         }
 
         let node = Arc::new(Node {

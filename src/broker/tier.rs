@@ -2,8 +2,11 @@
 //! local log lost what the bucket has begin behind it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use terrace_tiering::Tier;
+use terrace_tiering::platform::task::Tasks;
+use terrace_tiering::store::health::StoreHealth;
 use terrace_tiering::tier::{Machine, TierError};
 
 use bytes::Bytes;
@@ -19,6 +22,10 @@ use crate::remote_log::due::DueQueue;
 use crate::remote_log::snapshots::{COORDINATORS, SectionSource};
 use crate::remote_log::start::{self, StartError};
 use crate::remote_log::{RemoteLog, RemoteLogParts, RemoteLogSettings};
+use crate::telemetry::health::{Condition, Health};
+
+/// Between two looks whether the store answers.
+const STORE_LOOK: Duration = Duration::from_secs(2);
 
 /// Why the tier keeps the broker from starting.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +69,29 @@ pub(super) async fn open(
         settings: settings(&config.remote),
     };
     Ok(RemoteLog::new(parts))
+}
+
+/// Shows in health whether the prefix is ours and the store answers.
+pub(super) fn watch_health(remote_log: &Arc<RemoteLog>, health: Arc<Health>, tasks: &Tasks) {
+    let (remote_log, stopping) = (Arc::clone(remote_log), tasks.stopping());
+    let mut lost = remote_log.ownership().watch();
+    tasks.spawn("tier-health", async move {
+        let mut ticks = tokio::time::interval(STORE_LOOK);
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                Ok(()) = lost.changed() => {}
+                _ = ticks.tick() => {}
+            }
+            if let Some(why) = remote_log.ownership().lost() {
+                health.raise(Condition::TierFenced, &*why);
+            }
+            match remote_log.store_health() {
+                StoreHealth::Up { .. } => health.clear(Condition::StoreDown),
+                StoreHealth::Down { reason, .. } => health.raise(Condition::StoreDown, reason),
+            }
+        }
+    });
 }
 
 /// The groups' state in the metadata snapshots.

@@ -8,6 +8,7 @@ use terrace_tiering::Tier;
 use terrace_tiering::platform::clock::SharedClock;
 use terrace_tiering::platform::random::SharedRandom;
 use terrace_tiering::platform::task::Tasks;
+use terrace_tiering::store::health::StoreHealth;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -181,6 +182,11 @@ impl RemoteLog {
     /// Whether this broker still owns its prefix of the bucket.
     pub fn ownership(&self) -> &Arc<Ownership> {
         &self.ownership
+    }
+
+    /// Does the store answer?
+    pub fn store_health(&self) -> StoreHealth {
+        self.tier.health()
     }
 
     /// The epoch of all our changes.
