@@ -291,7 +291,11 @@ async fn readers_that_come_and_go_leave_nothing_behind() {
             for _ in 0..60 {
                 let chunks = &segment.upload.chunks;
                 let jump = random.next_u64();
-                number = if jump % 4 == 0 { (jump >> 8) as usize % chunks.len() } else { (number + 1) % chunks.len() };
+                number = if jump.is_multiple_of(4) {
+                    (jump >> 8) as usize % chunks.len()
+                } else {
+                    (number + 1) % chunks.len()
+                };
                 let patience = std::time::Duration::from_micros(if jump & 16 == 0 { 200 } else { 60_000_000 });
                 let offset = chunks[number].first_offset;
                 match tokio::time::timeout(patience, read(&tier, &object, offset)).await {

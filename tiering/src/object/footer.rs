@@ -1,6 +1,6 @@
 //! The footer of a segment object: what the segment is, where its chunks lie, and all that a restart needs with it.
 //!
-//! It begins with 8 bytes of magic and `7F FF FF FF`, then [`sections`](crate::sections). Types 1 to 5 are known here;
+//! It begins with 8 bytes of magic and `7F FF FF FF`, then [`sections`]. Types 1 to 5 are known here;
 //! others are skipped. Identity and chunk index must be there.
 
 use bytes::Bytes;
