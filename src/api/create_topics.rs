@@ -211,6 +211,7 @@ impl Creation<'_> {
         });
         CreatableTopicResult::default()
             .with_name(StrBytes::from_string(topic.name.to_string()).into())
+            .with_error_message(None)
             .with_topic_id(topic.id)
             .with_num_partitions(topic.partition_count)
             .with_replication_factor(topic.replication_factor)

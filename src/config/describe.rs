@@ -179,7 +179,9 @@ fn behind(layers: &Layers<'_>, names: &[&str], sensitive: bool) -> Vec<Described
     add(Source::DynamicDefaultBroker, &|name| layers.dynamic.all_brokers.get(name).cloned());
     add(Source::StaticBroker, &given);
     add(Source::Default, &default);
-    found
+    // Kafka begins with the first key's own name: older names of it show up behind it only.
+    let first = found.iter().position(|synonym| Some(&synonym.name.as_str()) == names.first());
+    found.split_off(first.unwrap_or(found.len()))
 }
 
 /// A broker key and those that stand in for it.

@@ -83,7 +83,9 @@ fn each_resource_is_answered_as_in_kafka(
     #[case] message: &str,
 ) {
     let (responses, changes) = plan(&[ask(kind, name, steps)]);
-    assert_eq!((responses[0].error_code, responses[0].error_message.as_deref().unwrap_or_default()), (code, message));
+    assert_eq!(responses[0].error_code, code);
+    // Null, not empty, where Kafka has no words.
+    assert_eq!(responses[0].error_message.as_deref(), Some(message).filter(|message| !message.is_empty()));
     assert_eq!(changes.len(), usize::from(code == 0));
 }
 

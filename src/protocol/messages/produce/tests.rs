@@ -18,6 +18,8 @@ fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
 }
 
+type OwnedTopic = (String, u128, Vec<(i32, Option<Vec<u8>>)>);
+
 prop_compose! {
     fn request()(
         transactional_id in option::of("[a-z]{0,9}"),
@@ -27,7 +29,7 @@ prop_compose! {
         extra in any::<bool>(),
     ) -> ProduceRequest {
         let tags = || if extra { [(9, Bytes::from_static(b"later"))].into() } else { [].into() };
-        let topic = |(name, id, partitions): (String, u128, Vec<(i32, Option<Vec<u8>>)>)| {
+        let topic = |(name, id, partitions): OwnedTopic| {
             let partition = |(index, records): (i32, Option<Vec<u8>>)| PartitionProduceData::default()
                 .with_index(index).with_records(records.map(Bytes::from)).with_unknown_tagged_fields(tags());
             TopicProduceData::default().with_name(TopicName(text(&name))).with_topic_id(Uuid::from_u128(id))
