@@ -6,7 +6,7 @@
 //! Versions: 2 isolation; 4 leader epochs (KIP-320); 6 flexible; 7 max timestamp (-3, KIP-734); 8 earliest local (-4,
 //! KIP-405); 9 latest tiered (-5, KIP-1005); 10 timeout (KIP-1075); 11 earliest pending upload (-6, KIP-1023).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -53,10 +53,12 @@ pub async fn handle(node: &Node, call: &Call, request: ListOffsetsRequest) -> Re
         })
     });
     let mut answers = join_all(questions).await.into_iter();
+    let mut answered: HashSet<(&str, i32)> = HashSet::new();
     let topics = request.topics.iter().map(|topic| {
-        ListOffsetsTopicResponse::default()
-            .with_name(topic.name.clone())
-            .with_partitions(answers.by_ref().take(topic.partitions.len()).collect())
+        let rows = answers.by_ref().take(topic.partitions.len());
+        // A partition named twice has one row.
+        let rows = rows.filter(|row| answered.insert((&topic.name, row.partition_index)));
+        ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(rows.collect())
     });
     Ok(ListOffsetsResponse::default().with_topics(topics.collect()))
 }

@@ -4,6 +4,7 @@
 mod api_versions;
 mod create_topics;
 mod describe_configs;
+mod every_version;
 mod fetch;
 mod groups;
 mod init_producer_id;
