@@ -52,7 +52,8 @@ impl Settings<'_> {
             let response = AlterConfigsResourceResponse::default()
                 .with_error_message(None)
                 .with_resource_type(resource.resource_type)
-                .with_resource_name(resource.resource_name.clone());
+                .with_resource_name(resource.resource_name.clone())
+                .with_error_message(None);
             responses.push(match outcome {
                 Ok(change) => {
                     changes.extend(change);

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Disconnect, Line, Node};
 use crate::config::topic::is_internal;
 use crate::metadata::image::{Image, PartitionId, Topic};
-use crate::partition::append::{AppendOrigin, Appended};
+use crate::partition::append::{AppendError, AppendOrigin, Appended};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::produce::{
     ProducePart, ProduceReader, ProduceResponseWriter, ProduceTopic, ProducedPartition,
@@ -23,6 +23,7 @@ use crate::wal::ticket::{Rejected, Ticket};
 
 const ZSTD: i16 = 4;
 const ZSTD_FROM: i16 = 7;
+const KEYLESS: &str = "Compacted topic cannot accept message without key.";
 
 /// A ticket and where in its answer the partition's error code lies.
 pub type Awaited = (usize, Ticket);
@@ -31,11 +32,21 @@ pub type Awaited = (usize, Ticket);
 struct Refused {
     error: ErrorCode,
     message: Option<String>,
+    /// Places in the batch of records without the key that a compacted topic needs.
+    keyless: Vec<i32>,
 }
 
 impl From<ErrorCode> for Refused {
     fn from(error: ErrorCode) -> Self {
-        Self { error, message: None }
+        Self { error, message: None, keyless: Vec::new() }
+    }
+}
+
+impl From<AppendError> for Refused {
+    fn from(error: AppendError) -> Self {
+        let (code, message) = (error.code(), error.to_string());
+        let keyless = if let AppendError::Keyless(places) = error { places } else { Vec::new() };
+        Self { error: code, message: Some(message), keyless }
     }
 }
 
@@ -132,6 +143,7 @@ fn write_partition(writer: &mut ProduceResponseWriter<'_>, index: i32, outcome: 
         error_message: None,
         current_leader: None,
     };
+    let record_errors: Vec<(i32, Option<&str>)>;
     match outcome {
         Ok(appended) => {
             partition.base_offset = appended.base_offset;
@@ -141,6 +153,8 @@ fn write_partition(writer: &mut ProduceResponseWriter<'_>, index: i32, outcome: 
         Err(refused) => {
             partition.error_code = refused.error.code();
             partition.error_message = refused.message.as_deref();
+            record_errors = refused.keyless.iter().map(|place| (*place, Some(KEYLESS))).collect();
+            partition.record_errors = &record_errors;
         }
     }
     writer.partition(&partition)
@@ -162,13 +176,15 @@ impl Appender<'_> {
         let internal = is_internal(&topic.name);
         if internal && !self.admin_client {
             let message = format!("Cannot append to internal topic {}", topic.name);
-            return Err(Refused { error: ErrorCode::InvalidTopicException, message: Some(message) });
+            return Err(Refused {
+                error: ErrorCode::InvalidTopicException,
+                message: Some(message),
+                keyless: Vec::new(),
+            });
         }
         let id = PartitionId { topic: topic.id, partition: index };
         let partition = self.node.partitions.get(id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        partition
-            .append(records, AppendOrigin::Client, None)
-            .map_err(|error| Refused { error: error.code(), message: Some(error.to_string()) })
+        partition.append(records, AppendOrigin::Client, None).map_err(Refused::from)
     }
 
     /// What belongs to the request and not to the log: that there is a batch, and that the version has its codec.
@@ -178,7 +194,7 @@ impl Appender<'_> {
                 "Produce requests with version {} must have at least one record batch per partition",
                 self.version
             );
-            return Err(Refused { error: ErrorCode::InvalidRecord, message: Some(message) });
+            return Err(Refused { error: ErrorCode::InvalidRecord, message: Some(message), keyless: Vec::new() });
         };
         if self.version < ZSTD_FROM
             && let Ok((batch, _)) = BatchView::split_first(records)

@@ -317,6 +317,7 @@ fn append_error(error: &AppendError) -> ErrorCode {
         | AppendError::TooLarge { .. }
         | AppendError::LargerThanSegment { .. }
         | AppendError::UnsupportedCompression(_)
+        | AppendError::Keyless(_)
         | AppendError::Producer(_) => ErrorCode::UnknownServerError,
     }
 }

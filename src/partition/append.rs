@@ -52,6 +52,9 @@ pub enum AppendError {
     /// A batch that no client may send or no topic of this kind may hold.
     #[error("{0}")]
     InvalidRecord(&'static str),
+    /// Records without a key in a compacted topic: their places in the batch.
+    #[error("One or more records have been rejected due to {} record errors in total", .0.len())]
+    Keyless(Vec<i32>),
     /// A record's time is outside `message.timestamp.*.max.ms`.
     #[error("timestamp {timestamp_ms} of a record lies outside the accepted range")]
     InvalidTimestamp {
@@ -109,7 +112,7 @@ impl AppendError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Corrupt(_) => ErrorCode::CorruptMessage,
-            Self::InvalidRecord(_) => ErrorCode::InvalidRecord,
+            Self::InvalidRecord(_) | Self::Keyless(_) => ErrorCode::InvalidRecord,
             Self::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
             Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,

@@ -112,17 +112,18 @@ fn check_timestamp(timestamp_ms: i64, config: &TopicConfig, now_ms: i64) -> Resu
 fn check_records(batch: &BatchView<'_>, config: &TopicConfig, now_ms: i64) -> Result<(), AppendError> {
     let unreadable = |_| AppendError::InvalidRecord("records of the batch cannot be read");
     let opened = records::records(batch, config.record_decompressed_max_bytes).map_err(unreadable)?;
+    let mut keyless = Vec::new();
     for (expected, record) in opened.iter().enumerate() {
         let record = record.map_err(unreadable)?;
         if usize::try_from(record.offset_delta) != Ok(expected) {
             return Err(AppendError::InvalidRecord("offsets of the records do not follow on"));
         }
         if config.cleanup_policy.compact && record.key.is_none() {
-            return Err(AppendError::InvalidRecord("compacted topic cannot accept message without key"));
+            keyless.push(record.offset_delta);
         }
         if config.timestamp_type == TimestampType::CreateTime {
             check_timestamp(record.timestamp, config, now_ms)?;
         }
     }
-    Ok(())
+    if keyless.is_empty() { Ok(()) } else { Err(AppendError::Keyless(keyless)) }
 }
