@@ -242,10 +242,12 @@ impl GroupCoordinator {
         self.ask(&group, |to| Box::new(move |shard, now| shard.leave(&to_leave, &leaving, to, now))).await?
     }
 
-    /// OffsetCommit.
+    /// OffsetCommit. One that is not durable in time counts as COORDINATOR_NOT_AVAILABLE; it may become so later.
     pub async fn commit(&self, request: CommitRequest) -> Outcomes {
+        let within = Duration::from_millis(self.settings.offsets.commit_timeout_ms);
         let group = Arc::clone(&request.group);
-        self.ask(&group, |to| Box::new(move |shard, now| shard.commit(&request, to, now))).await?
+        let asked = self.ask(&group, |to| Box::new(move |shard, now| shard.commit(&request, to, now)));
+        tokio::time::timeout(within, asked).await.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))?
     }
 
     /// OffsetFetch of one group.

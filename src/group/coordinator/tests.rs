@@ -152,6 +152,14 @@ async fn a_rejected_append_unloads_and_loads_what_the_log_has() {
     assert_eq!(offset, Ok(Some(1)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_does_not_become_durable_in_time_is_refused() {
+    let node = node();
+    node.loaded().await;
+    node.log.hold();
+    assert_eq!(node.groups.commit(commit(1)).await, Err(ErrorCode::CoordinatorNotAvailable));
+}
+
 #[tokio::test]
 async fn what_was_committed_is_there_after_a_restart() {
     let before = node();
