@@ -9,7 +9,6 @@ use kafka_protocol::messages::join_group_response::{JoinGroupResponse, JoinGroup
 use super::text::{shared, text};
 use super::{Call, Disconnect, Node};
 use crate::group::classic::{JoinRequest, Joined};
-use crate::protocol::error_code::ErrorCode;
 
 const REBALANCE_TIMEOUT_FROM: i16 = 1;
 const KNOWN_MEMBER_ID_FROM: i16 = 4;
@@ -43,9 +42,7 @@ pub async fn handle(node: &Node, call: &Call, request: JoinGroupRequest) -> Resu
 }
 
 fn response(version: i16, joined: Joined) -> JoinGroupResponse {
-    // Kafka leaves the name empty in all refusals but those of the membership check.
-    let checked = matches!(joined.error, ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId);
-    let no_protocol = if version >= NULL_PROTOCOL_FROM && checked { None } else { Some(text("")) };
+    let no_protocol = if version >= NULL_PROTOCOL_FROM { None } else { Some(text("")) };
     let members = joined.members.into_iter().map(|member| {
         JoinGroupResponseMember::default()
             .with_member_id(text(&member.member_id))
