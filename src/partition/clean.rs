@@ -97,7 +97,7 @@ impl Partition {
         let mut cleaned = cleaner::clean_group(fs, path, sources, rules, &layout, proceed)?;
         let _maintenance = self.maintenance();
         let first_gone = self.view()?.segments().first().is_none_or(|first| first.base() > cleaned.base);
-        if cleaned.stats.dropped_records == 0 && sources.len() == 1 || first_gone {
+        if cleaned.stats.changed_batches == 0 && sources.len() == 1 || first_gone {
             // Nothing to gain, or retention was faster: the next round's file takes the place of this one.
             return Ok(());
         }
