@@ -159,13 +159,16 @@ fn a_tombstone_stays_until_its_horizon() {
     let first = dir.clean(&[dir.segment(&batches)], 0, 10_000).expect("cleaned");
     assert_eq!(offsets(&first), [1, 2]);
     assert_eq!((first.stats.dropped_records, first.stats.changed_batches), (1, 2), "the horizon is a change");
-    // A later round of nothing new: the horizon was set by the first one and does not move.
-    let at = |now_ms| {
+    // Later rounds of nothing new: the horizon was set by the first one and does not move.
+    let again = |before: &Cleaned, now_ms| {
         let dir = Dir::new();
-        offsets(&dir.clean(&[source_of(&first)], 3, now_ms).expect("cleaned"))
+        dir.clean(&[source_of(before)], 3, now_ms).expect("cleaned")
     };
-    assert_eq!(at(10_000 + RETENTION_MS - 1), [1, 2]);
-    assert_eq!(at(10_000 + RETENTION_MS), [2]);
+    let second = again(&first, 10_000 + RETENTION_MS - 1);
+    assert_eq!(offsets(&second), [1, 2]);
+    assert_eq!(second.stats.changed_batches, 0);
+    let third = again(&second, 10_000 + RETENTION_MS);
+    assert_eq!(offsets(&third), [2]);
 }
 
 #[test]
