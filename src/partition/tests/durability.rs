@@ -70,3 +70,18 @@ fn a_panic_under_the_lock_brings_the_partition_back_from_its_files() {
     assert_eq!(node.append(Batch::of(1)).unwrap().base_offset, 50);
     assert_eq!(node.read_all(0).len(), 6);
 }
+
+#[tokio::test]
+async fn flush_ms_syncs_behind_the_answers() {
+    let node = TestNode::with(|config| config.flush_ms = Some(500));
+    assert!(node.append(Batch::of(1)).unwrap().ticket.is_done());
+    node.clock.advance(499);
+    node.partitions.do_due_work();
+    let flushed = || node.partition().lock().online().map(|online| online.log.flushed()).ok();
+    assert_eq!(flushed(), Some(0));
+    node.clock.advance(1);
+    node.partitions.do_due_work();
+    // The thread tells nobody: ending it waits for what it has in hand.
+    node.partition().dir.sync().close();
+    assert_eq!(flushed(), Some(1));
+}
