@@ -313,6 +313,7 @@ async fn open_partitions(
 ) -> Result<Arc<Partitions>, StartError> {
     let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
     let settings = LogSettings {
+        node_id: config.node_id,
         log_dirs: config.dirs.logs.clone(),
         producer_id_expiration_ms: config.log.producer_id_expiration_ms,
         retention_check_interval_ms: ms(config.log.retention_check_interval_ms),

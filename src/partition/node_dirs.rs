@@ -11,7 +11,7 @@ use terrace_tiering::platform::kernel::PageCacheId;
 use super::open::Known;
 use super::{Partition, registry::OpenError};
 use crate::log::checkpoint::{Checkpoint, CheckpointWriter};
-use crate::log::kafka_files::{self, PartitionOffset};
+use crate::log::kafka_files::{self, MetaProperties, PartitionOffset};
 use crate::metadata::image::PartitionId;
 use crate::wal::partition_sync::DirectorySync;
 
@@ -65,6 +65,12 @@ impl NodeDir {
             changed: AtomicBool::new(true),
         };
         Ok(Opened { dir: Arc::new(dir), known })
+    }
+
+    /// Says in it whose it is, once; the configuration refuses another node's before it comes here.
+    pub(super) fn identify(&self, identity: &MetaProperties) -> io::Result<()> {
+        let path = self.path.join(kafka_files::META_PROPERTIES);
+        if self.fs.exists(&path) { Ok(()) } else { self.fs.replace(&path, identity.to_text().as_bytes(), None) }
     }
 
     /// Where it is.

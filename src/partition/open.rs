@@ -73,7 +73,7 @@ impl Partition {
             trusted_end: scan_from,
             flushed_end: known.map_or(0, |known| known.marks.flushed_end),
             producers_from,
-            start: known.map_or(0, |known| known.marks.checked_end.max(known.marks.log_start)),
+            start: known.map_or(0, |known| self.empty_start(&directory.path, &known.marks)),
         };
         let (mut log, recovered) = recovery::open(directory, &marks, &config, &mut |batch| producers.update(batch))?;
         if recovered.checked_bytes > 0 {
@@ -100,6 +100,18 @@ impl Partition {
         online.log_start_known = known.is_some();
         online.changed = true;
         Ok(online)
+    }
+
+    /// Where a log without files begins: where it ended, unless it had records and somebody took them away.
+    fn empty_start(&self, directory: &Path, marks: &PartitionMarks) -> Offset {
+        if marks.size_bytes == 0 || self.shared.fs.exists(directory) {
+            return marks.checked_end.max(marks.log_start);
+        }
+        tracing::warn!(
+            directory = %directory.display(), log_start = marks.log_start, end = marks.checked_end,
+            "directory of a partition that had records is missing; its log begins anew"
+        );
+        marks.log_start
     }
 
     /// The newest producer snapshot at or below `limit` that can be read.

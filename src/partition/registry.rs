@@ -26,6 +26,7 @@ use super::open::Known;
 use super::waiters::WaiterList;
 use super::{Partition, Shared, State, deletion};
 use crate::config::topic::TopicConfig;
+use crate::log::kafka_files::MetaProperties;
 use crate::metadata::image::{ConfigOverrides, Image, PartitionId, Topic};
 use crate::protocol::record_batch::LeaderEpoch;
 
@@ -41,6 +42,8 @@ pub type RollListener = Arc<dyn Fn(PartitionId) + Send + Sync>;
 /// What the broker's configuration says to the partitions.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
+    /// `node.id`, for `meta.properties`.
+    pub node_id: i32,
     /// `log.dirs`.
     pub log_dirs: Vec<PathBuf>,
     /// `producer.id.expiration.ms`.
@@ -127,6 +130,12 @@ impl Partitions {
         for path in &deps.settings.log_dirs {
             let Opened { dir, mut known } = NodeDir::open(&deps.fs, path)?;
             let failed = |source| OpenError::LogDir { path: path.clone(), source };
+            let identity = MetaProperties {
+                cluster_id: image.cluster_id.to_string(),
+                node_id: deps.settings.node_id,
+                directory_id: Some(deps.random.uuid()),
+            };
+            dir.identify(&identity).map_err(failed)?;
             for id in deletion::sweep(&deps.fs, &deps.random, path, image).map_err(failed)? {
                 homes.insert(id, (Arc::clone(&dir), known.remove(&id)));
             }

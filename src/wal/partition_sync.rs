@@ -111,7 +111,20 @@ fn go_offline(shared: &Shared, why: &dyn std::fmt::Display) {
     shared.arrived.notify_one();
 }
 
+/// A panic here would leave tickets that nobody keeps: the process stops instead, with its line in the log.
+struct StopOnPanic;
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("sync thread of a log directory panicked; the broker stops");
+            std::process::abort();
+        }
+    }
+}
+
 fn run(shared: &Shared) {
+    let _stop_on_panic = StopOnPanic;
     loop {
         let mut queue = shared.queue();
         let target = loop {

@@ -107,7 +107,7 @@ impl File for FaultyFile {
 }
 
 pub(super) struct TestNode {
-    pub(super) dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     pub(super) clock: Arc<ManualClock>,
     pub(super) faults: Arc<Faults>,
     pub(super) settings: LogSettings,
@@ -151,6 +151,7 @@ impl TestNode {
         let mut config = plain_config();
         change(&mut config);
         let settings = LogSettings {
+            node_id: 1,
             log_dirs: vec![dir.path().join("log")],
             producer_id_expiration_ms: 86_400_000,
             retention_check_interval_ms: 1_000,
@@ -163,7 +164,7 @@ impl TestNode {
         let (clock, faults) = (ManualClock::at(NOW_MS), Arc::new(Faults::default()));
         let image = image_of(vec![topic("t", 7, 1)], 1, 3);
         let partitions = open(&settings, &config, &clock, &faults, &image);
-        Self { dir, clock, faults, settings, config, image, partitions }
+        Self { _dir: dir, clock, faults, settings, config, image, partitions }
     }
 
     pub(super) fn partition(&self) -> Arc<Partition> {
@@ -197,11 +198,6 @@ impl TestNode {
             }
             std::fs::write(&path, checkpoint.encode()).unwrap();
         }
-        self.crash();
-    }
-
-    pub(super) fn clean_restart(&mut self) {
-        self.partitions.close();
         self.crash();
     }
 

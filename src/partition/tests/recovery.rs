@@ -154,3 +154,16 @@ fn epochs_never_fall() {
     node.crash();
     assert_eq!(node.partition().offsets().log_end, 40);
 }
+
+#[test]
+fn a_directory_that_was_taken_away_begins_anew() {
+    let mut node = TestNode::with(|_| {});
+    node.fill(3, 100);
+    node.partitions.close();
+    std::fs::remove_dir_all(node.path()).unwrap();
+    node.crash();
+    let offsets = node.partition().offsets();
+    assert_eq!((offsets.log_start, offsets.log_end), (0, 0));
+    let text = std::fs::read_to_string(node.settings.log_dirs[0].join("meta.properties")).unwrap();
+    assert!(text.contains("node.id=1\n") && text.contains("version=1\n"), "{text}");
+}

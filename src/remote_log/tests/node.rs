@@ -82,6 +82,7 @@ impl Machines {
             clock: clock.clone(),
             random: random.clone(),
             settings: LogSettings {
+                node_id: 1,
                 log_dirs: vec![self.log_dir()],
                 producer_id_expiration_ms: 86_400_000,
                 retention_check_interval_ms: 1000,
