@@ -5,6 +5,7 @@
 //! hand, background work ends, partitions and tier are closed, the locks go last.
 
 pub mod locks;
+mod scrape;
 pub mod tier;
 pub mod tier_options;
 
@@ -148,6 +149,7 @@ impl Broker {
             clock: parts.clock,
             random: parts.random,
             producer_ids: Default::default(),
+            telemetry: telemetry.clone(),
             advertised: OnceLock::new(),
         });
         let kafka = accept(&node, &connections, listeners, &accepting)?;
@@ -171,6 +173,8 @@ impl Broker {
     async fn serve_http(&self) -> Result<Vec<SocketAddr>, StartError> {
         let held = self.connections.budget().clone();
         self.telemetry.show_budget("requests", self.node.config.requests.queued_bytes_max, move || held.used() as u64);
+        scrape::register(&self.node, &self.connections);
+        scrape::watch(&self.node);
         http::serve(&self.node.config.admin, Arc::clone(&self.telemetry), Arc::new(self.status()), &self.tasks)
             .await
             .map_err(|(endpoint, error)| StartError::Listen(endpoint, error))

@@ -12,6 +12,7 @@ use crate::config::server::BrokerConfig;
 use crate::group::coordinator::GroupCoordinator;
 use crate::metadata::store::SharedMetadata;
 use crate::partition::registry::Partitions;
+use crate::telemetry::Telemetry;
 
 /// Everything a handler may ask. Shared by all connections; each part guards its own state.
 pub struct Node {
@@ -31,6 +32,8 @@ pub struct Node {
     pub random: SharedRandom,
     /// What is left of the block of producer ids in hand.
     pub producer_ids: ProducerIds,
+    /// Counters of topics and requests.
+    pub telemetry: Arc<Telemetry>,
     /// What clients are told, by listener name; set once all listeners are bound, before the first connection.
     pub advertised: OnceLock<Vec<(Arc<str>, Endpoint)>>,
 }

@@ -80,7 +80,7 @@ pub fn serve(
             ProducePart::Partition { index, records } => {
                 let records = records.map(|range| &mut frame[range]);
                 let outcome = match &topic {
-                    Some(Ok(topic)) => appender.append(topic, index, records),
+                    Some(Ok(topic)) => appender.append_counted(topic, index, records),
                     Some(Err(error)) => Err((*error).into()),
                     None => unreachable!("a partition comes behind its topic"),
                 };
@@ -168,6 +168,19 @@ struct Appender<'a> {
 }
 
 impl Appender<'_> {
+    fn append_counted(&self, topic: &Topic, index: i32, records: Option<&mut [u8]>) -> Result<Appended, Refused> {
+        let bytes = records.as_ref().map_or(0, |records| records.len() as u64);
+        let outcome = self.append(topic, index, records);
+        self.node.telemetry.traffic.count(&topic.name, |traffic| match &outcome {
+            Ok(appended) => {
+                let records = appended.ticket.next_offset() - appended.base_offset;
+                traffic.produced(u64::try_from(records).unwrap_or(0), bytes);
+            }
+            Err(_) => traffic.produce_refused(bytes),
+        });
+        outcome
+    }
+
     fn append(&self, topic: &Topic, index: i32, records: Option<&mut [u8]>) -> Result<Appended, Refused> {
         let records = self.validate(records)?;
         if !matches!(self.acks, -1..=1) {

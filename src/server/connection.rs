@@ -84,6 +84,14 @@ pub(super) struct Connection {
     tick: Pin<Box<Sleep>>,
 }
 
+/// When a request's answer is complete.
+enum Answered {
+    /// It is in the outgoing buffer.
+    Now,
+    /// When the tickets of its appends are.
+    Later,
+}
+
 enum Event {
     Readable,
     Settled(BytesMut),
@@ -141,27 +149,56 @@ impl Connection {
     }
 
     async fn serve(&mut self, frame: std::ops::Range<usize>) -> Result<(), Closed> {
+        let begun = Instant::now();
         let routed = api::route(&self.inbox.bytes_mut()[frame.clone()])?;
+        let Routed::To { line, .. } = &routed else {
+            return self.dispatch(routed, frame, begun).await.map(drop);
+        };
+        let (key, version) = (line.key.code(), line.version);
+        match self.dispatch(routed, frame, begun).await {
+            Ok(Answered::Now) => self.node.telemetry.requests.answered(key, version, begun.elapsed()),
+            Ok(Answered::Later) => {}
+            Err(closed) => {
+                self.node.telemetry.requests.failed(key);
+                return Err(closed);
+            }
+        }
+        Ok(())
+    }
+
+    async fn dispatch(
+        &mut self,
+        routed: Routed,
+        frame: std::ops::Range<usize>,
+        begun: Instant,
+    ) -> Result<Answered, Closed> {
         match routed {
             Routed::Answered(answer) => {
                 self.settle_all().await?;
                 self.outgoing.buffer.extend_from_slice(&answer);
-                Ok(())
+                Ok(Answered::Now)
             }
             Routed::To { handler: Handler::Produce, line, body, admin_client, .. } => {
                 let bytes = &mut self.inbox.bytes_mut()[frame];
                 let begin = self.outgoing.buffer.len();
                 let tickets = produce::serve(&self.node, line, admin_client, bytes, body, &mut self.outgoing.buffer)?;
+                let mut answered = Answered::Now;
                 if !tickets.is_empty() || !self.waiting.is_empty() {
                     let answer = self.outgoing.buffer.split_off(begin);
                     if !answer.is_empty() {
-                        self.waiting.push_back(Box::pin(produce::settle(answer, tickets)));
+                        let (node, key, version) = (self.node.clone(), line.key.code(), line.version);
+                        self.waiting.push_back(Box::pin(async move {
+                            let answer = produce::settle(answer, tickets).await;
+                            node.telemetry.requests.answered(key, version, begun.elapsed());
+                            answer
+                        }));
+                        answered = Answered::Later;
                     }
                     while self.waiting.len() >= WAITING_ANSWERS_MAX {
                         self.settle_one().await?;
                     }
                 }
-                Ok(())
+                Ok(answered)
             }
             Routed::To { handler: Handler::Fetch, line, body, .. } => {
                 self.settle_all().await?;
@@ -171,7 +208,7 @@ impl Connection {
                     while_peer_stays(&self.stream, &self.bell, fetch.wait(&self.node)).await?;
                 }
                 fetch.finish(&self.node, &mut self.outgoing)?;
-                Ok(())
+                Ok(Answered::Now)
             }
             Routed::To { handler: Handler::Owned(serve), line, body, decoded_bytes, .. } => {
                 self.settle_all().await?;
@@ -202,7 +239,7 @@ impl Connection {
                 self.share.give_back(decoded_bytes);
                 let answer = answer?;
                 self.outgoing.buffer.extend_from_slice(&answer);
-                Ok(())
+                Ok(Answered::Now)
             }
         }
     }

@@ -57,12 +57,21 @@ impl fmt::Display for Condition {
     }
 }
 
+type Watch = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// The node's health.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Health {
     listening: AtomicBool,
     dead: AtomicBool,
     conditions: Mutex<BTreeMap<Condition, String>>,
+    watches: Mutex<Vec<(Condition, Watch)>>,
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Health").field("started", &self.is_started()).finish_non_exhaustive()
+    }
 }
 
 impl Health {
@@ -86,6 +95,11 @@ impl Health {
         self.lock().remove(&condition);
     }
 
+    /// `why` is asked whenever somebody wants to know; it must be quick and wait for nothing.
+    pub fn watch(&self, condition: Condition, why: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner).push((condition, Box::new(why)));
+    }
+
     /// The listeners are open.
     pub fn is_started(&self) -> bool {
         self.listening.load(Ordering::Acquire)
@@ -98,12 +112,15 @@ impl Health {
 
     /// Clients may come.
     pub fn is_ready(&self) -> bool {
-        self.is_started() && self.is_live() && !self.lock().keys().any(|condition| condition.is_unready())
+        self.is_started() && self.is_live() && !self.conditions().iter().any(|(condition, _)| condition.is_unready())
     }
 
     /// All conditions that hold, with their reasons.
     pub fn conditions(&self) -> Vec<(Condition, String)> {
-        self.lock().iter().map(|(condition, reason)| (*condition, reason.clone())).collect()
+        let mut holding = self.lock().clone();
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        holding.extend(watches.iter().filter_map(|(condition, why)| Some((*condition, why()?))));
+        holding.into_iter().collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Condition, String>> {
@@ -133,7 +150,8 @@ mod tests {
         health.set_listening();
         health.raise(Condition::StoreDown, "timeout");
         assert!(health.is_ready());
-        health.raise(Condition::TierFenced, "owner 7");
+        health.watch(Condition::TierFenced, || Some("owner 7".to_owned()));
+        health.watch(Condition::LogDirOffline, || None);
         assert!(!health.is_ready() && health.is_live());
         assert_eq!(health.conditions()[0], (Condition::TierFenced, "owner 7".to_owned()));
     }

@@ -51,7 +51,7 @@ catalogue! {
     REQUEST_TIME = Summary "kafka_network_requestmetrics_totaltimems",
         "Milliseconds from the request's last byte to its answer, over the last one or two minutes.";
     REQUEST_ERRORS = Counter "kafka_network_requestmetrics_errors_total", "Requests that ended their connection.";
-    CONNECTIONS = Gauge "kafka_server_socket_server_metrics_connection_count", "Open connections by listener.";
+    CONNECTIONS = Gauge "kafka_server_socket_server_metrics_connection_count", "Open connections.";
 
     PARTITION_COUNT = Gauge "kafka_server_replicamanager_partitioncount", "Partitions on this broker.";
     LEADER_COUNT = Gauge "kafka_server_replicamanager_leadercount", "Partitions that this broker leads.";
@@ -61,15 +61,10 @@ catalogue! {
     LOG_SIZE = Gauge "kafka_log_log_size", "Local bytes of a partition.";
     LOG_START_OFFSET = Gauge "kafka_log_log_logstartoffset", "First offset of a partition, over both tiers.";
     LOG_END_OFFSET = Gauge "kafka_log_log_logendoffset", "Next offset of a partition.";
-    LOG_SEGMENTS = Gauge "kafka_log_log_numlogsegments", "Local segments of a partition.";
     LOCAL_START_OFFSET = Gauge "terrace_log_local_start_offset", "First offset that is still local.";
     OFFSET_CURRENT = Gauge "kafka_topic_partition_current_offset", "High watermark of a partition.";
     OFFSET_OLDEST = Gauge "kafka_topic_partition_oldest_offset", "First offset of a partition, over both tiers.";
     LOG_DIRECTORIES_FAILED = Counter "terrace_log_directories_failed_total", "Log directories that went offline.";
-
-    GROUP_LAG = Gauge "kafka_consumergroup_lag", "Records between a group's committed offset and the high watermark.";
-    GROUP_OFFSET = Gauge "kafka_consumergroup_current_offset", "A group's committed offset.";
-    GROUP_MEMBERS = Gauge "kafka_consumergroup_members", "Members of a group.";
 
     REMOTE_COPY_BYTES = Counter "kafka_server_brokertopicmetrics_remotecopybytes_total", "Bytes copied to the store.";
     REMOTE_COPY_REQUESTS = Counter "kafka_server_brokertopicmetrics_remotecopyrequests_total", "Segments copied.";

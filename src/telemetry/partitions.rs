@@ -20,8 +20,6 @@ pub struct PartitionSample<'a> {
     pub log_end: i64,
     /// Local bytes.
     pub local_bytes: u64,
-    /// Local segments.
-    pub segments: usize,
     /// It cannot serve.
     pub offline: bool,
 }
@@ -35,7 +33,6 @@ pub fn collect<'a>(scrape: &mut Scrape, partitions: impl Iterator<Item = Partiti
         let number = sample.partition.to_string();
         let labels = [("topic", sample.topic), ("partition", number.as_str())];
         scrape.sample(&metrics::LOG_SIZE, &labels, sample.local_bytes as f64);
-        scrape.sample(&metrics::LOG_SEGMENTS, &labels, sample.segments as f64);
         scrape.sample(&metrics::LOG_START_OFFSET, &labels, sample.log_start as f64);
         scrape.sample(&metrics::LOG_END_OFFSET, &labels, sample.log_end as f64);
         scrape.sample(&metrics::LOCAL_START_OFFSET, &labels, sample.local_start as f64);

@@ -1,9 +1,9 @@
-//! What passes through each topic. The owner of a topic's partitions holds one [`TopicTraffic`] and counts with one
-//! atomic addition each; sums and text are made at the scrape.
+//! What passes through each topic: a shared look at the table and one atomic addition per number; sums and text are made
+//! at the scrape.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::metrics::{self, Metric};
 use super::scrape::Scrape;
@@ -68,32 +68,39 @@ const COUNTERS: usize = 8;
 /// The counters of all topics.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    topics: Mutex<HashMap<Arc<str>, Arc<TopicTraffic>>>,
+    topics: RwLock<HashMap<Arc<str>, Arc<TopicTraffic>>>,
     /// What forgotten topics had counted, so that the broker's own counters never fall.
     gone: TopicTraffic,
 }
 
 impl Traffic {
-    /// The counters of this topic; hold them, don't ask per batch.
-    pub fn topic(&self, name: &Arc<str>) -> Arc<TopicTraffic> {
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(topics.entry(Arc::clone(name)).or_default())
+    /// Counts for one topic.
+    pub fn count(&self, topic: &str, count: impl FnOnce(&TopicTraffic)) {
+        // Plain counters: whole after any panic.
+        if let Some(known) = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(topic) {
+            return count(known);
+        }
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        count(topics.entry(Arc::from(topic)).or_default());
     }
 
-    /// A topic was deleted.
-    pub fn forget(&self, name: &str) {
-        let removed = self.topics.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-        if let Some(topic) = removed {
-            for ((_, sum), (_, counter)) in self.gone.counters().iter().zip(topic.counters()) {
-                sum.fetch_add(counter.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// Drops the topics that are no more.
+    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner).retain(|name, topic| {
+            let keep = exists(name);
+            if !keep {
+                for ((_, sum), (_, counter)) in self.gone.counters().iter().zip(topic.counters()) {
+                    sum.fetch_add(counter.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
             }
-        }
+            keep
+        });
     }
 
     /// Each counter by topic, and over all topics without a label, as Kafka has them.
     pub fn collect(&self, scrape: &mut Scrape) {
         let topics: Vec<_> = {
-            let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
             topics.iter().map(|(name, topic)| (Arc::clone(name), Arc::clone(topic))).collect()
         };
         let mut sums = self.gone.counters().map(|(_, counter)| counter.load(Ordering::Relaxed));
@@ -117,10 +124,9 @@ mod tests {
     #[test]
     fn the_sum_over_all_topics_outlives_a_deleted_topic() {
         let traffic = Traffic::default();
-        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        traffic.topic(&a).produced(2, 200);
-        traffic.topic(&b).produced(3, 300);
-        traffic.forget("a");
+        traffic.count("a", |topic| topic.produced(2, 200));
+        traffic.count("b", |topic| topic.produced(3, 300));
+        traffic.retain(|name| name != "a");
         let mut scrape = Scrape::default();
         traffic.collect(&mut scrape);
         let text = scrape.render();
