@@ -106,12 +106,13 @@ fn answer(version: i16, index: i32, outcome: Result<Found, ErrorCode>) -> ListOf
         Ok(found) => (ErrorCode::None, found),
         Err(error) => (error, Found::NOTHING),
     };
-    ListOffsetsPartitionResponse::default()
+    let answer = ListOffsetsPartitionResponse::default()
         .with_partition_index(index)
         .with_error_code(error.code())
         .with_timestamp(found.timestamp)
-        .with_offset(found.offset)
-        .with_leader_epoch(if version >= LEADER_EPOCH_FROM { found.leader_epoch } else { -1 })
+        .with_offset(found.offset);
+    // Before it had a place in the answer it must stay as it is made, or the answer does not encode.
+    if version < LEADER_EPOCH_FROM { answer } else { answer.with_leader_epoch(found.leader_epoch) }
 }
 
 #[cfg(test)]
