@@ -12,6 +12,8 @@ use terrace_tiering::platform::crash_point::CrashPoint;
 fn busy_topic(flush: bool) -> Vec<(&'static str, String)> {
     let mut configs = vec![
         ("segment.bytes", (1 << 20).to_string()),
+        // The history's records are years old.
+        ("retention.ms", "-1".to_owned()),
         ("local.retention.bytes", (1 << 20).to_string()),
         ("file.delete.delay.ms", "0".to_owned()),
     ];

@@ -64,7 +64,7 @@ public class RealInput {
         }
         int partitions = Integer.parseInt(args[4]);
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
-            Map<String, String> configs = new HashMap<>(Map.of("segment.bytes", args[5]));
+            Map<String, String> configs = new HashMap<>(Map.of("segment.bytes", args[5], "retention.ms", "-1"));
             // Apache Kafka without tiering refuses it and keeps everything anyway.
             try {
                 Map<String, String> tiered = new HashMap<>(configs);
