@@ -213,7 +213,6 @@ impl Creation<'_> {
             .with_name(StrBytes::from_string(topic.name.to_string()).into())
             .with_error_message(None)
             .with_topic_id(topic.id)
-            .with_error_message(None)
             .with_num_partitions(topic.partition_count)
             .with_replication_factor(topic.replication_factor)
             .with_configs(Some(configs.collect()))

@@ -50,7 +50,6 @@ impl Settings<'_> {
                 false => self.alter(resource),
             };
             let response = AlterConfigsResourceResponse::default()
-                .with_error_message(None)
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone())
                 .with_error_message(None);

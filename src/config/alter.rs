@@ -144,6 +144,20 @@ pub fn validate_topic(
     Ok(())
 }
 
+/// Keys that Kafka lets clients change only behind a listener's prefix.
+const LISTENER_ONLY: [&str; 10] = [
+    "ssl.key.password",
+    "ssl.keystore.certificate.chain",
+    "ssl.keystore.key",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+    "ssl.keystore.type",
+    "ssl.truststore.certificates",
+    "ssl.truststore.location",
+    "ssl.truststore.password",
+    "ssl.truststore.type",
+];
+
 /// Checks all dynamic settings that one broker, or all (`per_broker` false), would have.
 pub fn validate_broker(
     broker: &BrokerConfig,
@@ -158,6 +172,13 @@ pub fn validate_broker(
     let fixed = of_mode(Mode::ReadOnly);
     if !fixed.is_empty() {
         return Err(Invalid::Rule(format!("Cannot update these configs dynamically: [{}]", fixed.join(", "))));
+    }
+    let secured: Vec<&str> = LISTENER_ONLY.into_iter().filter(|name| settings.contains_key(*name)).collect();
+    if !secured.is_empty() {
+        return Err(Invalid::Rule(format!(
+            "These security configs can be dynamically updated only per-listener using the listener prefix: [{}]",
+            secured.join(", ")
+        )));
     }
     let single = of_mode(Mode::PerBroker);
     if !per_broker && !single.is_empty() {

@@ -130,8 +130,7 @@ fn resource(table: impl Iterator<Item = &'static Key>, layers: &Layers<'_>, own:
     let listed = table.filter(|key| !key.internal);
     listed
         .map(|key| {
-            // Kafka shows the first synonym alone: log.retention.ms, not log.retention.hours behind it.
-            let names: Vec<&str> = key.synonyms.iter().take(1).map(|synonym| synonym.name).collect();
+            let names: Vec<&str> = key.synonyms.iter().map(|synonym| synonym.name).collect();
             let mut synonyms = behind(layers, &names, key.is_sensitive());
             if let Some(text) = layers.own.get(key.name) {
                 let value = Some(value::normal(key, text)).filter(|_| !key.is_sensitive());

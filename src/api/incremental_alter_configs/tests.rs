@@ -69,6 +69,7 @@ fn plan(resources: &[AlterConfigsResource]) -> (Vec<AlterConfigsResourceResponse
 #[case::all_brokers(4, "", &[(SET, "log.retention.ms", Some("500000"))], 0, "")]
 #[case::broker_fixed(4, "1", &[(SET, "num.partitions", Some("5")), (SET, "node.id", Some("3"))], 42, "Cannot update these configs dynamically: [node.id, num.partitions]")]
 #[case::broker_bad_value(4, "1", &[(SET, "log.retention.ms", Some("x"))], 42, "Invalid value x for configuration log.retention.ms: Not a number of type LONG")]
+#[case::broker_secret(4, "1", &[(SET, "ssl.key.password", Some("secret"))], 42, "These security configs can be dynamically updated only per-listener using the listener prefix: [ssl.key.password]")]
 #[case::other_broker(4, "9", &[(SET, "log.retention.ms", Some("5"))], 42, "Unexpected broker id, expected 1, but received 9")]
 #[case::no_broker(4, "abc", &[(SET, "log.retention.ms", Some("5"))], 42, "Node id must be an integer, but it is: abc")]
 #[case::group(32, "g", &[(SET, "consumer.session.timeout.ms", Some("50000"))], 0, "")]

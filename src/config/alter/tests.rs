@@ -74,7 +74,7 @@ fn a_broker_without_a_tier_refuses_tiered_topics() {
 #[case(true, &[("log.retention.ms", "5")], "ok")]
 #[case(true, &[("max.connections", "x")], "Invalid value x for configuration max.connections: Not a number of type INT")]
 #[case(true, &[("broker.rack", "r"), ("log.dirs", "/x")], "Cannot update these configs dynamically: [broker.rack, log.dirs]")]
-#[case(false, &[("ssl.keystore.type", "PEM")], "Cannot update these configs at default cluster level, broker id must be specified: [ssl.keystore.type]")]
+#[case(false, &[("sasl.enabled.mechanisms", "PLAIN")], "Cannot update these configs at default cluster level, broker id must be specified: [sasl.enabled.mechanisms]")]
 #[case(true, &[("log.retention.ms", "5"), ("log.local.retention.ms", "6")], "Invalid value 6 for configuration local.retention.ms: Value must not be more than retention.ms property value: 5")]
 #[case(true, &[("a.plugin", "x")], "ok")]
 fn broker_settings_are_judged(#[case] per_broker: bool, #[case] settings: &[(&str, &str)], #[case] expected: &str) {
