@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Node;
+use crate::group::internal_topic::{OFFSETS_TOPIC, offsets_topic};
 use crate::metadata::image::{Change, ConfigOverrides, Topic};
 use crate::metadata::store::CommitError;
 use crate::protocol::error_code::ErrorCode;
@@ -66,19 +67,10 @@ pub async fn auto_create(node: &Node, name: &str) -> ErrorCode {
     }
 }
 
-/// Where groups keep their offsets.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-
 /// Creates `__consumer_offsets` as the `offsets.topic.*` keys say.
-pub async fn create_offsets_topic(node: &Node) -> Result<(), CommitError> {
-    let settings = &node.config.offsets;
-    let config = ConfigOverrides::from([
-        ("cleanup.policy".to_owned(), "compact".to_owned()),
-        ("compression.type".to_owned(), "producer".to_owned()),
-        ("segment.bytes".to_owned(), settings.segment_bytes.to_string()),
-    ]);
-    // min(configured, live brokers): one.
-    create(node, OFFSETS_TOPIC, settings.partitions, 1, config).await.map(|_| ())
+async fn create_offsets_topic(node: &Node) -> Result<(), CommitError> {
+    let topic = offsets_topic(&node.config.offsets, node.random.uuid());
+    create(node, OFFSETS_TOPIC, topic.partition_count, topic.replication_factor, topic.config).await.map(|_| ())
 }
 
 #[cfg(test)]

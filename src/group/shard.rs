@@ -263,7 +263,7 @@ impl Shard {
                 continue; // superseded by an earlier one
             }
             self.due.remove(&id);
-            if !self.groups.get(&id).and_then(|entry| entry.live.next_due()).is_some_and(|at| at <= now.mono_ms) {
+            if self.groups.get(&id).and_then(|entry| entry.live.next_due()).is_none_or(|at| at > now.mono_ms) {
                 self.schedule(&id);
             } else if self.change(&id, now, |group, settings, out| group.on_time(now, settings, out)).is_err() {
                 let retry_at = now.mono_ms + RETRY_MS;
