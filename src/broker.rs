@@ -342,3 +342,6 @@ async fn open_partitions(
     // A panic while opening is our own broken invariant: it stops the start like one anywhere else.
     Ok(opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -305,3 +305,38 @@ pub fn encode_line<R: Encodable>(line: Line, version: i16, response: &R) -> Resu
     frame.finish(&mut out, 0);
     Ok(out.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn no_api_is_served_twice() {
+        let mut keys: Vec<_> = ROWS.iter().map(|row| row.key).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), ROWS.len());
+        assert!(ROWS.iter().all(|found| row(found.key).is_some_and(|row| row.versions == found.versions)));
+    }
+
+    // What Apache Kafka 4.3.1 advertises.
+    #[rstest]
+    #[case(ApiKey::Produce, 0, 13)]
+    #[case(ApiKey::Fetch, 4, 18)]
+    #[case(ApiKey::ListOffsets, 1, 11)]
+    #[case(ApiKey::Metadata, 0, 13)]
+    #[case(ApiKey::ApiVersions, 0, 4)]
+    #[case(ApiKey::InitProducerId, 0, 5)]
+    #[case(ApiKey::OffsetForLeaderEpoch, 2, 4)]
+    fn versions_are_kafkas(#[case] key: ApiKey, #[case] first: i16, #[case] last: i16) {
+        assert_eq!(row(key).map(|row| row.versions), Some((first, last)));
+    }
+
+    #[test]
+    fn an_api_that_is_not_in_the_table_ends_the_connection() {
+        let frame = [&ApiKey::EndTxn.code().to_be_bytes()[..], &[0, 0, 0, 0, 0, 1, 0, 0]].concat();
+        assert!(matches!(route(&frame), Err(Disconnect::Unsupported { key: 26, version: 0 })));
+    }
+}
