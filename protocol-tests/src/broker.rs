@@ -123,6 +123,8 @@ impl Broker {
                 }
             });
         }
+        // The output ends when the two threads end, so nobody else may hold its sender.
+        drop(lines);
         let mut broker = Self { child, kafka, http, data: data.to_owned(), owned: None, output };
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(kafka).is_err() {

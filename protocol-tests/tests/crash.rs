@@ -27,7 +27,7 @@ fn busy_broker() -> Options {
     Options::new()
         .with("log.retention.check.interval.ms", 200)
         .with("remote.log.manager.task.interval.ms", 200)
-        .with("remote.metadata.snapshot.interval.ms", 500)
+        .with("remote.metadata.snapshot.interval.ms", 1000)
         .with("remote.delete.grace.ms", 0)
         .with("log.cleaner.backoff.ms", 200)
 }

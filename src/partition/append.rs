@@ -230,7 +230,7 @@ impl Partition {
         online.log.append(bytes, self.leader_epoch, config, *now_ms, self.shared.random.next_u64())?;
         let mut rest: &[u8] = bytes;
         while let Ok((batch, behind)) = BatchView::split_first(rest) {
-            online.producers.update(&batch);
+            online.producers.update(&batch, *now_ms);
             rest = behind;
         }
         Ok(rolled)

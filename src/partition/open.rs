@@ -11,7 +11,7 @@ use crate::log::recovery::{self, Marks};
 use crate::log::segment::LogDirectory;
 use crate::log::view::Mark;
 use crate::log::{Log, LogError};
-use crate::protocol::record_batch::Offset;
+use crate::protocol::record_batch::{BatchView, Offset};
 use crate::wal::ticket::Rejected;
 
 /// The offset of a snapshot that was never taken.
@@ -75,7 +75,10 @@ impl Partition {
             producers_from,
             start: known.map_or(0, |known| self.empty_start(&directory.path, &known.marks)),
         };
-        let (mut log, recovered) = recovery::open(directory, &marks, &config, &mut |batch| producers.update(batch))?;
+        let now_ms = self.shared.clock.now_ms();
+        producers.loaded_at(now_ms);
+        let each_batch = &mut |batch: &BatchView<'_>| producers.update(batch, now_ms);
+        let (mut log, recovered) = recovery::open(directory, &marks, &config, each_batch)?;
         if recovered.checked_bytes > 0 {
             tracing::info!(
                 topic = %self.topic, partition = self.id.partition, checked_bytes = recovered.checked_bytes,
@@ -86,7 +89,6 @@ impl Partition {
             // The snapshot speaks of records that are gone: everybody may begin anew.
             producers.clear();
         }
-        producers.expire(self.shared.clock.now_ms(), self.shared.settings.producer_id_expiration_ms);
         if config.flush_messages.is_some()
             && let Some(flush) = log.begin_flush()
         {

@@ -120,6 +120,9 @@ struct Producer {
     kept: u8,
     batches: [Written; BATCHES_KEPT],
     last_timestamp: i64,
+    /// Broker's time of its last append in this run, or of the start that loaded it. Expiry goes by it and not by the
+    /// records' times: who writes old records is not silent.
+    seen_ms: i64,
     /// Epoch of the transaction coordinator that wrote the last marker, -1 without.
     coordinator_epoch: i32,
     /// First offset of the running transaction, -1 without.
@@ -133,6 +136,7 @@ impl Producer {
             kept: 0,
             batches: [Written::default(); BATCHES_KEPT],
             last_timestamp: -1,
+            seen_ms: 0,
             coordinator_epoch: -1,
             txn_first_offset: -1,
         }
@@ -157,7 +161,7 @@ impl Producer {
     }
 
     fn is_expired(&self, now_ms: i64, expiration_ms: i64) -> bool {
-        self.txn_first_offset < 0 && now_ms.saturating_sub(self.last_timestamp) >= expiration_ms
+        self.txn_first_offset < 0 && now_ms.saturating_sub(self.seen_ms) >= expiration_ms
     }
 }
 
@@ -219,7 +223,7 @@ impl ProducerTable {
     }
 
     /// Records a batch that is in the log, stamped. Checks nothing, so that a recovery accepts what was accepted once.
-    pub fn update(&mut self, batch: &BatchView<'_>) {
+    pub fn update(&mut self, batch: &BatchView<'_>, now_ms: i64) {
         let producer_id = batch.producer_id();
         if producer_id < 0 {
             return;
@@ -229,6 +233,7 @@ impl ProducerTable {
         }
         let epoch = batch.producer_epoch();
         let producer = self.producers.entry(producer_id).or_insert_with(|| Producer::new(epoch));
+        producer.seen_ms = now_ms;
         if producer.epoch != epoch {
             producer.epoch = epoch;
             producer.kept = 0;
@@ -247,16 +252,24 @@ impl ProducerTable {
     }
 
     fn forget_the_longest_silent(&mut self) {
-        let mut times: Vec<i64> = self.producers.values().map(|producer| producer.last_timestamp).collect();
+        let mut times: Vec<i64> = self.producers.values().map(|producer| producer.seen_ms).collect();
         let (_, limit, _) = times.select_nth_unstable(PRODUCERS_MAX / 8);
         let limit = *limit;
         // Several may share the limit; an eighth must go, and not many more.
         let mut excess = PRODUCERS_MAX / 8;
         self.producers.retain(|_, producer| {
-            let goes = producer.last_timestamp <= limit && excess > 0;
+            let goes = producer.seen_ms <= limit && excess > 0;
             excess -= usize::from(goes);
             !goes
         });
+    }
+
+    /// What was loaded counts as seen now: a retry of a batch that the crash left unanswered may still come, however old
+    /// the records say they are.
+    pub fn loaded_at(&mut self, now_ms: i64) {
+        for producer in self.producers.values_mut() {
+            producer.seen_ms = now_ms;
+        }
     }
 
     /// Forgets producers that have been silent for `expiration_ms` (`producer.id.expiration.ms`). True when that

@@ -139,10 +139,11 @@ impl Partition {
         producer_snapshot: &[u8],
     ) -> io::Result<()> {
         let invalid = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
-        let producers = match producer_snapshot {
+        let mut producers = match producer_snapshot {
             [] => ProducerTable::default(),
             bytes => ProducerTable::from_snapshot(bytes).map_err(|error| invalid(&error))?,
         };
+        producers.loaded_at(self.shared.clock.now_ms());
         let mut state = self.lock();
         let log_start = match &*state {
             State::Online(online) => online.log_start,

@@ -132,7 +132,7 @@ impl ProducerTable {
         bytes
     }
 
-    /// The table that a `.snapshot` file holds. Whoever loads an old one calls [`ProducerTable::expire`] next.
+    /// The table that a `.snapshot` file holds. Whoever loads one calls [`ProducerTable::loaded_at`] next.
     pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let mut table = Self::default();
         for entry in read_snapshot(bytes)? {

@@ -29,7 +29,7 @@ fn view(bytes: &[u8]) -> BatchView<'_> {
 fn six_batches() -> ProducerTable {
     let mut table = ProducerTable::default();
     for i in 0..6 {
-        table.update(&view(&batch(100 + i * 2, 7, 3, 10 + i as i32 * 2, 2)));
+        table.update(&view(&batch(100 + i * 2, 7, 3, 10 + i as i32 * 2, 2)), 1110);
     }
     table
 }
@@ -77,7 +77,7 @@ fn a_batch_without_producer_is_always_new() {
     let bytes = batch(0, -1, -1, -1, 2);
     let mut table = six_batches();
     assert_eq!(table.check(&view(&bytes), AppendOrigin::Client), Ok(Verdict::New));
-    table.update(&view(&bytes));
+    table.update(&view(&bytes), 0);
     assert_eq!(table.len(), 1);
 }
 
@@ -86,7 +86,7 @@ fn a_batch_without_producer_is_always_new() {
 #[case::wraps_inside(i32::MAX - 1, 5, 3)]
 fn sequences_wrap_to_zero(#[case] sequence: i32, #[case] records: i32, #[case] next: i32) {
     let mut table = ProducerTable::default();
-    table.update(&view(&batch(50, 7, 0, sequence, records)));
+    table.update(&view(&batch(50, 7, 0, sequence, records)), 0);
     assert_eq!(check(&table, 0, next, 1), Ok(Verdict::New));
     let last_offset = 50 + i64::from(records) - 1;
     let original = Verdict::Duplicate { base_offset: 50, last_offset, timestamp: 1050 };
@@ -96,7 +96,7 @@ fn sequences_wrap_to_zero(#[case] sequence: i32, #[case] records: i32, #[case] n
 #[test]
 fn a_new_epoch_forgets_the_batches_of_the_old_one() {
     let mut table = six_batches();
-    table.update(&view(&batch(200, 7, 4, 0, 2)));
+    table.update(&view(&batch(200, 7, 4, 0, 2)), 0);
     assert_eq!(check(&table, 4, 0, 2), duplicate(200).map_err(|_| unreachable!()));
     assert_eq!(check(&table, 4, 2, 2), Ok(Verdict::New));
     assert!(check(&table, 3, 22, 2).is_err());
@@ -107,6 +107,9 @@ fn silent_producers_expire() {
     let mut table = six_batches();
     assert!(!table.expire(1110 + 499, 500));
     assert_eq!(table.len(), 1);
+    let mut loaded = ProducerTable::from_snapshot(&table.snapshot()).expect("our own snapshot");
+    loaded.loaded_at(90_000);
+    assert!(!loaded.expire(90_000 + 499, 500), "a start does not forget who wrote old records just before");
     assert!(table.expire(1110 + 500, 500));
     assert_eq!(check(&table, 0, 5, 1), Ok(Verdict::New));
 }
@@ -115,7 +118,7 @@ fn silent_producers_expire() {
 fn the_table_is_bounded() {
     let mut table = ProducerTable::default();
     for id in 0..PRODUCERS_MAX as i64 + 1 {
-        table.update(&view(&batch(id, id, 0, 0, 1)));
+        table.update(&view(&batch(id, id, 0, 0, 1)), id);
     }
     assert_eq!(table.len(), PRODUCERS_MAX - PRODUCERS_MAX / 8 + 1);
     let newest = batch(0, PRODUCERS_MAX as i64, 0, 9, 1);
@@ -145,7 +148,7 @@ fn tables() -> impl Strategy<Value = ProducerTable> {
     batches.prop_map(|batches| {
         let mut table = ProducerTable::default();
         for (at, (id, epoch, sequence, records)) in batches.into_iter().enumerate() {
-            table.update(&view(&batch(at as i64 * 10, id, epoch, sequence.into(), records)));
+            table.update(&view(&batch(at as i64 * 10, id, epoch, sequence.into(), records)), 0);
         }
         table
     })
