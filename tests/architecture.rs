@@ -87,12 +87,3 @@ fn modules_use_only_what_lies_below_them() {
     }
     assert!(wrong.is_empty(), "arrows against ARCHITECTURE.md:\n{}", wrong.join("\n"));
 }
-
-#[test]
-fn the_release_binary_has_no_crash_points() {
-    // This package's own features: a build of `terrace` alone. The workspace's tests switch the feature on for all.
-    let manifest =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("a manifest");
-    let features = manifest.split("[features]").nth(1).and_then(|rest| rest.split("\n[").next()).expect("features");
-    assert!(!features.contains("default"), "no feature is on by default, least of all crash-points");
-}

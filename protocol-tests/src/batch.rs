@@ -2,11 +2,14 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+/// Key and value of a record; either may be null.
+pub type KeyValue = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// A batch to be; the defaults make a correct one.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// Key, value pairs; the timestamp of each is `timestamp` plus its place.
-    pub records: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>,
+    pub records: Vec<KeyValue>,
     /// Of the first record, in milliseconds.
     pub timestamp: i64,
     /// Base offset as a producer sends it.

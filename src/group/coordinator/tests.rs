@@ -137,7 +137,7 @@ async fn a_rejected_append_unloads_and_loads_what_the_log_has() {
     node.groups.commit(commit(1)).await.unwrap();
     node.log.hold();
     let (committed, ()) = tokio::join!(node.groups.commit(commit(2)), async {
-        while node.log.len() < 2 {
+        while node.log.batches() < 2 {
             tokio::task::yield_now().await;
         }
         node.log.reject_all();

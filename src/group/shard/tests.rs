@@ -172,7 +172,7 @@ fn a_commit_from_outside_makes_a_simple_group() {
     assert_eq!(fetched.iter().map(|(topic, _)| &**topic).collect::<Vec<_>>(), ["t", "u"]);
     let listed = driven.ask(|shard, to, _| shard.list(to));
     assert_eq!((&*listed[0].protocol_type, listed[0].state), ("", "Empty"));
-    assert_eq!(driven.log.len(), 1, "one batch for one request");
+    assert_eq!(driven.log.batches(), 1, "one batch for one request");
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl FakeLog {
     }
 
     /// Number of batches.
-    pub fn len(&self) -> usize {
+    pub fn batches(&self) -> usize {
         self.inner().batches.len()
     }
 
