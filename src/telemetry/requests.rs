@@ -13,7 +13,7 @@ use super::scrape::Scrape;
 const API_KEYS: usize = 128;
 /// No API has more versions.
 const VERSIONS: usize = 32;
-/// Four buckets per doubling from 1 µs on reach past an hour: each is at most 19 % wide.
+/// Four buckets per doubling from 1 µs on reach past an hour: each is at most 25 % wide.
 const BUCKETS: usize = 128;
 /// Quantiles speak of at least this much time, and of at most twice.
 const WINDOW: Duration = Duration::from_secs(60);
