@@ -128,7 +128,20 @@ pub fn values(batches: &[u8]) -> Vec<String> {
 }
 
 /// Base offset and values of every whole uncompressed batch; checks each CRC.
-pub fn by_base_offset(mut batches: &[u8]) -> Vec<(i64, Vec<String>)> {
+pub fn by_base_offset(batches: &[u8]) -> Vec<(i64, Vec<String>)> {
+    let values = |records: Vec<(i64, String)>| records.into_iter().map(|(_, value)| value).collect();
+    whole(batches).into_iter().map(|(base, records)| (base, values(records))).collect()
+}
+
+/// Offset and value of every record, also where the cleaner left gaps; checks each batch's CRC.
+pub fn by_offset(batches: &[u8]) -> Vec<(i64, String)> {
+    let offsets = |(base, records): (i64, Vec<(i64, String)>)| {
+        records.into_iter().map(move |(delta, value)| (base + delta, value))
+    };
+    whole(batches).into_iter().flat_map(offsets).collect()
+}
+
+fn whole(mut batches: &[u8]) -> Vec<(i64, Vec<(i64, String)>)> {
     let mut found = Vec::new();
     while batches.len() >= 61 {
         let total = 12 + i32::from_be_bytes(batches[8..12].try_into().expect("four bytes")) as usize;
@@ -138,32 +151,34 @@ pub fn by_base_offset(mut batches: &[u8]) -> Vec<(i64, Vec<String>)> {
         let crc = u32::from_be_bytes(batches[17..21].try_into().expect("four bytes"));
         assert_eq!(crc, crc32c::crc32c(&batches[21..total]), "a batch comes with its CRC");
         let base = i64::from_be_bytes(batches[..8].try_into().expect("eight bytes"));
-        found.push((base, values_of(&batches[..total])));
+        found.push((base, records_of(&batches[..total])));
         batches = &batches[total..];
     }
     found
 }
 
-fn values_of(batch: &[u8]) -> Vec<String> {
-    let mut values = Vec::new();
+/// Offset delta and value of each record.
+fn records_of(batch: &[u8]) -> Vec<(i64, String)> {
+    let mut records = Vec::new();
     let mut at = 61;
     while at < batch.len() {
         let length = varint(batch, &mut at);
         let end = at + length as usize;
         at += 1;
         varint(batch, &mut at);
-        varint(batch, &mut at);
+        let delta = varint(batch, &mut at);
         let key = varint(batch, &mut at);
         at += key.max(0) as usize;
         let value = varint(batch, &mut at);
-        values.push(if value < 0 {
+        let value = if value < 0 {
             "null".to_owned()
         } else {
             String::from_utf8_lossy(&batch[at..at + value as usize]).into_owned()
-        });
+        };
+        records.push((delta, value));
         at = end;
     }
-    values
+    records
 }
 
 fn varint(bytes: &[u8], at: &mut usize) -> i64 {

@@ -19,10 +19,15 @@ pub struct RawClient {
 impl RawClient {
     /// Connects; panics if nobody listens.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the broker listens");
-        stream.set_nodelay(true).expect("a TCP socket");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a TCP socket");
-        Self { stream, correlation_id: 0, client_id: "raw-client" }
+        Self::try_connect(address).expect("the broker listens")
+    }
+
+    /// Connects where the broker may be gone.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Self { stream, correlation_id: 0, client_id: "raw-client" })
     }
 
     /// The same client under another client id.

@@ -6,16 +6,25 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ProduceRequest, TopicName};
+use kafka_protocol::messages::{
+    BrokerId, CreateTopicsRequest, DeleteRecordsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
+    ProduceRequest, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::batch::{self, Batch};
 use crate::raw_client::RawClient;
+
+/// An offset below the high watermark that gives nothing for this long cannot be read.
+const UNREADABLE: Duration = Duration::from_secs(20);
 
 /// One topic, one producer, and all that was seen of them.
 #[derive(Debug)]
@@ -39,6 +48,17 @@ struct Lane {
     acknowledged: BTreeMap<i64, (i32, i32)>,
     /// What was read at each offset.
     seen: BTreeMap<i64, String>,
+    /// Where the log starts at least: by an answer to DeleteRecords, or as it was seen.
+    log_start: i64,
+    /// Where it starts at most: the highest offset that DeleteRecords was sent for.
+    delete_sent: i64,
+}
+
+impl Lane {
+    /// Behind the last acknowledged record.
+    fn end(&self) -> i64 {
+        self.acknowledged.last_key_value().map_or(0, |(base, (_, count))| base + i64::from(*count))
+    }
 }
 
 fn name(topic: &str) -> TopicName {
@@ -102,7 +122,7 @@ impl History {
     /// Sends `batches` batches of `records` records to every partition in turn and waits for each answer. An error of the
     /// connection ends it: what was sent last is in doubt and is sent again by the next call.
     pub fn write(&mut self, address: SocketAddr, batches: usize, records: i32) -> io::Result<()> {
-        let mut client = RawClient::connect(address);
+        let mut client = RawClient::try_connect(address)?;
         for _ in 0..batches {
             for partition in 0..self.partitions.len() {
                 let lane = &mut self.partitions[partition];
@@ -137,15 +157,49 @@ impl History {
         }
     }
 
+    /// Deletes all but about the last `keep` acknowledged records of every partition. An error of the connection leaves it
+    /// open whether that was done.
+    pub fn delete_all_but(&mut self, address: SocketAddr, keep: i64) -> io::Result<()> {
+        let mut client = RawClient::try_connect(address)?;
+        for partition in 0..self.partitions.len() {
+            let lane = &mut self.partitions[partition];
+            let before = lane.end() - keep;
+            if before <= lane.log_start {
+                continue;
+            }
+            lane.delete_sent = lane.delete_sent.max(before);
+            let request = DeleteRecordsRequest::default().with_timeout_ms(10_000).with_topics(vec![
+                DeleteRecordsTopic::default().with_name(name(&self.topic)).with_partitions(vec![
+                    DeleteRecordsPartition::default().with_partition_index(partition as i32).with_offset(before),
+                ]),
+            ]);
+            let answer = client.try_call(2, &request)?;
+            let result = &answer.topics[0].partitions[0];
+            match result.error_code {
+                0 => lane.log_start = lane.log_start.max(result.low_watermark),
+                code => return Err(io::Error::other(format!("error {code}"))),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads every partition from its log start to its high watermark and checks all that must hold. The number of
     /// records read.
     pub fn check(&mut self, address: SocketAddr) -> usize {
         let mut client = RawClient::connect(address);
         let mut total = 0;
         for partition in 0..self.partitions.len() {
-            let values = self.read(&mut client, partition);
+            let (log_start, values) = self.read(&mut client, partition);
             total += values.len();
             let lane = &mut self.partitions[partition];
+            assert!(
+                (lane.log_start..=lane.delete_sent.max(lane.log_start)).contains(&log_start),
+                "partition {partition} begins at {log_start}; it began at {} and was deleted below {} at most",
+                lane.log_start,
+                lane.delete_sent
+            );
+            lane.log_start = log_start;
+            lane.seen = lane.seen.split_off(&log_start);
             for (offset, value) in &values {
                 let before = lane.seen.entry(*offset).or_insert_with(|| value.clone());
                 assert!(before == value, "partition {partition} offset {offset} was seen with two contents");
@@ -160,16 +214,17 @@ impl History {
                             "partition {partition} offset {offset}: acknowledged {stamp}, found {}",
                             &value[..value.len().min(20)]
                         ),
+                        None if offset < log_start => {}
                         None => panic!("partition {partition} offset {offset}: acknowledged {stamp} is missing"),
                     }
                 }
             }
-            // Numbers follow each other: none missing, none twice.
-            for ((offset, value), number) in values.iter().zip(0..) {
-                assert_eq!(*offset, i64::from(number), "partition {partition}: offsets follow each other");
+            // Record n is at offset n: none is missing, none is there twice.
+            for ((offset, value), expected) in values.iter().zip(log_start..) {
+                assert_eq!(*offset, expected, "partition {partition}: offsets follow each other");
                 assert!(
-                    value.starts_with(&format!("{partition}/{number}/")),
-                    "partition {partition} offset {offset}: not record {number} but {}",
+                    value.starts_with(&format!("{partition}/{expected}/")),
+                    "partition {partition} offset {offset}: not record {expected} but {}",
                     &value[..value.len().min(20)]
                 );
             }
@@ -177,13 +232,31 @@ impl History {
         total
     }
 
-    fn read(&self, client: &mut RawClient, partition: usize) -> BTreeMap<i64, String> {
+    fn earliest(&self, client: &mut RawClient, partition: usize) -> i64 {
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![
+            ListOffsetsTopic::default().with_name(name(&self.topic)).with_partitions(vec![
+                ListOffsetsPartition::default()
+                    .with_partition_index(partition as i32)
+                    .with_current_leader_epoch(-1)
+                    .with_timestamp(-2),
+            ]),
+        ]);
+        let answer = client.call(7, &request);
+        let found = &answer.topics[0].partitions[0];
+        assert_eq!(found.error_code, 0, "partition {partition} says where it begins");
+        found.offset
+    }
+
+    /// The log start, and all from there to the high watermark.
+    fn read(&self, client: &mut RawClient, partition: usize) -> (i64, BTreeMap<i64, String>) {
+        let log_start = self.earliest(client, partition);
         let mut found = BTreeMap::new();
-        let mut offset = 0;
+        let mut offset = log_start;
+        let mut progress = Instant::now();
         loop {
             let request = FetchRequest::default()
-                .with_max_wait_ms(0)
-                .with_min_bytes(0)
+                .with_max_wait_ms(500)
+                .with_min_bytes(1)
                 .with_max_bytes(8 << 20)
                 .with_session_epoch(-1)
                 .with_topics(vec![FetchTopic::default().with_topic(name(&self.topic)).with_partitions(vec![
@@ -195,12 +268,13 @@ impl History {
                         .with_log_start_offset(-1)
                         .with_partition_max_bytes(4 << 20),
                 ])]);
+            let request = if found.is_empty() { request } else { request.with_min_bytes(0) };
             let answer = client.call(11, &request);
             let result = &answer.responses[0].partitions[0];
             assert_eq!(result.error_code, 0, "partition {partition} offset {offset} cannot be read");
             assert!(offset <= result.high_watermark, "reads end at the high watermark");
             if offset == result.high_watermark {
-                return found;
+                return (log_start, found);
             }
             let records = result.records.clone().unwrap_or_default();
             for (base, values) in batch::by_base_offset(&records) {
@@ -210,7 +284,16 @@ impl History {
                     }
                 }
             }
-            offset = found.last_key_value().map_or(offset, |(last, _)| last + 1);
+            let next = found.last_key_value().map_or(offset, |(last, _)| last + 1);
+            if next > offset {
+                progress = Instant::now();
+            }
+            assert!(
+                progress.elapsed() < UNREADABLE,
+                "partition {partition} offset {offset}, below the high watermark {}, gives nothing",
+                result.high_watermark
+            );
+            offset = next;
         }
     }
 

@@ -1,0 +1,157 @@
+//! The real process dies and comes back: at each named crash point once, and at random moments. What must hold is in
+//! `checkers`; what each point leaves behind is in `docs/crash-safety.md`.
+
+mod workloads;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use terrace_protocol_tests::broker::{Broker, Options};
+use terrace_protocol_tests::checkers::bucket;
+use terrace_protocol_tests::checkers::history::History;
+use terrace_tiering::platform::crash_point::CrashPoint;
+use workloads::{Busy, CommittedOffsets, Compacted, DeletedTopic, Workload, busy_topic};
+
+/// Rounds of the random test; `TERRACE_CRASH_ROUNDS` asks for more.
+const ROUNDS: u64 = 8;
+/// Points that die side by side.
+const WORKERS: usize = 2;
+/// No workload needs longer to come to its point.
+const REACHED_WITHIN: Duration = Duration::from_secs(20);
+
+fn busy_broker() -> Options {
+    Options::new()
+        .with("log.retention.check.interval.ms", 200)
+        .with("remote.log.manager.task.interval.ms", 200)
+        .with("remote.metadata.snapshot.interval.ms", 1000)
+        .with("remote.delete.grace.ms", 0)
+        .with("log.cleaner.backoff.ms", 200)
+        .with("offsets.topic.num.partitions", 2)
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9_at_random_moments() {
+    let rounds = std::env::var("TERRACE_CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number"));
+    let began = Instant::now();
+    let mut broker = Broker::start(&busy_broker());
+    let mut history = History::begin(broker.kafka, "history", 2, &busy_topic(false));
+    // Moments differ from run to run with the machine; what must hold does not.
+    for round in 0..rounds {
+        let address = broker.kafka;
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30 + 137 * round % 500));
+            broker.kill()
+        });
+        // What is deleted goes from the bucket too, while the rest goes in.
+        while history.write(address, 10, 40).and_then(|()| history.delete_all_but(address, 8000)).is_ok() {}
+        broker = killer.join().expect("the killer does not panic").restart(&busy_broker());
+        history.check(broker.kafka);
+        history.write(broker.kafka, 1, 40).expect("the broker is up");
+        if round % 4 == 3 {
+            let stopped = broker.stop();
+            bucket::check(&stopped.data);
+            broker = stopped.restart(&busy_broker());
+        }
+    }
+    history.check(broker.kafka);
+    let found = bucket::check(&broker.stop().data);
+    println!("{rounds} rounds in {:?}: {} records acknowledged, {found:?}", began.elapsed(), history.acknowledged());
+    assert!(history.acknowledged() > 1000, "the test writes something: {}", history.acknowledged());
+}
+
+/// What brings a broker to a point. A new point has no place here until somebody says what reaches it.
+fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
+    use CrashPoint as P;
+    let address = broker.kafka;
+    match point {
+        P::AppendBeforeWrite
+        | P::AppendAfterWrite
+        | P::RollBeforeNewSegment
+        | P::RollAfterNewSegment
+        | P::CheckpointBeforeRename
+        | P::CheckpointAfterRename
+        | P::CopyAfterStarted
+        | P::CopyAfterUpload
+        | P::CopyAfterVerify
+        | P::CopyAfterFinished
+        | P::ManifestBeforeRoot
+        | P::ManifestAfterRoot
+        | P::MetadataBeforeCommit
+        | P::MetadataAfterCommit
+        | P::SnapshotAfterPut => Box::new(Busy::begin(address, &busy_topic(false), 4000)),
+        P::FlushBeforeSync | P::FlushAfterSync => Box::new(Busy::begin(address, &busy_topic(true), 4000)),
+        P::CopyBetweenParts => {
+            // An object is sent in parts of 16 MiB.
+            let mut configs = busy_topic(false);
+            configs.push(("segment.bytes", (18 << 20).to_string()));
+            Box::new(Busy::begin(address, &configs, 20_000))
+        }
+        P::DeleteAfterStartOffset
+        | P::RemoteDeleteAfterStarted
+        | P::RemoteDeleteAfterRoot
+        | P::RemoteDeleteAfterDelete => Box::new(Busy::begin(address, &busy_topic(false), 4000).deleting()),
+        P::CleanBeforeSwap | P::CleanAfterSwap => Box::new(Compacted::begin(address)),
+        P::TopicDeleteAfterCommit => Box::new(DeletedTopic::begin(address)),
+        P::GroupAfterAppend => Box::new(CommittedOffsets::begin(address)),
+    }
+}
+
+/// At which time it dies: later where the start itself comes by, or where the first time would leave nothing to lose.
+fn times(point: CrashPoint) -> u32 {
+    use CrashPoint as P;
+    match point {
+        P::MetadataBeforeCommit | P::MetadataAfterCommit => 4,
+        P::TopicDeleteAfterCommit | P::CopyBetweenParts => 1,
+        _ => 2,
+    }
+}
+
+/// False when the point was never reached.
+fn dies_at(point: CrashPoint) -> bool {
+    let broker = Broker::start(&busy_broker());
+    let mut work = workload(point, &broker);
+    let armed = busy_broker().env("TERRACE_CRASH_AT", format!("{}:{}", point.name(), times(point)));
+    let mut broker = broker.stop().restart(&armed);
+    let began = Instant::now();
+    while !broker.has_ended() && began.elapsed() < REACHED_WITHIN {
+        // An error is the crash, which ends the loop as soon as the process is gone.
+        let _ = work.step(broker.kafka);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let died = broker.has_ended();
+    let dead = broker.kill();
+    assert!(!died || dead.output.iter().any(|line| line.contains("dying at")), "{}: {:?}", point.name(), dead.output);
+    let broker = dead.restart(&busy_broker());
+    work.check(broker.kafka);
+    work.step(broker.kafka).unwrap_or_else(|error| panic!("{}: {error}", point.name()));
+    let stopped = broker.stop();
+    bucket::check(&stopped.data);
+    let broker = stopped.restart(&busy_broker());
+    work.check(broker.kafka);
+    died
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_at_any_named_step() {
+    let began = Instant::now();
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut missed = Vec::new();
+        while let Some(point) = CrashPoint::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let begins = Instant::now();
+            match std::panic::catch_unwind(|| dies_at(*point)) {
+                Ok(true) => println!("{}: {:?}", point.name(), begins.elapsed()),
+                Ok(false) => missed.push(format!("{} was never reached", point.name())),
+                // The message is printed already; the other points go on.
+                Err(_) => missed.push(format!("{} failed", point.name())),
+            }
+        }
+        missed
+    };
+    let missed: Vec<String> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("panics are caught")).collect()
+    });
+    println!("{} points in {:?}", CrashPoint::ALL.len(), began.elapsed());
+    assert!(missed.is_empty(), "{missed:#?}");
+}
