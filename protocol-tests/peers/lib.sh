@@ -93,15 +93,22 @@ spawn() {
   setsid nohup "$@" >"$log" 2>&1 </dev/null &
   local pid=$!
   echo "$pid $(started_at $pid)" >"$pidfile"
-  if [[ -n ${TERRACE_PEER_OWNER:-} ]]; then
-    (
-      owner_at=$(started_at "$TERRACE_PEER_OWNER")
-      while running "$pidfile" && [[ $(started_at "$TERRACE_PEER_OWNER") == "$owner_at" ]]; do sleep 0.5; done
-      running "$pidfile" && kill -9 "$pid"
-      rm -rf "$(dirname "$pidfile")/data"
-    ) >/dev/null 2>&1 </dev/null &
-    disown
+  # In a session of its own: whoever kills the tests' process group must not kill the watch with it.
+  [[ -z ${TERRACE_PEER_OWNER:-} ]] ||
+    setsid nohup bash -c "source '$peers/lib.sh'; watch_owner '$pidfile' '$TERRACE_PEER_OWNER'" >/dev/null 2>&1 </dev/null &
+}
+
+# watch_owner PIDFILE OWNER: ends the daemon, and its data, once the process OWNER is gone.
+watch_owner() {
+  local owner_at pid
+  owner_at=$(started_at "$2")
+  while running "$1" && [[ -n $owner_at && $(started_at "$2") == "$owner_at" ]]; do sleep 0.5; done
+  if running "$1"; then
+    read -r pid _ <"$1"
+    kill -9 "$pid"
+    while running "$1"; do sleep 0.1; done
   fi
+  rm -rf "$(dirname "$1")"
 }
 
 # halt PIDFILE: SIGTERM, after 10 s SIGKILL; no error when nothing runs.
