@@ -173,6 +173,12 @@ impl Broker {
     async fn serve_http(&self) -> Result<Vec<SocketAddr>, StartError> {
         let held = self.connections.budget().clone();
         self.telemetry.show_budget("requests", self.node.config.requests.queued_bytes_max, move || held.used() as u64);
+        if let Some(remote_log) = &self.remote_log {
+            for (at, budget) in remote_log.tier().budgets().into_iter().enumerate() {
+                let tier = Arc::clone(remote_log.tier());
+                self.telemetry.show_budget(budget.name, budget.limit, move || tier.budgets()[at].held);
+            }
+        }
         scrape::register(&self.node, &self.connections);
         scrape::watch(&self.node);
         http::serve(&self.node.config.admin, Arc::clone(&self.telemetry), Arc::new(self.status()), &self.tasks)

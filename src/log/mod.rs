@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::platform::fs::SharedFile;
+use terrace_tiering::platform::random::Random;
 
 pub use flush::{EpochsFile, Flush};
 pub use roll::Incoming;
@@ -152,14 +153,15 @@ impl Log {
     }
 
     /// Appends whole, stamped batches (the first at [`Log::end`], the others following on) by one write, then publishes
-    /// them. The first append of all makes directory and file (`random` gives the segment's jitter). After an error nothing is published and the file is cut back to the published end.
+    /// them. The first append of all makes directory and file (`random`, asked only then, gives the segment's jitter).
+    /// After an error nothing is published and the file is cut back to the published end.
     pub fn append(
         &mut self,
         bytes: &[u8],
         epoch: LeaderEpoch,
         config: &TopicConfig,
         now_ms: i64,
-        random: u64,
+        random: &dyn Random,
     ) -> Result<(), LogError> {
         if self.active.is_none() {
             self.create_active(config, random)?;

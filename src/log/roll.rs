@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::platform::fs::Open;
+use terrace_tiering::platform::random::Random;
 
 use super::names::{self, SNAPSHOT};
 use super::segment::Segment;
@@ -51,7 +52,7 @@ impl Log {
     /// Ends the active segment and begins the next at the log's end, with `producers` (a `.snapshot`'s content) as of
     /// there. Nothing happens when the active segment is empty. Nothing is synced: that is the caller's to hand on.
     /// After an error the old segment is still the active one.
-    pub fn roll(&mut self, producers: &[u8], config: &TopicConfig, random: u64) -> Result<bool, LogError> {
+    pub fn roll(&mut self, producers: &[u8], config: &TopicConfig, random: &dyn Random) -> Result<bool, LogError> {
         let Some(active) = &self.active else { return Ok(false) };
         if active.position == 0 {
             return Ok(false);
@@ -79,16 +80,16 @@ impl Log {
     }
 
     /// Makes the directory and the first segment.
-    pub(super) fn create_active(&mut self, config: &TopicConfig, random: u64) -> Result<(), LogError> {
+    pub(super) fn create_active(&mut self, config: &TopicConfig, random: &dyn Random) -> Result<(), LogError> {
         self.directory.make()?;
         self.begin_segment(config, random)
     }
 
-    fn begin_segment(&mut self, config: &TopicConfig, random: u64) -> Result<(), LogError> {
+    fn begin_segment(&mut self, config: &TopicConfig, random: &dyn Random) -> Result<(), LogError> {
         let segment = Arc::new(Segment::create(&self.directory, self.end, config.segment_index_bytes)?);
         let file = segment.file()?;
         let jitter_ms = match u64::try_from(config.segment_jitter_ms) {
-            Ok(most @ 1..) => (random % most) as i64,
+            Ok(most @ 1..) => (random.next_u64() % most) as i64,
             _ => 0,
         };
         self.active =

@@ -227,7 +227,7 @@ impl Partition {
             next += BatchView::header_only(batch).map_or(0, |(header, _)| i64::from(header.last_offset_delta()) + 1);
         });
         stamped.map_err(|error| LogError::Corrupt(error.to_string()))?;
-        online.log.append(bytes, self.leader_epoch, config, *now_ms, self.shared.random.next_u64())?;
+        online.log.append(bytes, self.leader_epoch, config, *now_ms, &*self.shared.random)?;
         let mut rest: &[u8] = bytes;
         while let Ok((batch, behind)) = BatchView::split_first(rest) {
             online.producers.update(&batch, *now_ms);

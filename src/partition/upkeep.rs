@@ -40,7 +40,7 @@ impl Online {
 impl Partition {
     /// Ends the active segment, with the producers as of its end. The caller asks for its sync.
     pub(super) fn roll(&self, online: &mut Online, config: &TopicConfig) -> Result<bool, LogError> {
-        let rolled = online.log.roll(&online.producers.snapshot(), config, self.shared.random.next_u64())?;
+        let rolled = online.log.roll(&online.producers.snapshot(), config, &*self.shared.random)?;
         if rolled {
             online.snapshot_at = online.log.end();
             if let Some(listener) = self.shared.on_roll.get() {

@@ -184,6 +184,11 @@ impl RemoteLog {
         &self.ownership
     }
 
+    /// The tier that it copies to.
+    pub fn tier(&self) -> &Arc<Tier> {
+        &self.tier
+    }
+
     /// Does the store answer?
     pub fn store_health(&self) -> StoreHealth {
         self.tier.health()

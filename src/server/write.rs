@@ -94,8 +94,11 @@ async fn send_file(stream: &TcpStream, range: &FileRange) -> io::Result<()> {
     let (mut position, end) = (range.position, range.position + range.len);
     while position < end {
         let bytes = usize::try_from(end - position).unwrap_or(usize::MAX).min(SENDFILE_BYTES_MAX);
-        let sent = stream
-            .try_io(Interest::WRITABLE, || Ok(rustix::fs::sendfile(stream, descriptor, Some(&mut position), bytes)?));
+        let sent = stream.try_io(Interest::WRITABLE, || {
+            let sent = rustix::fs::sendfile(stream, descriptor, Some(&mut position), bytes)?;
+            // The socket took less: it is full, and another call would only say so.
+            if sent > 0 && sent < bytes { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
+        });
         match sent {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}

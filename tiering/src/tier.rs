@@ -128,6 +128,17 @@ pub enum TierError {
     },
 }
 
+/// One of the tier's budgets of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryBudget {
+    /// What it is for.
+    pub name: &'static str,
+    /// Bytes that it may hold.
+    pub limit: u64,
+    /// Bytes that it holds.
+    pub held: u64,
+}
+
 /// The tier of one broker.
 #[derive(Debug)]
 pub struct Tier {
@@ -172,6 +183,26 @@ impl Tier {
     /// What kind of store it is.
     pub fn kind(&self) -> StoreKind {
         self.kind
+    }
+
+    /// What each memory budget may hold and holds at this moment.
+    pub fn budgets(&self) -> [MemoryBudget; 3] {
+        let options = &self.options;
+        let taken = |limit: u64, free_kib: usize| u64::from(kib(limit)).saturating_sub(free_kib as u64) << 10;
+        let budget = |name, limit, held| MemoryBudget { name, limit, held };
+        [
+            budget("chunk-cache", options.memory_cache_bytes, self.memory_cache_bytes()),
+            budget(
+                "read-ahead",
+                options.read_ahead_max_bytes,
+                taken(options.read_ahead_max_bytes, self.reader.downloads_free_kib()),
+            ),
+            budget(
+                "copy",
+                options.copy_memory_bytes,
+                taken(options.copy_memory_bytes, self.copy_memory.available_permits()),
+            ),
+        ]
     }
 
     /// The keys of this cluster.

@@ -73,6 +73,10 @@ impl Tier {
 }
 
 impl Reader {
+    pub(crate) fn downloads_free_kib(&self) -> usize {
+        self.budget.available_permits()
+    }
+
     pub(crate) async fn open(
         bucket: Bucket,
         names: Names,
