@@ -91,6 +91,10 @@ pub fn run(command: &mut Command) -> String {
     stdout
 }
 
+/// What lets scenarios see delays, checks and sessions end soon, and keeps retention off their old timestamps.
+const QUICK: [&str; 3] =
+    ["group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=500", "log.initial.task.delay.ms=3600000"];
+
 /// Apache Kafka, started once for this test binary and ended with it; `None` when it is not installed.
 pub fn kafka() -> Option<SocketAddr> {
     static RUNNING: OnceLock<Option<SocketAddr>> = OnceLock::new();
@@ -103,7 +107,7 @@ pub fn kafka() -> Option<SocketAddr> {
         let home = std::env::temp_dir().join(format!("terrace-kafka-peer-{}", std::process::id()));
         run(script("kafka")
             .arg("start")
-            .args(["group.initial.rebalance.delay.ms=0", "log.retention.check.interval.ms=500"])
+            .args(QUICK)
             .env("KAFKA_PEER_HOME", home)
             .env("KAFKA_PEER_PORT", port.to_string()));
         Some(SocketAddr::from(([127, 0, 0, 1], port)))

@@ -1,6 +1,6 @@
 //! The resources that have configuration, and how DescribeConfigs and IncrementalAlterConfigs name them.
 //!
-//! Loggers (8) and client metrics (16) are not served.
+//! Loggers (8) and client metrics (16) have no settings here: describing one finds nothing, altering one is refused.
 
 use super::Node;
 use crate::config::layers::Dynamic;
@@ -16,6 +16,10 @@ pub(super) enum Kind {
     Broker,
     /// A group.
     Group,
+    /// The loggers of one broker.
+    Logger,
+    /// A subscription to metrics of clients.
+    ClientMetrics,
 }
 
 impl Kind {
@@ -23,6 +27,8 @@ impl Kind {
         match code {
             2 => Some(Self::Topic),
             4 => Some(Self::Broker),
+            8 => Some(Self::Logger),
+            16 => Some(Self::ClientMetrics),
             32 => Some(Self::Group),
             _ => None,
         }

@@ -48,6 +48,10 @@ async fn delete(node: &Node, topic: &str, partition: i32, before: Offset) -> Res
     if is_internal(topic) {
         return Err(ErrorCode::InvalidTopicException);
     }
+    // What compaction keeps is not for a client to cut off.
+    if !partition.topic_config().cleanup_policy.delete {
+        return Err(ErrorCode::PolicyViolation);
+    }
     if before < HIGH_WATERMARK {
         return Err(ErrorCode::OffsetOutOfRange);
     }

@@ -109,6 +109,18 @@ impl Settings<'_> {
                     Err(_) => Err(invalid(format!("Broker id must be an integer, but it is: {name}"))),
                 }
             }
+            Kind::Logger => match name.parse::<i32>() {
+                Ok(id) if id == self.config.node_id => Ok(Vec::new()),
+                Ok(id) => {
+                    Err(invalid(format!("Unexpected broker id, expected {} but received {id}", self.config.node_id)))
+                }
+                Err(_) if name.is_empty() => Err(invalid("Broker id must not be empty".to_owned())),
+                Err(_) => Err(invalid(format!("Broker id must be an integer, but it is: {name}"))),
+            },
+            Kind::ClientMetrics if name.is_empty() => {
+                Err(invalid("Client metrics subscription name must not be empty".to_owned()))
+            }
+            Kind::ClientMetrics => Ok(Vec::new()),
             Kind::Group if name.is_empty() => Err(invalid("Group name must not be empty".to_owned())),
             Kind::Group => {
                 let nothing = BTreeMap::new();

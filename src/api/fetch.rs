@@ -351,9 +351,6 @@ impl Fetch {
                     // A first answer doesn't rotate: the order is the client's.
                     session.tell(read.slot, &Told { bytes: 0, ..told(&read.outcome) });
                 }
-                if session.is_empty() {
-                    return (ErrorCode::None, 0);
-                }
                 (ErrorCode::None, node.sessions.keep(*session, &*node.random, node.clock.now_ms()))
             }
             Context::Incremental(mut held) => {

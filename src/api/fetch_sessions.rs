@@ -125,9 +125,14 @@ impl Session {
     }
 
     /// Adds a partition at the end, or changes what is asked of one where it stands. Returns its slot.
-    pub fn watch(&mut self, watched: Watched) -> usize {
+    pub fn watch(&mut self, mut watched: Watched) -> usize {
         let key = self.key(&watched.topic, watched.partition);
         if let Some(&slot) = self.index.get(&key) {
+            let before = self.slots[slot].watched.take();
+            if watched.topic.name.is_none() {
+                // The topic is gone, but the session knows what it was called: 3 or 103 says more than 100.
+                watched.topic.name = before.and_then(|before| before.topic.name);
+            }
             self.slots[slot].watched = Some(watched);
             return slot;
         }

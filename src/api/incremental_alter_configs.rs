@@ -74,6 +74,8 @@ impl Settings<'_> {
         match kind {
             Kind::Topic => self.alter_topic(name, asked),
             Kind::Broker => self.alter_broker(name, asked),
+            Kind::Logger => Err(invalid("Levels of single loggers cannot be changed".to_owned())),
+            Kind::ClientMetrics => Err(invalid("Metrics of clients cannot be subscribed to".to_owned())),
             Kind::Group if name.is_empty() => Err(invalid("Default group resources are not allowed.".to_owned())),
             Kind::Group => {
                 let before = self.image.group_configs.get(name).cloned().unwrap_or_default();

@@ -12,7 +12,7 @@ base = {"bootstrap.servers": bootstrap}
 
 def admin():
     client = AdminClient(base)
-    client.create_topics([NewTopic(topic, 4, 1)])[topic].result(10)
+    client.create_topics([NewTopic(topic, 4, 1, config={"retention.ms": "-1"})])[topic].result(10)
     for _ in range(100):
         found = client.list_topics(topic, timeout=10).topics[topic]
         if found.error is None and len(found.partitions) == 4:

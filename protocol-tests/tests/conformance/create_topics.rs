@@ -182,3 +182,95 @@ fn partitions_are_added_and_never_taken_away() {
            2: 3 None"#,
     );
 }
+
+#[test]
+fn names_that_differ_only_by_dots_collide() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let base = fresh_name("t").replace('-', "_");
+            let names = [format!("{base}_x"), format!("{base}.x"), format!("{base}.y.z"), format!("{base}_y.z")];
+            create(&mut s, "underscore", false, vec![topic(&names[0], 1, 1)]);
+            while s.topic_id(&names[0]).is_none() {}
+            for validate in [true, false] {
+                let request = CreateTopicsRequest::default()
+                    .with_timeout_ms(10_000)
+                    .with_validate_only(validate)
+                    .with_topics(names[1..].iter().map(|name| topic(name, 1, 1)).collect());
+                let mut answer = s.client.call(7, &request).topics;
+                answer.sort_by_key(|found| names.iter().position(|name| *name == found.name.as_str()));
+                for found in answer {
+                    let message = found.error_message.map(|m| m.replace(&base, "BASE"));
+                    s.say(format!("{} {message:?}", found.error_code));
+                }
+            }
+            create(&mut s, "dot", false, vec![topic(".", 1, 1)]);
+            create(&mut s, "long", false, vec![topic(&"x".repeat(250), 1, 1)]);
+            create(&mut s, "factor -2", false, vec![topic(&fresh_name("t"), 1, -2)]);
+            create(&mut s, "partitions -2", false, vec![topic(&fresh_name("t"), -2, 1)]);
+            s.end()
+        },
+        r#"underscore: 0 None partitions 1 factor 1 id true
+           17 Some("Topic 'BASE.x' collides with existing topic: BASE_x")
+           0 None
+           0 None
+           17 Some("Topic 'BASE.x' collides with existing topic: BASE_x")
+           0 None
+           0 None
+           dot: 17 Some("Topic name is invalid: 'NAME' is not allowed") partitions -1 factor -1 id false
+           long: 17 Some("Topic name is invalid: the length of 'NAME' is longer than the max allowed length 249") partitions -1 factor -1 id false
+           factor -2: 38 Some("Replication factor must be larger than 0, or -1 to use the default value.") partitions -1 factor -1 id false
+           partitions -2: 37 Some("Number of partitions was set to an invalid non-positive value.") partitions -1 factor -1 id false"#,
+    );
+}
+
+#[test]
+fn configurations_come_back_with_the_topic_and_mixed_requests_with_each_result() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let config = CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(Some(text("77")));
+            let good = fresh_name("a");
+            let topics = vec![
+                topic(&good, 1, 1).with_configs(vec![config.clone()]),
+                topic(&fresh_name("b"), 1, 9),
+                topic(&fresh_name("c"), 1, 1).with_configs(vec![config.clone(), config]),
+            ];
+            let request = CreateTopicsRequest::default().with_timeout_ms(10_000).with_topics(topics);
+            let mut answer = s.client.call(7, &request).topics;
+            answer.sort_by(|a, b| a.name.cmp(&b.name));
+            for found in answer {
+                let configs = found.configs.unwrap_or_default();
+                let one = configs.iter().find(|c| &*c.name == "retention.ms");
+                s.say(format!(
+                    "{} {} {:?}",
+                    found.error_code,
+                    found.topic_config_error_code,
+                    one.map(|c| (c.value.as_deref(), c.config_source, c.read_only, c.is_sensitive))
+                ));
+            }
+            for version in [2, 4, 5] {
+                let request = CreateTopicsRequest::default().with_timeout_ms(10_000).with_topics(vec![topic(
+                    &fresh_name("t"),
+                    1,
+                    1,
+                )]);
+                let answer = s.client.call(version, &request).topics.remove(0);
+                s.say(format!(
+                    "v{version}: {} configs {}",
+                    answer.error_code,
+                    answer.configs.is_some_and(|c| !c.is_empty())
+                ));
+            }
+            s.end()
+        },
+        r#"0 0 Some((Some("77"), 1, false, false))
+           38 0 None
+           0 0 Some((Some("77"), 1, false, false))
+           v2: 0 configs false
+           v4: 0 configs false
+           v5: 0 configs true"#,
+    );
+}

@@ -97,7 +97,7 @@ fn changes_are_set_deleted_appended_and_subtracted() {
             let (set, delete, append, subtract) = (0, 1, 2, 3);
             let look = |s: &mut Scenario| {
                 // Apache Kafka answers before its broker has applied the change.
-                std::thread::sleep(std::time::Duration::from_millis(200));
+                std::thread::sleep(std::time::Duration::from_millis(500));
                 describe(s, TOPIC, &t, &["cleanup.policy", "retention.ms"]);
             };
             alter(
@@ -139,7 +139,7 @@ fn a_broker_s_dynamic_keys_change_and_its_static_ones_do_not() {
         |address| {
             let mut s = Scenario::on(address);
             alter(&mut s, BROKER, "1", &[("log.retention.ms", 0, Some("777777"))]);
-            std::thread::sleep(std::time::Duration::from_millis(200));
+            std::thread::sleep(std::time::Duration::from_millis(500));
             describe(&mut s, BROKER, "1", &["log.retention.ms", "message.max.bytes"]);
             alter(&mut s, BROKER, "1", &[("log.retention.ms", 1, None)]);
             alter(&mut s, BROKER, "1", &[("node.id", 0, Some("5"))]);
@@ -152,5 +152,65 @@ fn a_broker_s_dynamic_keys_change_and_its_static_ones_do_not() {
            altered: 0 None
            altered: 42 Some("Cannot update these configs dynamically: [node.id]")
            error 42 Some("Unexpected broker id, expected 1 or empty string, but received 7")"#,
+    );
+}
+
+/// Descriptions of several resources in one request: kind, error, message.
+fn describe_all(s: &mut Scenario, version: i16, resources: &[(i8, &str)]) {
+    let resources = resources.iter().map(|(kind, name)| {
+        DescribeConfigsResource::default()
+            .with_resource_type(*kind)
+            .with_resource_name(text(name))
+            .with_configuration_keys(None)
+    });
+    let answer = s.client.call(version, &DescribeConfigsRequest::default().with_resources(resources.collect()));
+    for r in answer.results {
+        let message = r.error_message.as_ref().map(|m| m.to_string());
+        s.say(format!("{} {:?}: {} {message:?}", r.resource_type, &*r.resource_name, r.error_code));
+    }
+}
+
+#[test]
+fn each_resource_stands_for_itself_and_an_unknown_type_spoils_all() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            describe_all(&mut s, 4, &[(BROKER, "1"), (8, "1"), (16, "no-such"), (32, "g")]);
+            describe_all(&mut s, 4, &[(8, ""), (8, "x"), (8, "7"), (16, ""), (32, "")]);
+            describe_all(&mut s, 4, &[(BROKER, "1"), (99, "x")]);
+            describe_all(&mut s, 4, &[(BROKER, "x"), (BROKER, "1")]);
+            s.end()
+        },
+        r#"4 "1": 0 Some("")
+           8 "1": 0 Some("")
+           16 "no-such": 0 Some("")
+           32 "g": 0 Some("")
+           8 "": 42 Some("Broker id must not be empty")
+           8 "x": 42 Some("Broker id must be an integer, but it is: x")
+           8 "7": 42 Some("Unexpected broker id, expected 1 but received 7")
+           16 "": 42 Some("Client metrics subscription name must not be empty")
+           32 "": 42 Some("Group name must not be empty")
+           4 "1": 42 Some("This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. See the broker logs for more details.")
+           99 "x": 42 Some("This most likely occurs because of a request being malformed by the client library or the message was sent to an incompatible broker. See the broker logs for more details.")
+           4 "x": 42 Some("Broker id must be an integer, but it is: x")
+           4 "1": 0 Some("")"#,
+    );
+}
+
+#[test]
+fn sensitive_values_are_never_told() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let keys = ["ssl.keystore.password", "ssl.key.password", "sasl.jaas.config", "ssl.keystore.location"];
+            describe(&mut s, BROKER, "1", &keys);
+            s.end()
+        },
+        "sasl.jaas.config=null source 5 read-only false sensitive true type 9 synonyms
+         ssl.key.password=null source 5 read-only false sensitive true type 9 synonyms
+         ssl.keystore.location=null source 5 read-only false sensitive false type 2 synonyms
+         ssl.keystore.password=null source 5 read-only false sensitive true type 9 synonyms",
     );
 }

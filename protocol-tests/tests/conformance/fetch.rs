@@ -172,12 +172,15 @@ fn leader_epochs_of_the_client_are_checked() {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a"]).build());
             let mut topic = fetch_topic(&t, &[(0, 0)]);
-            topic.partitions[0].current_leader_epoch = 1_000_000;
-            let answer = s.client.call(11, &fetch_request(&t, 0, 0, 500).with_topics(vec![topic]));
-            s.say(describe_fetch(&answer));
+            for epoch in [1_000_000, -2] {
+                topic.partitions[0].current_leader_epoch = epoch;
+                let answer = s.client.call(11, &fetch_request(&t, 0, 0, 500).with_topics(vec![topic.clone()]));
+                s.say(describe_fetch(&answer));
+            }
             s.end()
         },
-        "error 0; p0 error 75 hw -1 []",
+        "error 0; p0 error 75 hw -1 []
+         error 0; p0 error 0 hw 1 [a]",
     );
 }
 
@@ -346,5 +349,63 @@ fn a_fetch_behind_a_produce_on_one_connection_sees_it() {
             s.end()
         },
         "error 0; p0 error 0 hw 1 [a]",
+    );
+}
+
+#[test]
+fn who_reads_committed_is_told_of_no_aborted_transactions() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a"]).build());
+            for isolation in [0, 1] {
+                for offset in [0, 1, 5] {
+                    let request = fetch_request(&t, 0, offset, 50).with_isolation_level(isolation);
+                    let answer = s.client.call(11, &request);
+                    let p = &answer.responses[0].partitions[0];
+                    s.say(format!(
+                        "{isolation}: {} stable {} aborted {:?}",
+                        describe_fetch(&answer),
+                        p.last_stable_offset,
+                        p.aborted_transactions.as_ref().map(Vec::len)
+                    ));
+                }
+            }
+            s.end()
+        },
+        "0: error 0; p0 error 0 hw 1 [a] stable 1 aborted None
+         0: error 0; p0 error 0 hw 1 [] stable 1 aborted None
+         0: error 0; p0 error 1 hw -1 [] stable -1 aborted None
+         1: error 0; p0 error 0 hw 1 [a] stable 1 aborted Some(0)
+         1: error 0; p0 error 0 hw 1 [] stable 1 aborted Some(0)
+         1: error 0; p0 error 1 hw -1 [] stable -1 aborted None",
+    );
+}
+
+#[test]
+fn max_bytes_of_0_still_gives_the_first_batch() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a"]).build());
+            s.produce(&t, 0, Batch::of(&["b"]).build());
+            for (max, partition_max, min) in [(0, 1 << 20, 1), (1 << 20, 0, 1), (0, 0, 0), (1 << 20, 1 << 20, 0)] {
+                let mut topic = fetch_topic(&t, &[(0, 0)]);
+                topic.partitions[0].partition_max_bytes = partition_max;
+                let request =
+                    fetch_request(&t, 0, 0, 100).with_max_bytes(max).with_min_bytes(min).with_topics(vec![topic]);
+                let answer = s.client.call(11, &request);
+                s.say(describe_fetch(&answer));
+            }
+            s.end()
+        },
+        "error 0; p0 error 0 hw 2 [a]
+         error 0; p0 error 0 hw 2 [a]
+         error 0; p0 error 0 hw 2 [a]
+         error 0; p0 error 0 hw 2 [a,b]",
     );
 }

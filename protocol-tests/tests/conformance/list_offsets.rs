@@ -87,3 +87,111 @@ fn unknown_partitions_epochs_and_duplicates_are_told_apart() {
          twice: [(0, 42)]",
     );
 }
+
+#[test]
+fn isolation_epochs_and_versions_decide_what_is_found() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a", "b"]).at(1000).build());
+            let epoch = s.leader_epoch(&t);
+            for version in [4, 7, 10] {
+                for time in [-1, -2, 1001] {
+                    let cases = [(0, -1), (0, epoch), (1, -1), (1, epoch)];
+                    let found = cases.map(|(isolation, current)| {
+                        let request = ListOffsetsRequest::default()
+                            .with_replica_id(BrokerId(-1))
+                            .with_isolation_level(isolation)
+                            .with_topics(vec![ListOffsetsTopic::default().with_name(topic_name(&t)).with_partitions(
+                                vec![
+                                    ListOffsetsPartition::default()
+                                        .with_current_leader_epoch(current)
+                                        .with_timestamp(time),
+                                ],
+                            )]);
+                        let p = s.client.call(version, &request).topics[0].partitions[0].clone();
+                        (p.error_code, p.timestamp, p.offset, p.leader_epoch == epoch)
+                    });
+                    s.say(format!(
+                        "v{version} {time}: {:?} for all {}",
+                        found[0],
+                        found.iter().all(|f| *f == found[0])
+                    ));
+                }
+            }
+            s.end()
+        },
+        "v4 -1: (0, -1, 2, true) for all true
+         v4 -2: (0, -1, 0, true) for all true
+         v4 1001: (0, 1001, 1, true) for all true
+         v7 -1: (0, -1, 2, true) for all true
+         v7 -2: (0, -1, 0, true) for all true
+         v7 1001: (0, 1001, 1, true) for all true
+         v10 -1: (0, -1, 2, true) for all true
+         v10 -2: (0, -1, 0, true) for all true
+         v10 1001: (0, 1001, 1, true) for all true",
+    );
+}
+
+#[test]
+fn times_that_a_version_does_not_know_are_refused() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a", "b"]).at(1000).build());
+            for version in [1, 6, 7, 8, 9, 10] {
+                for time in [-3, -4, -5, -6, -7, -100] {
+                    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![
+                        ListOffsetsTopic::default().with_name(topic_name(&t)).with_partitions(vec![
+                            ListOffsetsPartition::default().with_current_leader_epoch(-1).with_timestamp(time),
+                        ]),
+                    ]);
+                    let answer = s.client.call(version, &request);
+                    let p = &answer.topics[0].partitions[0];
+                    s.say(format!("v{version} time {time}: {} {} {}", p.error_code, p.timestamp, p.offset));
+                }
+            }
+            s.end()
+        },
+        "v1 time -3: 35 -1 -1
+         v1 time -4: 35 -1 -1
+         v1 time -5: 35 -1 -1
+         v1 time -6: 35 -1 -1
+         v1 time -7: 35 -1 -1
+         v1 time -100: 35 -1 -1
+         v6 time -3: 35 -1 -1
+         v6 time -4: 35 -1 -1
+         v6 time -5: 35 -1 -1
+         v6 time -6: 35 -1 -1
+         v6 time -7: 35 -1 -1
+         v6 time -100: 35 -1 -1
+         v7 time -3: 0 1001 1
+         v7 time -4: 35 -1 -1
+         v7 time -5: 35 -1 -1
+         v7 time -6: 35 -1 -1
+         v7 time -7: 35 -1 -1
+         v7 time -100: 35 -1 -1
+         v8 time -3: 0 1001 1
+         v8 time -4: 0 -1 0
+         v8 time -5: 35 -1 -1
+         v8 time -6: 35 -1 -1
+         v8 time -7: 35 -1 -1
+         v8 time -100: 35 -1 -1
+         v9 time -3: 0 1001 1
+         v9 time -4: 0 -1 0
+         v9 time -5: 0 -1 -1
+         v9 time -6: 35 -1 -1
+         v9 time -7: 35 -1 -1
+         v9 time -100: 35 -1 -1
+         v10 time -3: 0 1001 1
+         v10 time -4: 0 -1 0
+         v10 time -5: 0 -1 -1
+         v10 time -6: 35 -1 -1
+         v10 time -7: 35 -1 -1
+         v10 time -100: 35 -1 -1",
+    );
+}

@@ -3,9 +3,15 @@
 
 mod api_versions;
 mod create_topics;
+mod delete_records;
+mod describe;
 mod describe_configs;
 mod every_version;
 mod fetch;
+mod fetch_sessions;
+mod group_members;
+mod group_offsets;
+mod group_scenario;
 mod groups;
 mod init_producer_id;
 mod list_offsets;

@@ -4,11 +4,13 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use rstest::rstest;
+use terrace::protocol::compression::{Compression, compress};
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::both;
+use terrace_protocol_tests::compare::{both, ours};
 use uuid::Uuid;
 
+use crate::group_scenario::find;
 use crate::scenario::{Scenario, fetch_request, produce_request, topic_name};
 
 #[test]
@@ -371,5 +373,118 @@ fn answers_come_in_the_order_of_their_requests() {
             s.end()
         },
         "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19",
+    );
+}
+
+#[test]
+fn a_producer_that_expired_may_begin_anew_anywhere() {
+    ours(
+        &Options::new().with("producer.id.expiration.ms", 300).with("log.retention.check.interval.ms", 100),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let (id, epoch) = s.producer_id();
+            let send = |s: &mut Scenario, sequence: i32| {
+                s.produce(&t, 0, Batch::of(&["a"]).from_producer(id, epoch, sequence).build()).error_code
+            };
+            let (first, gap) = (send(&mut s, 0), send(&mut s, 5));
+            s.say(format!("first {first} gap {gap}"));
+            while send(&mut s, 5) == 45 {}
+            s.say("anywhere");
+            s.end()
+        },
+        "first 0 gap 45
+         anywhere",
+    );
+}
+
+/// One gzip batch of `size` zero bytes in one record's value, a thousandth of that on the wire.
+fn bomb(size: usize) -> Bytes {
+    let mut plain = Batch::default();
+    plain.records = vec![(None, Some(vec![0; size]))];
+    let plain = plain.build();
+    let packed = compress(Compression::Gzip, &plain[61..]);
+    let mut batch = BytesMut::from(&plain[..61]);
+    batch.extend_from_slice(&packed);
+    let length = i32::try_from(batch.len() - 12).expect("small");
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    batch[21..23].copy_from_slice(&1i16.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.freeze()
+}
+
+#[test]
+fn a_decompression_bomb_is_stored_untouched_and_measured_as_sent() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let sent = bomb(64 << 20);
+            let a = s.produce(&t, 0, sent.clone());
+            let fetched = s.client.call(11, &fetch_request(&t, 0, 0, 1000));
+            let stored = fetched.responses[0].partitions[0].records.clone().expect("records");
+            s.say(format!(
+                "error {} base {} small {} untouched {}",
+                a.error_code,
+                a.base_offset,
+                sent.len() < 1 << 20,
+                stored[61..] == sent[61..]
+            ));
+            s.end()
+        },
+        "error 0 base 0 small true untouched true",
+    );
+}
+
+#[test]
+fn topics_and_partitions_that_are_not_there_do_not_spoil_the_rest() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            find(&mut s, "g");
+            let (t, u) = (s.topic(1, &[]), s.topic(1, &[("max.message.bytes", "70")]));
+            for acks in [1, -1] {
+                let mut request = produce_request(&t, acks, &[(0, Some(Batch::of(&["a"]).build()))]);
+                for other in [u.as_str(), "no-such-topic", "__consumer_offsets"] {
+                    let more = produce_request(other, acks, &[(0, Some(Batch::of(&["0123456789"]).build()))]);
+                    request.topic_data.extend(more.topic_data);
+                }
+                let answer = s.client.call(9, &request);
+                let names = [t.as_str(), &u, "no-such-topic", "__consumer_offsets"];
+                let mut rows: Vec<_> = answer
+                    .responses
+                    .iter()
+                    .map(|t| {
+                        let p = &t.partition_responses[0];
+                        let place = names.iter().position(|name| *name == t.name.as_str());
+                        (place, p.error_code, p.base_offset, p.log_start_offset)
+                    })
+                    .collect();
+                rows.sort_unstable();
+                s.say(format!("{rows:?}"));
+            }
+            s.end()
+        },
+        "[(Some(0), 0, 0, 0), (Some(1), 10, -1, -1), (Some(2), 3, -1, -1), (Some(3), 17, -1, -1)]
+         [(Some(0), 0, 1, 0), (Some(1), 10, -1, -1), (Some(2), 3, -1, -1), (Some(3), 17, -1, -1)]",
+    );
+}
+
+#[test]
+fn null_records_are_refused() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            let answer = s.client.call(9, &produce_request(&t, -1, &[(0, None)]));
+            let p = &answer.responses[0].partition_responses[0];
+            s.say(format!("null: {} base {}", p.error_code, p.base_offset));
+            s.end()
+        },
+        "null: 87 base -1",
     );
 }
