@@ -137,7 +137,7 @@ impl Broker {
         watch_loading(&groups, &telemetry, &tasks);
         if let Some(remote_log) = &remote_log {
             remote_log.start(&tasks);
-            tier::watch_health(remote_log, Arc::clone(&telemetry.health), &tasks);
+            tier::watch_health(remote_log, &partitions, Arc::clone(&telemetry.health), &tasks);
         }
 
         let node = Arc::new(Node {
@@ -325,6 +325,7 @@ async fn open_partitions(
     let settings = LogSettings {
         node_id: config.node_id,
         log_dirs: config.dirs.logs.clone(),
+        min_free_bytes: config.dirs.logs.iter().map(|dir| config.log.min_free_bytes(dir)).collect(),
         producer_id_expiration_ms: config.log.producer_id_expiration_ms,
         retention_check_interval_ms: ms(config.log.retention_check_interval_ms),
         cleaner_backoff_ms: ms(config.log.cleaner_backoff_ms),

@@ -48,4 +48,9 @@ pub(super) fn watch(node: &Node) {
         let paths: Vec<String> = failed.map(|(path, _)| path.display().to_string()).collect();
         (!paths.is_empty()).then(|| paths.join(", "))
     });
+    let partitions = node.partitions.clone();
+    health.watch(Condition::DiskFull, move || {
+        let paths: Vec<String> = partitions.full_dirs().map(|path| path.display().to_string()).collect();
+        (!paths.is_empty()).then(|| paths.join(", "))
+    });
 }

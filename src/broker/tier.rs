@@ -71,9 +71,14 @@ pub(super) async fn open(
     Ok(RemoteLog::new(parts))
 }
 
-/// Shows in health whether the prefix is ours and the store answers.
-pub(super) fn watch_health(remote_log: &Arc<RemoteLog>, health: Arc<Health>, tasks: &Tasks) {
-    let (remote_log, stopping) = (Arc::clone(remote_log), tasks.stopping());
+/// Shows in health whether the prefix is ours and the store answers. Once the prefix is lost nothing is appended any more.
+pub(super) fn watch_health(
+    remote_log: &Arc<RemoteLog>,
+    partitions: &Arc<Partitions>,
+    health: Arc<Health>,
+    tasks: &Tasks,
+) {
+    let (remote_log, partitions, stopping) = (Arc::clone(remote_log), Arc::clone(partitions), tasks.stopping());
     let mut lost = remote_log.ownership().watch();
     tasks.spawn("tier-health", async move {
         let mut ticks = tokio::time::interval(STORE_LOOK);
@@ -84,6 +89,7 @@ pub(super) fn watch_health(remote_log: &Arc<RemoteLog>, health: Arc<Health>, tas
                 _ = ticks.tick() => {}
             }
             if let Some(why) = remote_log.ownership().lost() {
+                partitions.fence();
                 health.raise(Condition::TierFenced, &*why);
             }
             match remote_log.store_health() {

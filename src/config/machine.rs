@@ -31,6 +31,11 @@ pub fn volume_bytes(path: &Path) -> u64 {
     exists.map_or(0, |volume| volume.f_blocks.saturating_mul(volume.f_frsize))
 }
 
+/// What a user without privileges may still write to the volume of `path`; `None` where the machine says nothing.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    rustix::fs::statvfs(path).ok().map(|volume| volume.f_bavail.saturating_mul(volume.f_frsize))
+}
+
 /// The name of this machine.
 pub fn host_name() -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());

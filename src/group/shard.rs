@@ -307,7 +307,10 @@ impl Shard {
 /// What a client is told when its coordinator's log refuses: look for the coordinator again, or give up.
 fn append_error(error: &AppendError) -> ErrorCode {
     match error {
+        // Clients ask who the coordinator is until another broker answers.
+        AppendError::Fenced => ErrorCode::CoordinatorNotAvailable,
         AppendError::Storage
+        | AppendError::DiskFull
         | AppendError::Gone
         | AppendError::FencedLeaderEpoch { .. }
         | AppendError::UnknownLeaderEpoch { .. } => ErrorCode::NotCoordinator,

@@ -9,6 +9,7 @@
 //! whole. The producer that retries it meets its own sequence.
 
 use std::cmp::Ordering;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::producers::{ProducerError, Verdict};
 use super::validate::{self, Checked};
@@ -102,6 +103,12 @@ pub enum AppendError {
     /// The log directory failed, or the partition's files did.
     #[error("log directory is offline")]
     Storage,
+    /// Less free space than `log.dir.min.free.bytes`.
+    #[error("log directory has less free space than log.dir.min.free.bytes")]
+    DiskFull,
+    /// Another broker owns the bucket's prefix: what this one took would be on no chain.
+    #[error("another broker took over this cluster's bucket; this one takes no more records")]
+    Fenced,
     /// The topic was deleted, or this broker no longer leads the partition.
     #[error("partition is gone")]
     Gone,
@@ -120,8 +127,8 @@ impl AppendError {
             Self::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             Self::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
             Self::Producer(error) => error.code(),
-            Self::Storage => ErrorCode::KafkaStorageError,
-            Self::Gone => ErrorCode::NotLeaderOrFollower,
+            Self::Storage | Self::DiskFull => ErrorCode::KafkaStorageError,
+            Self::Fenced | Self::Gone => ErrorCode::NotLeaderOrFollower,
         }
     }
 }
@@ -161,6 +168,13 @@ impl Partition {
                 Ordering::Greater => return Err(AppendError::UnknownLeaderEpoch { required, current }),
                 Ordering::Equal => {}
             }
+        }
+        if self.shared.fenced.load(Relaxed) {
+            return Err(AppendError::Fenced);
+        }
+        // The coordinators' few bytes come from what is kept free.
+        if origin == AppendOrigin::Client && self.dir.is_full() {
+            return Err(AppendError::DiskFull);
         }
         let config = self.topic_config();
         let config = &*config;

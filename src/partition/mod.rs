@@ -86,6 +86,8 @@ pub(crate) struct Shared {
     /// Compaction takes long, so it has a queue and a thread of its own.
     cleaning: DueQueue,
     tier: OnceLock<Arc<Tier>>,
+    /// Another broker owns the bucket's prefix: nothing is appended any more.
+    fenced: AtomicBool,
     /// Who hears of every sealed segment; called under the partition's lock, so it may only take a note.
     on_roll: OnceLock<RollListener>,
 }
@@ -311,14 +313,19 @@ impl Partition {
         self.raise_log_start(before).await
     }
 
-    /// The lock. After a panic under it the partition comes back through recovery, here and now.
+    /// The lock. After a panic under it the partition comes back through recovery, here and now; after a failure of its
+    /// log directory, whichever partition met it, it is offline.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| {
+        let mut state = self.state.lock().unwrap_or_else(|poisoned| {
             let mut state = poisoned.into_inner();
             self.state.clear_poison();
             self.reopen(&mut state);
             state
-        })
+        });
+        if self.dir.sync().is_offline() && matches!(*state, State::Online(_)) {
+            state.leave(State::Offline("log directory is offline".into()), Rejected::Storage);
+        }
+        state
     }
 
     fn publish_visible(&self, high_watermark: &Mark) {

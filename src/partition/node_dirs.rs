@@ -10,6 +10,7 @@ use terrace_tiering::platform::kernel::PageCacheId;
 
 use super::open::Known;
 use super::{Partition, registry::OpenError};
+use crate::config::machine;
 use crate::log::checkpoint::{Checkpoint, CheckpointWriter};
 use crate::log::kafka_files::{self, MetaProperties, PartitionOffset};
 use crate::metadata::image::PartitionId;
@@ -24,6 +25,10 @@ pub struct NodeDir {
     writer: Mutex<CheckpointWriter>,
     /// A partition in it has changed since the checkpoint looked.
     changed: AtomicBool,
+    /// `log.dir.min.free.bytes`.
+    min_free_bytes: u64,
+    /// Less than that is free.
+    full: AtomicBool,
 }
 
 /// A directory and what its checkpoint said.
@@ -34,7 +39,7 @@ pub(super) struct Opened {
 
 impl NodeDir {
     /// Makes the directory if it is missing, and reads its checkpoint.
-    pub(super) fn open(fs: &SharedFs, path: &Path) -> Result<Opened, OpenError> {
+    pub(super) fn open(fs: &SharedFs, path: &Path, min_free_bytes: u64) -> Result<Opened, OpenError> {
         let failed = |source| OpenError::LogDir { path: path.to_owned(), source };
         fs.create_dir_all(path).map_err(failed)?;
         let page_cache = PageCacheId::of(path);
@@ -63,7 +68,10 @@ impl NodeDir {
             sync,
             writer: Mutex::new(writer),
             changed: AtomicBool::new(true),
+            min_free_bytes,
+            full: AtomicBool::new(false),
         };
+        dir.note_free_bytes(machine::free_bytes(path));
         Ok(Opened { dir: Arc::new(dir), known })
     }
 
@@ -81,6 +89,33 @@ impl NodeDir {
     /// Its sync thread.
     pub fn sync(&self) -> &Arc<DirectorySync> {
         &self.sync
+    }
+
+    /// Is so little space left that produce is refused?
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Looks how much space is left, and says so when produce stops or resumes.
+    pub(super) fn look_at_space(&self) {
+        self.note_free_bytes(machine::free_bytes(&self.path));
+    }
+
+    pub(super) fn note_free_bytes(&self, free_bytes: Option<u64>) {
+        let Some(free_bytes) = free_bytes else { return };
+        let full = free_bytes < self.min_free_bytes;
+        if self.full.swap(full, Ordering::Relaxed) == full {
+            return;
+        }
+        let (directory, min_free_bytes) = (self.path.display(), self.min_free_bytes);
+        if full {
+            tracing::error!(
+                %directory, free_bytes, min_free_bytes,
+                "log directory is nearly full: produce is refused until space is free again"
+            );
+        } else {
+            tracing::info!(%directory, free_bytes, min_free_bytes, "log directory has space again: produce goes on");
+        }
     }
 
     /// A partition changed: the next checkpoint looks.

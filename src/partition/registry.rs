@@ -46,6 +46,8 @@ pub struct LogSettings {
     pub node_id: i32,
     /// `log.dirs`.
     pub log_dirs: Vec<PathBuf>,
+    /// `log.dir.min.free.bytes`, of each of `log_dirs`; none where it names none.
+    pub min_free_bytes: Vec<u64>,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: i64,
     /// `log.retention.check.interval.ms`.
@@ -127,8 +129,9 @@ impl Partitions {
     pub fn open(deps: PartitionDeps, image: &Image) -> Result<Arc<Self>, OpenError> {
         let mut dirs = Vec::new();
         let mut homes: HashMap<PartitionId, (Arc<NodeDir>, Option<Known>)> = HashMap::new();
-        for path in &deps.settings.log_dirs {
-            let Opened { dir, mut known } = NodeDir::open(&deps.fs, path)?;
+        for (at, path) in deps.settings.log_dirs.iter().enumerate() {
+            let min_free_bytes = deps.settings.min_free_bytes.get(at).copied().unwrap_or(0);
+            let Opened { dir, mut known } = NodeDir::open(&deps.fs, path, min_free_bytes)?;
             let failed = |source| OpenError::LogDir { path: path.clone(), source };
             let identity = MetaProperties {
                 cluster_id: image.cluster_id.to_string(),
@@ -158,6 +161,7 @@ impl Partitions {
             due: DueQueue::default(),
             cleaning: DueQueue::default(),
             tier: OnceLock::new(),
+            fenced: AtomicBool::new(false),
             on_roll: OnceLock::new(),
         };
         let partitions = Arc::new(Self {
@@ -347,6 +351,21 @@ impl Partitions {
     /// The log directories: where each is, and whether it still works.
     pub fn log_dirs(&self) -> impl Iterator<Item = (&PathBuf, bool)> + '_ {
         self.dirs.iter().map(|dir| (dir.path(), !dir.sync().is_offline()))
+    }
+
+    /// The log directories that are too full for produce.
+    pub fn full_dirs(&self) -> impl Iterator<Item = &PathBuf> + '_ {
+        self.dirs.iter().filter(|dir| dir.is_full()).map(|dir| dir.path())
+    }
+
+    /// Looks how much space each log directory has left.
+    pub fn look_at_space(&self) {
+        self.dirs.iter().for_each(|dir| dir.look_at_space());
+    }
+
+    /// Nothing is appended from now on: another broker owns the bucket's prefix, and its history is the one that counts.
+    pub fn fence(&self) {
+        self.shared.fenced.store(true, Ordering::Relaxed);
     }
 
     /// Writes the checkpoint of each log directory in which something changed. Blocks.

@@ -1,5 +1,5 @@
-//! Does this broker still own its prefix of the bucket? Once it does not, it never copies or deletes again; it goes on
-//! serving, and says so.
+//! Does this broker still own its prefix of the bucket? Once it does not, it never copies or deletes again, takes no more
+//! records, goes on serving reads, and says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ impl Ownership {
         if first {
             tracing::error!(
                 %why,
-                "this broker lost its prefix of the bucket: it no longer copies or deletes; \
+                "this broker lost its prefix of the bucket: it no longer takes records, copies or deletes; \
                  stop it, or give it a cluster id or remote.storage.uri of its own"
             );
         }

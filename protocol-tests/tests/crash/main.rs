@@ -155,3 +155,27 @@ fn nothing_acknowledged_is_lost_at_any_named_step() {
     println!("{} points in {:?}", CrashPoint::ALL.len(), began.elapsed());
     assert!(missed.is_empty(), "{missed:#?}");
 }
+
+#[test]
+fn a_broker_whose_bucket_was_taken_over_takes_no_more_records_and_commits() {
+    let broker = Broker::start(&busy_broker());
+    let mut history = History::begin(broker.kafka, "history", 1, &busy_topic(false));
+    let mut commits = CommittedOffsets::begin(broker.kafka);
+    history.write(broker.kafka, 100, 40).expect("the broker is up");
+    let clusters = std::fs::read_dir(broker.data().join("remote")).expect("the default store");
+    let cluster = clusters.flatten().next().expect("one cluster").path();
+    let owner = cluster.join("owner");
+    let claim = std::fs::read_dir(&owner).expect("claims").flatten().next().expect("one claim").path();
+    std::fs::copy(claim, owner.join("0000000099")).expect("another claims the prefix");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // It looks before each root and every 10 s.
+    while history.write(broker.kafka, 1, 40).is_ok() {
+        assert!(Instant::now() < deadline, "it finds out within 30 s");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(commits.step(broker.kafka).is_err());
+    // What it had taken is still there for readers.
+    history.check(broker.kafka);
+    commits.check(broker.kafka);
+    assert!(broker.output().iter().any(|line| line.contains("lost its prefix")), "it says so");
+}

@@ -138,6 +138,7 @@ fn changes_keep_all_five_batches() {
     let full = six_batches();
     let mut table = ProducerTable::from_snapshot(&full.snapshot()).expect("our own snapshot");
     table.apply_changes(&full.changes_since(111, 4096).expect("it fits")).expect("our own changes");
+    table.loaded_at(1110);
     assert_eq!(table.producers, full.producers);
     assert_eq!(full.changes_since(112, 4096).expect("it fits").len(), 5, "nothing changed behind the last batch");
     assert_eq!(full.changes_since(0, 100), None);

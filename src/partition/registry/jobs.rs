@@ -48,7 +48,13 @@ async fn checkpoint(partitions: Arc<Partitions>, tasks: Tasks) {
         tokio::select! {
             // The last checkpoint is the clean stop's.
             () = stopping.cancelled() => return,
-            () = tokio::time::sleep(interval) => off_worker(&partitions, Partitions::checkpoint).await,
+            () = tokio::time::sleep(interval) => {
+                let work = |partitions: &Partitions| {
+                    partitions.look_at_space();
+                    partitions.checkpoint();
+                };
+                off_worker(&partitions, work).await;
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use super::node::*;
+use crate::partition::append::AppendOrigin;
 use crate::protocol::error_code::ErrorCode;
 use crate::wal::ticket::Rejected;
 
@@ -41,6 +42,46 @@ async fn a_failed_sync_acknowledges_nothing_ever_again() {
     node.faults.sync_fails.store(false, Ordering::SeqCst);
     assert_eq!(node.append(Batch::of(1)).unwrap_err().code(), ErrorCode::KafkaStorageError);
     assert_eq!(node.partition().read(&spec(0)).unwrap_err().code(), ErrorCode::KafkaStorageError);
+}
+
+#[tokio::test]
+async fn a_failed_log_directory_takes_all_its_partitions_with_it() {
+    let mut node = TestNode::with(|config| config.flush_messages = Some(1));
+    node.image = image_of(vec![topic("t", 7, 1), topic("u", 8, 1)], 2, 3);
+    node.partitions.follow(&node.image);
+    let other = node.partitions.by_name("u", 0).unwrap();
+    other.append(&mut Batch::of(1).bytes(), AppendOrigin::Client, None).unwrap().ticket.wait().await.unwrap();
+    node.faults.sync_fails.store(true, Ordering::SeqCst);
+    assert_eq!(node.append(Batch::of(1)).unwrap().ticket.wait().await, Err(Rejected::Storage));
+    node.faults.sync_fails.store(false, Ordering::SeqCst);
+    let refused = other.append(&mut Batch::of(1).bytes(), AppendOrigin::Client, None);
+    assert_eq!(refused.unwrap_err().code(), ErrorCode::KafkaStorageError);
+    assert_eq!(other.read(&spec(0)).unwrap_err().code(), ErrorCode::KafkaStorageError);
+    assert!(other.offline_reason().is_some());
+}
+
+#[test]
+fn a_nearly_full_directory_refuses_produce_until_there_is_space() {
+    let node = TestNode::with(|_| {});
+    let partition = node.partition();
+    let append = |origin| partition.append(&mut Batch::of(1).bytes(), origin, None).map_err(|error| error.code());
+    assert!(append(AppendOrigin::Client).is_ok());
+    partition.dir.note_free_bytes(Some(999));
+    assert_eq!(append(AppendOrigin::Client).unwrap_err(), ErrorCode::KafkaStorageError);
+    assert!(append(AppendOrigin::Coordinator).is_ok(), "commits go on, so that consumers do");
+    assert_eq!(node.partitions.full_dirs().count(), 1);
+    assert_eq!(node.read_all(0).len(), 2);
+    partition.dir.note_free_bytes(Some(1_000));
+    assert!(append(AppendOrigin::Client).is_ok());
+}
+
+#[test]
+fn a_fenced_broker_takes_no_records_and_goes_on_serving_them() {
+    let node = TestNode::with(|_| {});
+    node.fill(1, 10);
+    node.partitions.fence();
+    assert_eq!(node.append(Batch::of(1)).unwrap_err().code(), ErrorCode::NotLeaderOrFollower);
+    assert_eq!(node.read_all(0).len(), 1);
 }
 
 #[tokio::test]

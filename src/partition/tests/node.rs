@@ -153,6 +153,7 @@ impl TestNode {
         let settings = LogSettings {
             node_id: 1,
             log_dirs: vec![dir.path().join("log")],
+            min_free_bytes: vec![1_000],
             producer_id_expiration_ms: 86_400_000,
             retention_check_interval_ms: 1_000,
             cleaner_backoff_ms: 1_000,

@@ -84,6 +84,7 @@ impl Machines {
             settings: LogSettings {
                 node_id: 1,
                 log_dirs: vec![self.log_dir()],
+                min_free_bytes: Vec::new(),
                 producer_id_expiration_ms: 86_400_000,
                 retention_check_interval_ms: 1000,
                 cleaner_backoff_ms: 1000,
