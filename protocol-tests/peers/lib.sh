@@ -94,8 +94,10 @@ spawn() {
   local pid=$!
   echo "$pid $(started_at $pid)" >"$pidfile"
   # In a session of its own: whoever kills the tests' process group must not kill the watch with it.
-  [[ -z ${TERRACE_PEER_OWNER:-} ]] ||
+  # (Not `test || command &`: that leaves a shell behind which holds the caller's pipes as long as the watch runs.)
+  if [[ -n ${TERRACE_PEER_OWNER:-} ]]; then
     setsid nohup bash -c "source '$peers/lib.sh'; watch_owner '$pidfile' '$TERRACE_PEER_OWNER'" >/dev/null 2>&1 </dev/null &
+  fi
 }
 
 # watch_owner PIDFILE OWNER: ends the daemon, and its data, once the process OWNER is gone.
