@@ -183,10 +183,11 @@ impl Partition {
         if moment.diverging.is_some() || spec.offset >= moment.high_watermark.offset {
             return Ok(Records::Empty);
         }
+        // The partitions behind the one that filled the answer: nothing fits, so nothing is looked up.
+        if spec.max_bytes == 0 && !spec.min_one {
+            return Ok(Records::Empty);
+        }
         if spec.offset < moment.local_start {
-            if spec.max_bytes == 0 && !spec.min_one {
-                return Ok(Records::Empty);
-            }
             return self.cold(spec, moment.local_start).map(Records::Cold);
         }
         let found = moment.view.read(spec.offset, &moment.high_watermark, spec.max_bytes, spec.min_one)?;

@@ -195,6 +195,10 @@ fn limits_cut_as_kafka_does() {
     assert_eq!(read(&partition, 0, one as u64 + 10).unwrap().len(), one + 10, "a later one is cut");
     let small = ReadSpec { max_bytes: 10, min_one: false, ..spec(0) };
     assert!(bytes_of(&partition.read(&small).unwrap()).is_empty());
+    let nothing = ReadSpec { max_bytes: 0, ..small };
+    assert!(bytes_of(&partition.read(&nothing).unwrap()).is_empty());
+    let first = ReadSpec { max_bytes: 0, min_one: true, ..small };
+    assert_eq!(bytes_of(&partition.read(&first).unwrap()).len(), one, "nor is it left out");
     assert!(bytes_of(&partition.read(&spec(30)).unwrap()).is_empty(), "the high watermark has nothing yet");
     assert_eq!(partition.read(&spec(31)).unwrap_err().code(), ErrorCode::OffsetOutOfRange);
     assert_eq!(partition.read(&spec(-1)).unwrap_err().code(), ErrorCode::OffsetOutOfRange);
