@@ -135,10 +135,10 @@ fn topic_partitions_come_in_pages() {
             s.end()
         },
         "2000: [0, 0, 3] 6 next None
-         2: [0] 0 next Some(true)
-         2: [0, 0] 0 next Some(true)
-         1: [0] 0 next Some(true)
-         0: [0] 0 next Some(true)",
+         2: [0] 2 next Some(true)
+         2: [0, 0] 2 next Some(true)
+         1: [0] 1 next Some(true)
+         0: [0] 1 next Some(true)",
     );
 }
 
