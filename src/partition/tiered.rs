@@ -79,6 +79,12 @@ impl Partition {
         }
     }
 
+    /// Is its topic compacted, or was a part of its log ever?
+    pub fn was_compacted(&self) -> bool {
+        let compacted = self.lock().online().is_ok_and(|online| online.cleaned_end > 0);
+        compacted || self.topic_config().cleanup_policy.compact
+    }
+
     /// Opens the sealed segment that begins at `base_offset`. Blocks.
     pub fn open_sealed(&self, base_offset: Offset) -> io::Result<SealedParts> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);

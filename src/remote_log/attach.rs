@@ -44,7 +44,15 @@ async fn attach_partition(tier: &Tier, partition: &Arc<Partition>, chain: Arc<Re
     }
     let offsets = partition.offsets();
     match local_start(&chain, offsets.log_start, offsets.local_start, offsets.log_end) {
-        LocalStart::Keep => {}
+        LocalStart::Keep => {
+            if let Some(offset) = disagreement(tier, partition, &chain).await {
+                partition.set_offline(&format!(
+                    "the local segment at offset {offset} and its copy in the bucket hold different records; if the copy \
+                     is right, move the partition's directory away to go on at the tier's end; if the local log is right, \
+                     the bucket holds another history: set remote.storage.uri to a prefix of its own"
+                ));
+            }
+        }
         LocalStart::Gap { tier_end, local_start } => partition.set_offline(&format!(
             "the tier ends at offset {tier_end}, the local log begins at {local_start}, and what lies between is lost; \
              put the missing segments back, or move the partition's directory away to go on at {tier_end}"
@@ -60,6 +68,43 @@ async fn attach_partition(tier: &Tier, partition: &Arc<Partition>, chain: Arc<Re
             }
             Err(why) => partition.set_offline(&format!("the start at the tier's end {tier_end} failed: {why}")),
         },
+    }
+}
+
+/// Where the local log and the tier meet they must hold the same bytes: the last chunk of the last copy, as far as its
+/// segment is still local. The segment's first offset when they differ.
+async fn disagreement(tier: &Tier, partition: &Arc<Partition>, chain: &RemoteChain) -> Option<Offset> {
+    let last = chain.segments.last()?;
+    if partition.was_compacted() {
+        // What the cleaner rewrote differs from what was copied before.
+        return None;
+    }
+    let (base, of_thread) = (last.base_offset, Arc::clone(partition));
+    // Most often it is not local any more.
+    let local = tokio::task::spawn_blocking(move || of_thread.open_sealed(base)).await.ok()?.ok()?;
+    let footer = match tier.footer(&object_of(partition.id(), last)).await {
+        Ok(footer) => footer,
+        Err(error) => {
+            tracing::warn!(
+                topic = %partition.topic_name(), partition = partition.id().partition, %error,
+                "last copy cannot be compared with the local segment"
+            );
+            return None;
+        }
+    };
+    let chunk = *footer.chunks.last()?;
+    // A crash may have taken the roll back, so the local segment can be longer than its copy.
+    if chunk.position + u64::from(chunk.length) > local.log_bytes {
+        return Some(base);
+    }
+    let read = move || {
+        let mut bytes = vec![0; chunk.length as usize];
+        local.log.read_exact_at(&mut bytes, chunk.position).map(|()| crc32c::crc32c(&bytes))
+    };
+    match tokio::task::spawn_blocking(read).await.ok()? {
+        Ok(crc) => (crc != chunk.crc).then_some(base),
+        // Readers of these offsets will be told so.
+        Err(_) => None,
     }
 }
 

@@ -227,6 +227,25 @@ async fn a_restart_keeps_what_is_local() {
 }
 
 #[tokio::test]
+async fn a_copy_with_other_bytes_than_the_local_log_keeps_the_partition_offline() {
+    let machines = Machines::new();
+    let node = machines.start().await;
+    (0..20).for_each(|n| drop(node.append(5 * n)));
+    node.copy_all().await;
+    let last = node.partition().remote_chain().segments.last().map(Arc::clone).unwrap();
+    node.partitions.close();
+    node.log.close().await;
+    drop(node);
+    let file = machines.log_dir().join("t-0").join(format!("{:020}.log", last.base_offset));
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let node = machines.start().await;
+    let why = node.partition().offline_reason().expect("it is offline");
+    assert!(why.contains(&format!("offset {} ", last.base_offset)) && why.contains("move the partition"), "{why}");
+}
+
+#[tokio::test]
 async fn deleted_records_disappear_from_the_bucket() {
     let machines = Machines::new();
     let node = machines.start().await;
