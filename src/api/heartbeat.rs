@@ -21,5 +21,10 @@ pub async fn handle(node: &Node, _call: &Call, request: HeartbeatRequest) -> Res
             generation: request.generation_id,
         })
         .await;
-    Ok(HeartbeatResponse::default().with_error_code(outcome.err().unwrap_or(ErrorCode::None).code()))
+    let error = match outcome {
+        // A coordinator that loads cannot say otherwise, and the member must not lose its place: as in Kafka.
+        Ok(()) | Err(ErrorCode::CoordinatorLoadInProgress) => ErrorCode::None,
+        Err(error) => error,
+    };
+    Ok(HeartbeatResponse::default().with_error_code(error.code()))
 }

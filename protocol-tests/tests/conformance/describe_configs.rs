@@ -138,16 +138,16 @@ fn a_broker_s_dynamic_keys_change_and_its_static_ones_do_not() {
         &Options::new(),
         |address| {
             let mut s = Scenario::on(address);
-            alter(&mut s, BROKER, "1", &[("log.retention.ms", 0, Some("777777"))]);
+            alter(&mut s, BROKER, "1", &[("background.threads", 0, Some("7"))]);
             std::thread::sleep(std::time::Duration::from_millis(500));
-            describe(&mut s, BROKER, "1", &["log.retention.ms", "message.max.bytes"]);
-            alter(&mut s, BROKER, "1", &[("log.retention.ms", 1, None)]);
+            describe(&mut s, BROKER, "1", &["background.threads", "message.max.bytes"]);
+            alter(&mut s, BROKER, "1", &[("background.threads", 1, None)]);
             alter(&mut s, BROKER, "1", &[("node.id", 0, Some("5"))]);
             describe(&mut s, BROKER, "7", &["node.id"]);
             s.end()
         },
         r#"altered: 0 None
-           log.retention.ms=777777 source 2 read-only false sensitive false type 5 synonyms log.retention.ms=777777@2 log.retention.hours=168@5
+           background.threads=7 source 2 read-only false sensitive false type 3 synonyms background.threads=7@2 background.threads=10@5
            message.max.bytes=1048588 source 5 read-only false sensitive false type 3 synonyms message.max.bytes=1048588@5
            altered: 0 None
            altered: 42 Some("Cannot update these configs dynamically: [node.id]")

@@ -400,8 +400,7 @@ fn a_producer_that_expired_may_begin_anew_anywhere() {
 
 /// One gzip batch of `size` zero bytes in one record's value, a thousandth of that on the wire.
 fn bomb(size: usize) -> Bytes {
-    let mut plain = Batch::default();
-    plain.records = vec![(None, Some(vec![0; size]))];
+    let plain = Batch { records: vec![(None, Some(vec![0; size]))], ..Batch::default() };
     let plain = plain.build();
     let packed = compress(Compression::Gzip, &plain[61..]);
     let mut batch = BytesMut::from(&plain[..61]);
@@ -421,7 +420,7 @@ fn a_decompression_bomb_is_stored_untouched_and_measured_as_sent() {
         |address| {
             let mut s = Scenario::on(address);
             let t = s.topic(1, &[]);
-            let sent = bomb(64 << 20);
+            let sent = bomb(8 << 20);
             let a = s.produce(&t, 0, sent.clone());
             let fetched = s.client.call(11, &fetch_request(&t, 0, 0, 1000));
             let stored = fetched.responses[0].partitions[0].records.clone().expect("records");
@@ -429,7 +428,7 @@ fn a_decompression_bomb_is_stored_untouched_and_measured_as_sent() {
                 "error {} base {} small {} untouched {}",
                 a.error_code,
                 a.base_offset,
-                sent.len() < 1 << 20,
+                sent.len() < 1 << 18,
                 stored[61..] == sent[61..]
             ));
             s.end()
@@ -475,7 +474,8 @@ fn topics_and_partitions_that_are_not_there_do_not_spoil_the_rest() {
 
 #[test]
 fn null_records_are_refused() {
-    both(
+    // Apache Kafka does not answer it at all.
+    ours(
         &Options::new(),
         |address| {
             let mut s = Scenario::on(address);
