@@ -67,19 +67,19 @@ impl RemoteLog {
                 () = stopping.cancelled() => return,
                 id = self.rolls.next() => id,
             };
-            let again = tokio::select! {
-                // What is on its way stays started and is an orphan at the next start.
-                () = stopping.cancelled() => return,
-                again = self.copy_partition(id) => again,
-            };
+            // Never cut off between a row and what this process knows of it: a stop ends the upload, see `copy_segment`.
+            let again = self.copy_partition(id, &stopping).await;
             self.rolls.done(id, again);
         }
     }
 
     /// Copies all that is due; returns when to look again.
-    async fn copy_partition(&self, id: PartitionId) -> Option<Instant> {
+    async fn copy_partition(&self, id: PartitionId, stopping: &CancellationToken) -> Option<Instant> {
         loop {
-            match self.copy_next(id).await {
+            if stopping.is_cancelled() {
+                return None;
+            }
+            match self.copy_next(id, stopping).await {
                 Ok(Outcome::Copied | Outcome::Orphaned) => self.succeeded(id),
                 Ok(Outcome::Wait(again)) => return again,
                 Err(CopyError::NotOwner(NotOwner::Lost(_))) => return None,
@@ -97,7 +97,7 @@ impl RemoteLog {
     }
 
     /// Copies the next segment of the partition if it is due.
-    pub(super) async fn copy_next(&self, id: PartitionId) -> Result<Outcome, CopyError> {
+    pub(super) async fn copy_next(&self, id: PartitionId, stopping: &CancellationToken) -> Result<Outcome, CopyError> {
         let Some(partition) = self.partitions.get(id) else { return Ok(Outcome::Wait(None)) };
         let config = partition.topic_config();
         if !config.remote_storage_enable || config.remote_log_copy_disable {
@@ -126,7 +126,7 @@ impl RemoteLog {
                 Ok(Outcome::Wait(None))
             }
             Due::Now(segment) if self.is_refused(id, segment.base_offset) => Ok(Outcome::Wait(None)),
-            Due::Now(segment) => self.copy_segment(&partition, &state, segment).await,
+            Due::Now(segment) => self.copy_segment(&partition, &state, segment, stopping).await,
         }
     }
 
@@ -135,6 +135,7 @@ impl RemoteLog {
         partition: &SharedPartition,
         state: &PartitionState,
         segment: SealedInfo,
+        stopping: &CancellationToken,
     ) -> Result<Outcome, CopyError> {
         if let StoreHealth::Down { reason, .. } = self.tier.health() {
             // The owner check asks the store every few seconds; it finds out when it is back.
@@ -162,7 +163,11 @@ impl RemoteLog {
             known.copying = Some(remote.uuid);
         }
         crash_point::reach(CrashPoint::CopyAfterStarted);
-        let uploaded = self.tier.upload(self.upload_of(partition, state.id, &remote, walked, files)).await;
+        let uploaded = tokio::select! {
+            // What is on its way stays started and is an orphan at the next start.
+            () = stopping.cancelled() => return Ok(Outcome::Wait(None)),
+            uploaded = self.tier.upload(self.upload_of(partition, state.id, &remote, walked, files)) => uploaded,
+        };
 
         let mut known = state.lock().await;
         known.copying = None;

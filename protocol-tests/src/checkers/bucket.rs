@@ -57,11 +57,12 @@ pub fn check(data: &Path) -> Found {
         known.extend(partition.segments.iter().map(|segment| segment.uuid));
         let root = roots.remove(&(id.topic, id.partition));
         let entries = root.as_deref().map_or_else(Vec::new, entries);
-        // A stop may cut a copy off between its row and its root: the root can be behind, never ahead.
         for entry in &entries {
             assert!(known.contains(&entry.uuid), "{id:?}: {root:?} names what the metadata does not know: {entry:?}");
         }
         for segment in partition.segments.iter().filter(|segment| segment.state == SegmentState::CopyFinished) {
+            let named = entries.iter().any(|entry| entry.uuid == segment.uuid);
+            assert!(named, "{id:?}: the newest root {root:?} does not name {segment:?}");
             let file = objects.get(&segment.uuid).unwrap_or_else(|| panic!("{id:?}: no object for {segment:?}"));
             let bytes = std::fs::metadata(file).expect("an object can be asked").len();
             assert_eq!(bytes, segment.object_bytes, "size of {}", file.display());

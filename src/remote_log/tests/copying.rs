@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use rstest::rstest;
 use terrace_tiering::store::faulty::Fault;
@@ -20,10 +21,10 @@ use crate::metadata::store::MetadataStore;
 async fn a_copied_segment_is_published_and_rooted() {
     let world = World::new();
     let life = world.begin(2).await;
-    assert_eq!(life.log.copy_next(P).await.unwrap(), Outcome::Copied);
+    assert_eq!(life.log.copy_next(P, &CancellationToken::new()).await.unwrap(), Outcome::Copied);
     assert_eq!(world.partition.readable(), [(0, 9)], "in order");
-    assert_eq!(life.log.copy_next(P).await.unwrap(), Outcome::Copied);
-    assert_eq!(life.log.copy_next(P).await.unwrap(), Outcome::Wait(None));
+    assert_eq!(life.log.copy_next(P, &CancellationToken::new()).await.unwrap(), Outcome::Copied);
+    assert_eq!(life.log.copy_next(P, &CancellationToken::new()).await.unwrap(), Outcome::Wait(None));
     assert_eq!(world.partition.readable(), [(0, 9), (10, 19)]);
     life.log.write_root(&life.state()).await.unwrap();
     assert_eq!(life.rooted().await, [(0, 9), (10, 19)]);
@@ -47,7 +48,7 @@ async fn what_a_failed_copy_left_is_deleted(#[case] op: Op, #[case] fault: Fault
     let world = World::new();
     let life = world.begin(1).await;
     (0..ATTEMPTS_MAX).for_each(|_| world.store.next(op, fault.clone()));
-    let failed = life.log.copy_next(P).await;
+    let failed = life.log.copy_next(P, &CancellationToken::new()).await;
     assert!(matches!(failed, Err(CopyError::Upload(_))), "{failed:?}");
     assert_eq!(world.partition.readable(), []);
     assert_eq!(life.rows().await, [0, 0, 1]);
@@ -75,7 +76,7 @@ async fn a_copy_whose_row_is_not_written_does_not_exist(#[case] passing: usize, 
     let world = World::new();
     let life = world.begin(1).await;
     life.meta.fail_remote(passing, RemoteLogError::Store("disk".to_owned()));
-    assert!(matches!(life.log.copy_next(P).await, Err(CopyError::Metadata(_))));
+    assert!(matches!(life.log.copy_next(P, &CancellationToken::new()).await, Err(CopyError::Metadata(_))));
     assert_eq!((world.partition.readable(), life.rows().await), (vec![], left));
     world.check(&life).await;
     life.copy_all().await;
@@ -97,8 +98,9 @@ async fn a_started_copy_of_an_earlier_run_is_deleted_and_copied_again() {
             tokio::task::yield_now().await;
         }
     };
+    let running = CancellationToken::new();
     tokio::select! {
-        outcome = life.log.copy_next(P) => panic!("{outcome:?}"),
+        outcome = life.log.copy_next(P, &running) => panic!("{outcome:?}"),
         () = announced => {}
     }
     drop(life);
@@ -137,7 +139,8 @@ async fn a_copy_that_comes_too_late_is_an_orphan(#[case] delete_topic: bool) {
         assert_eq!(life.rows().await, [1, 0, 0], "a copy on its way is left alone");
         gate.add_permits(9);
     };
-    let (outcome, ()) = tokio::join!(life.log.copy_next(P), meanwhile);
+    let running = CancellationToken::new();
+    let (outcome, ()) = tokio::join!(life.log.copy_next(P, &running), meanwhile);
     assert_eq!(outcome.unwrap(), Outcome::Orphaned);
     assert_eq!((world.partition.readable(), life.rows().await), (vec![], [0, 0, 1]));
     world.clock.advance(GRACE_MS);
@@ -151,7 +154,7 @@ async fn a_corrupt_segment_stays_local_and_so_does_what_is_behind_it() {
     let life = world.begin(2).await;
     world.partition.with(|fake| fake.segments[0].1[70] ^= 1);
     for _ in 0..2 {
-        assert_eq!(life.log.copy_next(P).await.unwrap(), Outcome::Wait(None));
+        assert_eq!(life.log.copy_next(P, &CancellationToken::new()).await.unwrap(), Outcome::Wait(None));
     }
     assert_eq!(life.rows().await, [0, 0, 0]);
     assert!(world.objects(&life).await.is_empty());
@@ -166,12 +169,12 @@ async fn nothing_is_copied_where_copying_is_off() {
     let world = World::new();
     let life = world.begin(1).await;
     world.partition.with(|fake| fake.config.remote_log_copy_disable = true);
-    assert_eq!(life.log.copy_next(P).await.unwrap(), Outcome::Wait(None));
+    assert_eq!(life.log.copy_next(P, &CancellationToken::new()).await.unwrap(), Outcome::Wait(None));
     world.partition.with(|fake| {
         fake.config.remote_log_copy_disable = false;
         fake.config.remote_storage_enable = false;
     });
-    assert_eq!(life.log.copy_next(P).await.unwrap(), Outcome::Wait(None));
+    assert_eq!(life.log.copy_next(P, &CancellationToken::new()).await.unwrap(), Outcome::Wait(None));
     assert_eq!(life.rows().await, [0, 0, 0]);
 }
 
@@ -217,7 +220,7 @@ async fn a_store_that_is_down_gets_no_copies() {
     while matches!(life.tier.health(), StoreHealth::Up { .. }) {
         let _ = life.tier.newest_owner().await;
     }
-    assert!(matches!(life.log.copy_next(P).await, Err(CopyError::StoreDown(_))));
+    assert!(matches!(life.log.copy_next(P, &CancellationToken::new()).await, Err(CopyError::StoreDown(_))));
     assert_eq!(life.rows().await, [0, 0, 0], "an outage does not fill the metadata");
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
 
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -143,7 +144,8 @@ impl Running {
     }
 
     async fn copy_all(&self) {
-        while self.log.copy_next(P).await.unwrap() == super::super::copier::Outcome::Copied {}
+        while self.log.copy_next(P, &CancellationToken::new()).await.unwrap() == super::super::copier::Outcome::Copied {
+        }
     }
 
     /// All records from `from` on, as bytes, and how many answers came from the bucket.

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_util::sync::CancellationToken;
 
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
@@ -25,7 +26,10 @@ async fn check_lost(world: &World, life: &Life) {
     assert!(life.log.status().lost.is_some());
     world.partition.seal(9000);
     let objects = world.objects(life).await;
-    assert!(matches!(life.log.copy_next(P).await, Err(CopyError::NotOwner(NotOwner::Lost(_)))));
+    assert!(matches!(
+        life.log.copy_next(P, &CancellationToken::new()).await,
+        Err(CopyError::NotOwner(NotOwner::Lost(_)))
+    ));
     world.partition.with(|fake| fake.offsets.log_start = 10);
     world.clock.advance(GRACE_MS);
     assert!(matches!(life.log.expire(&life.state()).await, Err(ExpireError::NotOwner(NotOwner::Lost(_)))));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -164,7 +165,8 @@ impl Life {
 
     /// Copies until nothing is due.
     pub async fn copy_all(&self) {
-        while self.log.copy_next(P).await.unwrap() == super::super::copier::Outcome::Copied {}
+        while self.log.copy_next(P, &CancellationToken::new()).await.unwrap() == super::super::copier::Outcome::Copied {
+        }
     }
 
     /// First and last offsets that the newest root names.
