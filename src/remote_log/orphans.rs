@@ -57,6 +57,10 @@ impl RemoteLog {
             self.tier.delete(orphan).await.map_err(ManifestError::from)?;
             observe::deleted();
         }
+        // A local directory keeps the parts of an object that a process did not finish; nothing reads them.
+        if let Err(error) = self.tier.remove_stale_uploads(self.settings.orphan_age_ms).await {
+            tracing::warn!(%error, "parts of uploads that died are left alone until the next turn");
+        }
         Ok(orphans.len())
     }
 }
