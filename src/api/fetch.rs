@@ -297,7 +297,6 @@ impl Fetch {
         let mut writer = FetchResponseWriter::begin(&mut outgoing.buffer, self.line.version, &head);
         let mut counts = groups(&self.reads).collect::<Vec<_>>().into_iter();
         let mut left_in_topic = 0;
-        let image = node.metadata.image();
         for read in &mut self.reads {
             if left_in_topic == 0 {
                 left_in_topic = counts.next().unwrap_or_default();
@@ -306,14 +305,13 @@ impl Fetch {
             }
             left_in_topic -= 1;
             let outcome = &mut read.outcome;
-            // Only topics that exist are counted: names come from clients.
-            let asked = &read.watched.topic;
-            let topic = image.topic_by_id(&asked.id).or_else(|| image.topic(asked.name.as_deref()?));
-            if let Some(topic) = topic {
-                node.telemetry.traffic.count(&topic.name, |traffic| match outcome.error {
-                    ErrorCode::None => traffic.fetched(outcome.bytes()),
-                    _ => traffic.fetch_refused(),
-                });
+            let traffic = match &read.partition {
+                Ok(partition) => &partition.traffic,
+                Err(_) => &node.partitions.traffic().elsewhere,
+            };
+            match outcome.error {
+                ErrorCode::None => traffic.fetched(outcome.bytes()),
+                _ => traffic.fetch_refused(),
             }
             let position = writer.partition(&FetchedPartition {
                 index: read.watched.partition,

@@ -8,11 +8,10 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use uuid::Uuid;
 
 use super::{Disconnect, Line, Node};
 use crate::config::topic::is_internal;
-use crate::metadata::image::{Image, PartitionId, Topic};
+use crate::partition::Partition;
 use crate::partition::append::{AppendError, AppendOrigin, Appended};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::produce::{
@@ -24,6 +23,9 @@ use crate::wal::ticket::{Rejected, Ticket};
 const ZSTD: i16 = 4;
 const ZSTD_FROM: i16 = 7;
 const KEYLESS: &str = "Compacted topic cannot accept message without key.";
+
+/// The partitions of a topic, by number.
+type TopicPartitions = Arc<[Arc<Partition>]>;
 
 /// A ticket and where in its answer the partition's error code lies.
 pub type Awaited = (usize, Ticket);
@@ -50,59 +52,122 @@ impl From<AppendError> for Refused {
     }
 }
 
-/// Appends everything that the request carries and writes the answer at the end of `out`, or nothing with acks=0.
-/// The answer may be sent when the tickets that come back are settled.
-pub fn serve(
-    node: &Node,
+/// One Produce whose shape is sound; nothing of it is appended yet.
+pub struct Produce {
     line: Line,
+    acks: i16,
+    topics: usize,
+    parts: ProduceReader,
+    /// Sent by Kafka's internal admin client?
     admin_client: bool,
-    frame: &mut [u8],
-    body: usize,
-    out: &mut BytesMut,
-) -> Result<Vec<Awaited>, Disconnect> {
-    let begin = out.len();
-    let (head, mut reader) =
-        ProduceReader::parse(line.version, frame, body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
-    let (acks, topics) = (head.acks, head.topics);
-    let image = node.metadata.image();
-    let appender = Appender { node, version: line.version, acks, admin_client };
-    let mut awaited = Vec::new();
-    let mut first_error = None;
-    let mut topic = None;
-    let mut writer = ProduceResponseWriter::begin(out, line.version, line.correlation_id, topics);
-    while let Some(part) = reader.next(frame) {
-        match part {
-            ProducePart::Topic { topic: named, partitions } => {
-                let (found, id) = find(&image, &named, frame);
-                writer.topic(named.name(frame).unwrap_or_default(), id, partitions);
-                topic = Some(found);
-            }
-            ProducePart::Partition { index, records } => {
-                let records = records.map(|range| &mut frame[range]);
-                let outcome = match &topic {
-                    Some(Ok(topic)) => appender.append_counted(topic, index, records),
-                    Some(Err(error)) => Err((*error).into()),
-                    None => unreachable!("a partition comes behind its topic"),
-                };
-                let position = write_partition(&mut writer, index, &outcome);
-                match outcome {
-                    // Settled answers have nothing to wait for.
-                    Ok(appended) if !appended.ticket.is_done() => awaited.push((position - begin, appended.ticket)),
-                    Ok(_) => {}
-                    Err(refused) => first_error = first_error.or(Some(refused.error)),
+}
+
+impl Produce {
+    /// Reads the request whose body begins at `body` of `frame`.
+    pub fn parse(line: Line, admin_client: bool, frame: &[u8], body: usize) -> Result<Self, Disconnect> {
+        let (head, parts) = ProduceReader::parse(line.version, frame, body)
+            .map_err(|error| Disconnect::Malformed(error.to_string()))?;
+        Ok(Self { line, acks: head.acks, topics: head.topics, parts, admin_client })
+    }
+
+    /// Appends everything that the request carries and writes the answer at the end of `out`, or nothing with acks=0.
+    /// `frame` is the one that was parsed. The answer may be sent when the tickets that come back are settled.
+    pub fn append(mut self, node: &Node, frame: &mut [u8], out: &mut BytesMut) -> Result<Vec<Awaited>, Disconnect> {
+        let begin = out.len();
+        let mut awaited = Vec::new();
+        let mut first_error = None;
+        let mut topic = Err(ErrorCode::UnknownTopicOrPartition);
+        let mut writer = ProduceResponseWriter::begin(out, self.line.version, self.line.correlation_id, self.topics);
+        while let Some(part) = self.parts.next(frame) {
+            match part {
+                ProducePart::Topic { topic: named, partitions } => {
+                    let (name, id) = (named.name(frame).unwrap_or_default(), named.id().unwrap_or_default());
+                    writer.topic(name, id, partitions);
+                    topic = find(node, &named, frame);
+                }
+                ProducePart::Partition { index, records } => {
+                    let records = records.map(|range| &mut frame[range]);
+                    let outcome = self.append_counted(node, &topic, index, records);
+                    let position = write_partition(&mut writer, index, &outcome);
+                    match outcome {
+                        // Settled answers have nothing to wait for.
+                        Ok(appended) if !appended.ticket.is_done() => awaited.push((position - begin, appended.ticket)),
+                        Ok(_) => {}
+                        Err(refused) => first_error = first_error.or(Some(refused.error)),
+                    }
                 }
             }
         }
+        writer.finish(0, &[]);
+        if self.acks == 0 {
+            out.truncate(begin);
+            return match first_error {
+                Some(error) => Err(Disconnect::Unacknowledged(error.name())),
+                None => Ok(Vec::new()),
+            };
+        }
+        Ok(awaited)
     }
-    writer.finish(0, &[]);
-    if acks == 0 {
-        out.truncate(begin);
-        return match first_error {
-            Some(error) => Err(Disconnect::Unacknowledged(error.name())),
-            None => Ok(Vec::new()),
+
+    fn append_counted(
+        &self,
+        node: &Node,
+        topic: &Result<TopicPartitions, ErrorCode>,
+        index: i32,
+        records: Option<&mut [u8]>,
+    ) -> Result<Appended, Refused> {
+        let bytes = records.as_ref().map_or(0, |records| records.len() as u64);
+        let partition = match topic {
+            Ok(topic) => usize::try_from(index).ok().and_then(|at| topic.get(at)),
+            Err(_) => None,
         };
+        let outcome = match partition {
+            Some(partition) => self.append_to(partition, records),
+            None => Err(topic.as_ref().err().copied().unwrap_or(ErrorCode::UnknownTopicOrPartition).into()),
+        };
+        let traffic = partition.map_or(&node.partitions.traffic().elsewhere, |partition| &partition.traffic);
+        match &outcome {
+            Ok(appended) => {
+                let records = appended.ticket.next_offset() - appended.base_offset;
+                traffic.produced(u64::try_from(records).unwrap_or(0), bytes);
+            }
+            Err(_) => traffic.produce_refused(bytes),
+        }
+        outcome
     }
-    Ok(awaited)
+
+    fn append_to(&self, partition: &Partition, records: Option<&mut [u8]>) -> Result<Appended, Refused> {
+        let records = self.validate(records)?;
+        if !matches!(self.acks, -1..=1) {
+            return Err(ErrorCode::InvalidRequiredAcks.into());
+        }
+        if !self.admin_client && is_internal(partition.topic_name()) {
+            let message = format!("Cannot append to internal topic {}", partition.topic_name());
+            return Err(Refused {
+                error: ErrorCode::InvalidTopicException,
+                message: Some(message),
+                keyless: Vec::new(),
+            });
+        }
+        partition.append(records, AppendOrigin::Client, None).map_err(Refused::from)
+    }
+
+    /// What belongs to the request and not to the log: that there is a batch, and that the version has its codec.
+    fn validate<'r>(&self, records: Option<&'r mut [u8]>) -> Result<&'r mut [u8], Refused> {
+        let version = self.line.version;
+        let Some(records) = records.filter(|records| !records.is_empty()) else {
+            let message =
+                format!("Produce requests with version {version} must have at least one record batch per partition");
+            return Err(Refused { error: ErrorCode::InvalidRecord, message: Some(message), keyless: Vec::new() });
+        };
+        if version < ZSTD_FROM
+            && let Ok((batch, _)) = BatchView::split_first(records)
+            && batch.compression_id() == ZSTD
+        {
+            return Err(ErrorCode::UnsupportedCompressionType.into());
+        }
+        Ok(records)
+    }
 }
 
 /// Waits for the tickets of `answer`; the partition of a rejected one turns into its error.
@@ -121,13 +186,19 @@ pub async fn settle(mut answer: BytesMut, awaited: Vec<Awaited>) -> BytesMut {
     answer
 }
 
-fn find(image: &Image, named: &ProduceTopic, frame: &[u8]) -> (Result<Arc<Topic>, ErrorCode>, Uuid) {
+fn find(node: &Node, named: &ProduceTopic, frame: &[u8]) -> Result<TopicPartitions, ErrorCode> {
     match named {
-        ProduceTopic::Id(id) => (image.topic_by_id(id).cloned().ok_or(ErrorCode::UnknownTopicId), *id),
+        ProduceTopic::Id(id) => {
+            let image = node.metadata.image();
+            let found = image.topic_by_id(id).and_then(|topic| node.partitions.of_topic(&topic.name));
+            // Of a name that was deleted and made again, the image and the partitions may for a moment show different ones.
+            found
+                .filter(|all| all.first().is_some_and(|partition| partition.id().topic == *id))
+                .ok_or(ErrorCode::UnknownTopicId)
+        }
         ProduceTopic::Name(_) => {
-            let topic = named.name(frame).and_then(|name| image.topic(name)).cloned();
-            let id = topic.as_ref().map_or(Uuid::nil(), |topic| topic.id);
-            (topic.ok_or(ErrorCode::UnknownTopicOrPartition), id)
+            let found = named.name(frame).and_then(|name| node.partitions.of_topic(name));
+            found.ok_or(ErrorCode::UnknownTopicOrPartition)
         }
     }
 }
@@ -158,63 +229,4 @@ fn write_partition(writer: &mut ProduceResponseWriter<'_>, index: i32, outcome: 
         }
     }
     writer.partition(&partition)
-}
-
-struct Appender<'a> {
-    node: &'a Node,
-    version: i16,
-    acks: i16,
-    admin_client: bool,
-}
-
-impl Appender<'_> {
-    fn append_counted(&self, topic: &Topic, index: i32, records: Option<&mut [u8]>) -> Result<Appended, Refused> {
-        let bytes = records.as_ref().map_or(0, |records| records.len() as u64);
-        let outcome = self.append(topic, index, records);
-        self.node.telemetry.traffic.count(&topic.name, |traffic| match &outcome {
-            Ok(appended) => {
-                let records = appended.ticket.next_offset() - appended.base_offset;
-                traffic.produced(u64::try_from(records).unwrap_or(0), bytes);
-            }
-            Err(_) => traffic.produce_refused(bytes),
-        });
-        outcome
-    }
-
-    fn append(&self, topic: &Topic, index: i32, records: Option<&mut [u8]>) -> Result<Appended, Refused> {
-        let records = self.validate(records)?;
-        if !matches!(self.acks, -1..=1) {
-            return Err(ErrorCode::InvalidRequiredAcks.into());
-        }
-        let internal = is_internal(&topic.name);
-        if internal && !self.admin_client {
-            let message = format!("Cannot append to internal topic {}", topic.name);
-            return Err(Refused {
-                error: ErrorCode::InvalidTopicException,
-                message: Some(message),
-                keyless: Vec::new(),
-            });
-        }
-        let id = PartitionId { topic: topic.id, partition: index };
-        let partition = self.node.partitions.get(id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        partition.append(records, AppendOrigin::Client, None).map_err(Refused::from)
-    }
-
-    /// What belongs to the request and not to the log: that there is a batch, and that the version has its codec.
-    fn validate<'r>(&self, records: Option<&'r mut [u8]>) -> Result<&'r mut [u8], Refused> {
-        let Some(records) = records.filter(|records| !records.is_empty()) else {
-            let message = format!(
-                "Produce requests with version {} must have at least one record batch per partition",
-                self.version
-            );
-            return Err(Refused { error: ErrorCode::InvalidRecord, message: Some(message), keyless: Vec::new() });
-        };
-        if self.version < ZSTD_FROM
-            && let Ok((batch, _)) = BatchView::split_first(records)
-            && batch.compression_id() == ZSTD
-        {
-            return Err(ErrorCode::UnsupportedCompressionType.into());
-        }
-        Ok(records)
-    }
 }

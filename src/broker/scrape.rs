@@ -13,11 +13,11 @@ use crate::telemetry::partitions::{self, PartitionSample};
 /// The telemetry is part of the node, so what is kept here must not keep the node.
 pub(super) fn register(node: &Arc<Node>, connections: &Arc<Connections>) {
     let telemetry = &node.telemetry;
-    let (all, metadata, traffic) = (node.partitions.clone(), node.metadata.clone(), telemetry.traffic.clone());
+    let all = node.partitions.clone();
     telemetry.on_scrape(move |scrape| {
-        let image = metadata.image();
-        traffic.retain(|topic| image.topic(topic).is_some());
         let opened = all.all();
+        let counted = opened.iter().map(|partition| (partition.topic_name(), partition.traffic.counts()));
+        all.traffic().collect(scrape, counted);
         partitions::collect(
             scrape,
             opened.iter().map(|partition| {

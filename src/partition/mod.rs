@@ -57,6 +57,7 @@ use crate::log::view::{LogView, Mark};
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteChain;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
+use crate::telemetry::traffic::{NodeTraffic, Traffic};
 use crate::wal::ticket::{Promise, Rejected};
 
 /// Where a partition stands at one moment.
@@ -90,6 +91,7 @@ pub(crate) struct Shared {
     fenced: AtomicBool,
     /// Who hears of every sealed segment; called under the partition's lock, so it may only take a note.
     on_roll: OnceLock<RollListener>,
+    traffic: NodeTraffic,
 }
 
 /// One partition that this broker leads.
@@ -112,6 +114,14 @@ pub struct Partition {
     /// [`Mark::bytes`] of the high watermark, for waiters that look without the lock.
     visible_bytes: AtomicU64,
     waiters: WaiterList,
+    /// Counted by who appends and reads for clients.
+    pub traffic: Traffic,
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        self.shared.traffic.elsewhere.add(&self.traffic);
+    }
 }
 
 impl fmt::Debug for Partition {

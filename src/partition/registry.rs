@@ -29,6 +29,7 @@ use crate::config::topic::TopicConfig;
 use crate::log::kafka_files::MetaProperties;
 use crate::metadata::image::{ConfigOverrides, Image, PartitionId, Topic};
 use crate::protocol::record_batch::LeaderEpoch;
+use crate::telemetry::traffic::{NodeTraffic, Traffic};
 
 /// Partitions that are opened side by side at a start.
 const OPENERS_MAX: usize = 8;
@@ -96,7 +97,7 @@ type Map = HashMap<PartitionId, Arc<Partition>>;
 struct Tables {
     by_id: Map,
     /// By topic name, then by number.
-    by_name: HashMap<Arc<str>, Vec<Arc<Partition>>>,
+    by_name: HashMap<Arc<str>, Arc<[Arc<Partition>]>>,
 }
 
 /// What was taken over last.
@@ -163,6 +164,7 @@ impl Partitions {
             tier: OnceLock::new(),
             fenced: AtomicBool::new(false),
             on_roll: OnceLock::new(),
+            traffic: NodeTraffic::default(),
         };
         let partitions = Arc::new(Self {
             shared: Arc::new(shared),
@@ -237,13 +239,12 @@ impl Partitions {
         made: &mut Vec<(Arc<Partition>, Option<Known>)>,
     ) {
         let config = (self.resolve_config)(image, topic);
-        let existing = self.read().by_name.get(&topic.name).cloned().unwrap_or_default();
-        for partition in &existing {
+        let mut all = self.of_topic(&topic.name).map(|existing| existing.to_vec()).unwrap_or_default();
+        for partition in &all {
             if *partition.topic_config() != *config {
                 partition.set_topic_config(Arc::clone(&config));
             }
         }
-        let mut all = existing;
         for number in all.len() as i32..topic.partition_count {
             let id = PartitionId { topic: topic.id, partition: number };
             let home = homes.remove(&id);
@@ -259,7 +260,7 @@ impl Partitions {
         for partition in &all {
             tables.by_id.insert(partition.id(), Arc::clone(partition));
         }
-        tables.by_name.insert(Arc::clone(&topic.name), all);
+        tables.by_name.insert(Arc::clone(&topic.name), all.into());
     }
 
     fn make(
@@ -286,6 +287,7 @@ impl Partitions {
                 maintenance: Mutex::default(),
                 visible_bytes: AtomicU64::new(0),
                 waiters: WaiterList::default(),
+                traffic: Traffic::default(),
             };
             let empty = partition.empty_online(0);
             *partition.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Online(Box::new(empty));
@@ -313,12 +315,12 @@ impl Partitions {
         let removed = {
             let mut tables = self.write();
             let removed = tables.by_name.remove(&topic.name).unwrap_or_default();
-            for partition in &removed {
+            for partition in &*removed {
                 tables.by_id.remove(&partition.id());
             }
             removed
         };
-        for partition in removed {
+        for partition in &*removed {
             partition.delete();
         }
     }
@@ -341,6 +343,16 @@ impl Partitions {
     pub fn by_name(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
         let at = usize::try_from(partition).ok()?;
         self.read().by_name.get(topic)?.get(at).cloned()
+    }
+
+    /// All partitions of the topic with this name, by number.
+    pub fn of_topic(&self, topic: &str) -> Option<Arc<[Arc<Partition>]>> {
+        self.read().by_name.get(topic).cloned()
+    }
+
+    /// Numbers of what belongs to no partition, and the sums over all.
+    pub fn traffic(&self) -> &NodeTraffic {
+        &self.shared.traffic
     }
 
     /// All partitions, in no order.

@@ -24,7 +24,8 @@ use super::admission::{Bell, Evicted, Share};
 use super::inbox::{BadFrame, Inbox};
 use super::write;
 use crate::api::answer::Outgoing;
-use crate::api::{self, Call, Disconnect, Handler, Node, Routed, fetch, produce};
+use crate::api::produce::{self, Produce};
+use crate::api::{self, Call, Disconnect, Handler, Node, Routed, fetch};
 
 /// Answers of Produce requests that wait for tickets; with so many reading stops.
 const WAITING_ANSWERS_MAX: usize = 64;
@@ -181,7 +182,8 @@ impl Connection {
             Routed::To { handler: Handler::Produce, line, body, admin_client, .. } => {
                 let bytes = &mut self.inbox.bytes_mut()[frame];
                 let begin = self.outgoing.buffer.len();
-                let tickets = produce::serve(&self.node, line, admin_client, bytes, body, &mut self.outgoing.buffer)?;
+                let request = Produce::parse(line, admin_client, bytes, body)?;
+                let tickets = request.append(&self.node, bytes, &mut self.outgoing.buffer)?;
                 let mut answered = Answered::Now;
                 if !tickets.is_empty() || !self.waiting.is_empty() {
                     let answer = self.outgoing.buffer.split_off(begin);

@@ -8,6 +8,7 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod partitions;
+mod per_worker;
 mod process;
 pub mod requests;
 pub mod scrape;
@@ -24,7 +25,6 @@ use terrace_tiering::platform::task::Tasks;
 use health::Health;
 use requests::RequestMeters;
 use scrape::Scrape;
-use traffic::Traffic;
 
 /// How often the summaries of crate `metrics` are folded, so that they stay small while nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(10);
@@ -35,8 +35,6 @@ type Collector = Box<dyn Fn(&mut Scrape) + Send + Sync>;
 pub struct Telemetry {
     /// Health.
     pub health: Arc<Health>,
-    /// What passes through each topic.
-    pub traffic: Arc<Traffic>,
     /// Requests by API.
     pub requests: Arc<RequestMeters>,
     collectors: Mutex<Vec<Collector>>,
@@ -55,7 +53,6 @@ impl Telemetry {
     pub fn start(now_ms: i64) -> Arc<Self> {
         Arc::new(Self {
             health: Arc::default(),
-            traffic: Arc::default(),
             requests: Arc::default(),
             collectors: Mutex::default(),
             recorder: recorder(),
@@ -92,7 +89,6 @@ impl Telemetry {
         let mut scrape = Scrape::default();
         scrape.sample(&metrics::STARTED, &[], self.started_ms as f64 / 1000.0);
         process::collect(&mut scrape);
-        self.traffic.collect(&mut scrape);
         self.requests.collect(&mut scrape);
         for collector in self.collectors.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             collector(&mut scrape);

@@ -1,5 +1,7 @@
-//! Requests by API: how many of which version, how long they took. One relaxed addition per number and request.
+//! Requests by API: how many of which version, how long they took. One relaxed addition per number and request, in the
+//! worker's own copy.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::ApiKey;
 
 use super::metrics;
+use super::per_worker::PerWorker;
 use super::scrape::Scrape;
 
 /// Api keys of Kafka 4.x end at 92; anything above is counted nowhere.
@@ -18,21 +21,33 @@ const BUCKETS: usize = 128;
 /// Quantiles speak of at least this much time, and of at most twice.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Counters of all APIs; an API's own are made at its first request.
-#[derive(Debug)]
+/// Counters of all APIs.
+#[derive(Debug, Default)]
 pub struct RequestMeters {
-    apis: [OnceLock<Box<Meter>>; API_KEYS],
+    workers: PerWorker<Meters>,
+    /// The buckets of earlier scrapes, by API.
+    seen: Mutex<BTreeMap<i16, Seen>>,
 }
+
+/// One worker's; an API's own are made at its first request.
+#[derive(Debug)]
+struct Meters([OnceLock<Box<Meter>>; API_KEYS]);
 
 #[derive(Debug)]
 struct Meter {
     versions: [AtomicU64; VERSIONS],
     errors: AtomicU64,
     times: [AtomicU64; BUCKETS],
-    /// The buckets one and two windows ago.
-    seen: Mutex<Seen>,
 }
 
+/// An API's numbers over all workers.
+struct Sum {
+    versions: [u64; VERSIONS],
+    errors: u64,
+    times: [u64; BUCKETS],
+}
+
+/// The buckets one and two windows ago.
 #[derive(Debug)]
 struct Seen {
     since: Instant,
@@ -40,9 +55,19 @@ struct Seen {
     before: [u64; BUCKETS],
 }
 
-impl Default for RequestMeters {
+impl Default for Meters {
     fn default() -> Self {
-        Self { apis: std::array::from_fn(|_| OnceLock::new()) }
+        Self(std::array::from_fn(|_| OnceLock::new()))
+    }
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            versions: std::array::from_fn(|_| AtomicU64::new(0)),
+            errors: AtomicU64::new(0),
+            times: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 }
 
@@ -64,52 +89,59 @@ impl RequestMeters {
     }
 
     fn meter(&self, api_key: i16) -> Option<&Meter> {
-        let slot = self.apis.get(usize::try_from(api_key).ok()?)?;
-        Some(slot.get_or_init(|| {
-            Box::new(Meter {
-                versions: std::array::from_fn(|_| AtomicU64::new(0)),
-                errors: AtomicU64::new(0),
-                times: std::array::from_fn(|_| AtomicU64::new(0)),
-                seen: Mutex::new(Seen { since: Instant::now(), last: [0; BUCKETS], before: [0; BUCKETS] }),
-            })
-        }))
+        let slot = self.workers.here().0.get(usize::try_from(api_key).ok()?)?;
+        Some(slot.get_or_init(Box::default))
+    }
+
+    fn sum(&self, api_key: i16) -> Option<Sum> {
+        let at = usize::try_from(api_key).ok()?;
+        let mut sum: Option<Sum> = None;
+        for meter in self.workers.all().filter_map(|worker| worker.0.get(at)?.get()) {
+            let sum = sum.get_or_insert(Sum { versions: [0; VERSIONS], errors: 0, times: [0; BUCKETS] });
+            add(&mut sum.versions, &meter.versions);
+            add(&mut sum.times, &meter.times);
+            sum.errors += meter.errors.load(Ordering::Relaxed);
+        }
+        sum
     }
 
     /// Tells all of it.
     pub fn collect(&self, scrape: &mut Scrape) {
-        for (api_key, meter) in (0i16..).zip(&self.apis) {
-            let Some(meter) = meter.get() else { continue };
+        for api_key in 0..API_KEYS as i16 {
+            let Some(sum) = self.sum(api_key) else { continue };
             let name = ApiKey::try_from(api_key).map_or_else(|_| api_key.to_string(), |key| format!("{key:?}"));
-            for (version, counter) in meter.versions.iter().enumerate() {
-                let count = counter.load(Ordering::Relaxed);
-                if count > 0 {
-                    let labels = [("request", name.as_str()), ("version", &version.to_string())];
-                    scrape.sample(&metrics::REQUESTS, &labels, count as f64);
-                }
+            for (version, count) in sum.versions.iter().enumerate().filter(|(_, count)| **count > 0) {
+                let labels = [("request", name.as_str()), ("version", &version.to_string())];
+                scrape.sample(&metrics::REQUESTS, &labels, *count as f64);
             }
-            let errors = meter.errors.load(Ordering::Relaxed);
-            scrape.sample(&metrics::REQUEST_ERRORS, &[("request", &name)], errors as f64);
-            meter.collect_times(&name, scrape);
+            scrape.sample(&metrics::REQUEST_ERRORS, &[("request", &name)], sum.errors as f64);
+            self.collect_times(api_key, &name, &sum.times, scrape);
         }
     }
-}
 
-impl Meter {
-    fn collect_times(&self, name: &str, scrape: &mut Scrape) {
-        let now: [u64; BUCKETS] = std::array::from_fn(|i| self.times[i].load(Ordering::Relaxed));
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    fn collect_times(&self, api_key: i16, name: &str, now: &[u64; BUCKETS], scrape: &mut Scrape) {
+        let mut all_seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = all_seen.entry(api_key).or_insert_with(|| Seen {
+            since: Instant::now(),
+            last: [0; BUCKETS],
+            before: [0; BUCKETS],
+        });
         if seen.since.elapsed() >= WINDOW {
-            seen.before = seen.last;
-            seen.last = now;
-            seen.since = Instant::now();
+            *seen = Seen { since: Instant::now(), last: *now, before: seen.last };
         }
         let recent: [u64; BUCKETS] = std::array::from_fn(|i| now[i].saturating_sub(seen.before[i]));
-        drop(seen);
+        drop(all_seen);
         for (quantile, label) in [(0.5, "0.50"), (0.95, "0.95"), (0.99, "0.99"), (0.999, "0.999")] {
             let labels = [("request", name), ("quantile", label)];
             scrape.sample(&metrics::REQUEST_TIME, &labels, quantile_ms(&recent, quantile));
         }
         scrape.count(&metrics::REQUEST_TIME, &[("request", name)], now.iter().sum());
+    }
+}
+
+fn add<const N: usize>(sums: &mut [u64; N], counters: &[AtomicU64; N]) {
+    for (sum, counter) in sums.iter_mut().zip(counters) {
+        *sum += counter.load(Ordering::Relaxed);
     }
 }
 

@@ -1,17 +1,30 @@
-//! What passes through each topic: a shared look at the table and one atomic addition per number; sums and text are made
-//! at the scrape.
+//! What passes through each partition: plain numbers beside the partition they belong to, which its appender and its
+//! readers have in their cache anyway; nothing is looked up when a batch passes. Sums by topic are made at the scrape.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::metrics::{self, Metric};
 use super::scrape::Scrape;
 
-/// Counters of one topic. They order nothing, so every access is relaxed.
+const METRICS: [&Metric; 8] = [
+    &metrics::MESSAGES_IN,
+    &metrics::BYTES_IN,
+    &metrics::BYTES_OUT,
+    &metrics::BYTES_REJECTED,
+    &metrics::PRODUCE_REQUESTS,
+    &metrics::PRODUCE_FAILED,
+    &metrics::FETCH_REQUESTS,
+    &metrics::FETCH_FAILED,
+];
+
+/// The values of [`METRICS`] at one moment.
+pub type Counts = [u64; METRICS.len()];
+
+/// Counters of one partition, or of what belongs to none. They order nothing, so every access is relaxed.
 #[derive(Debug, Default)]
-#[repr(align(128))] // A line of its own: two busy topics must not share one.
-pub struct TopicTraffic {
+pub struct Traffic {
     messages_in: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -22,98 +35,94 @@ pub struct TopicTraffic {
     fetch_failed: AtomicU64,
 }
 
-impl TopicTraffic {
-    /// A partition took batches of `bytes` with `records`.
+impl Traffic {
+    /// Batches of `bytes` with `records` were taken.
     pub fn produced(&self, records: u64, bytes: u64) {
         self.messages_in.fetch_add(records, Ordering::Relaxed);
         self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
         self.produce_requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A partition refused `bytes`.
+    /// Batches of `bytes` were refused.
     pub fn produce_refused(&self, bytes: u64) {
         self.bytes_rejected.fetch_add(bytes, Ordering::Relaxed);
         self.produce_requests.fetch_add(1, Ordering::Relaxed);
         self.produce_failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A partition gave `bytes` to a Fetch, or nothing.
+    /// A Fetch got `bytes`, or nothing.
     pub fn fetched(&self, bytes: u64) {
         self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
         self.fetch_requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A partition refused a Fetch.
+    /// A Fetch was refused.
     pub fn fetch_refused(&self) {
         self.fetch_requests.fetch_add(1, Ordering::Relaxed);
         self.fetch_failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn counters(&self) -> [(&'static Metric, &AtomicU64); COUNTERS] {
+    /// The numbers now.
+    pub fn counts(&self) -> Counts {
+        self.counters().map(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Takes over what `other` has counted.
+    pub fn add(&self, other: &Self) {
+        for (sum, count) in self.counters().into_iter().zip(other.counts()) {
+            sum.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    fn counters(&self) -> [&AtomicU64; METRICS.len()] {
         [
-            (&metrics::MESSAGES_IN, &self.messages_in),
-            (&metrics::BYTES_IN, &self.bytes_in),
-            (&metrics::BYTES_OUT, &self.bytes_out),
-            (&metrics::BYTES_REJECTED, &self.bytes_rejected),
-            (&metrics::PRODUCE_REQUESTS, &self.produce_requests),
-            (&metrics::PRODUCE_FAILED, &self.produce_failed),
-            (&metrics::FETCH_REQUESTS, &self.fetch_requests),
-            (&metrics::FETCH_FAILED, &self.fetch_failed),
+            &self.messages_in,
+            &self.bytes_in,
+            &self.bytes_out,
+            &self.bytes_rejected,
+            &self.produce_requests,
+            &self.produce_failed,
+            &self.fetch_requests,
+            &self.fetch_failed,
         ]
     }
 }
 
-const COUNTERS: usize = 8;
-
-/// The counters of all topics.
+/// The sums over all partitions of the node, told so that they never fall.
 #[derive(Debug, Default)]
-pub struct Traffic {
-    topics: RwLock<HashMap<Arc<str>, Arc<TopicTraffic>>>,
-    /// What forgotten topics had counted, so that the broker's own counters never fall.
-    gone: TopicTraffic,
+pub struct NodeTraffic {
+    /// What partitions had counted that are no more, and what was asked of partitions that never were.
+    pub elsewhere: Traffic,
+    told: Mutex<Counts>,
 }
 
-impl Traffic {
-    /// Counts for one topic.
-    pub fn count(&self, topic: &str, count: impl FnOnce(&TopicTraffic)) {
-        // Plain counters: whole after any panic.
-        if let Some(known) = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(topic) {
-            return count(known);
-        }
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        count(topics.entry(Arc::from(topic)).or_default());
-    }
-
-    /// Drops the topics that are no more.
-    pub fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.topics.write().unwrap_or_else(PoisonError::into_inner).retain(|name, topic| {
-            let keep = exists(name);
-            if !keep {
-                for ((_, sum), (_, counter)) in self.gone.counters().iter().zip(topic.counters()) {
-                    sum.fetch_add(counter.load(Ordering::Relaxed), Ordering::Relaxed);
-                }
-            }
-            keep
-        });
-    }
-
+impl NodeTraffic {
     /// Each counter by topic, and over all topics without a label, as Kafka has them.
-    pub fn collect(&self, scrape: &mut Scrape) {
-        let topics: Vec<_> = {
-            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-            topics.iter().map(|(name, topic)| (Arc::clone(name), Arc::clone(topic))).collect()
-        };
-        let mut sums = self.gone.counters().map(|(_, counter)| counter.load(Ordering::Relaxed));
-        for (name, topic) in &topics {
-            for ((metric, counter), sum) in topic.counters().into_iter().zip(&mut sums) {
-                let value = counter.load(Ordering::Relaxed);
-                *sum += value;
-                scrape.sample(metric, &[("topic", name)], value as f64);
+    pub fn collect<'a>(&self, scrape: &mut Scrape, partitions: impl Iterator<Item = (&'a Arc<str>, Counts)>) {
+        let mut topics: BTreeMap<&str, Counts> = BTreeMap::new();
+        // Topics that nobody used show nothing.
+        for (topic, counts) in partitions.filter(|(_, counts)| counts.iter().any(|count| *count > 0)) {
+            add(topics.entry(topic).or_default(), &counts);
+        }
+        let mut sums = self.elsewhere.counts();
+        for (topic, counts) in &topics {
+            add(&mut sums, counts);
+            for (metric, count) in METRICS.iter().zip(counts) {
+                scrape.sample(metric, &[("topic", topic)], *count as f64);
             }
         }
-        for ((metric, _), sum) in self.gone.counters().into_iter().zip(sums) {
-            scrape.sample(metric, &[], sum as f64);
+        // A partition that is just being deleted is for a moment neither there nor elsewhere.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((metric, sum), told) in METRICS.iter().zip(sums).zip(&mut *told) {
+            *told = sum.max(*told);
+            scrape.sample(metric, &[], *told as f64);
         }
+    }
+}
+
+fn add(sums: &mut Counts, counts: &Counts) {
+    for (sum, count) in sums.iter_mut().zip(counts) {
+        *sum += count;
     }
 }
 
@@ -123,14 +132,21 @@ mod tests {
 
     #[test]
     fn the_sum_over_all_topics_outlives_a_deleted_topic() {
-        let traffic = Traffic::default();
-        traffic.count("a", |topic| topic.produced(2, 200));
-        traffic.count("b", |topic| topic.produced(3, 300));
-        traffic.retain(|name| name != "a");
-        let mut scrape = Scrape::default();
-        traffic.collect(&mut scrape);
-        let text = scrape.render();
+        let node = NodeTraffic::default();
+        let topics: [Arc<str>; 2] = ["a".into(), "b".into()];
+        let (one, two) = (Traffic::default(), Traffic::default());
+        one.produced(2, 200);
+        two.produced(3, 300);
+        let told = |partitions: &[(&Arc<str>, Counts)]| {
+            let mut scrape = Scrape::default();
+            node.collect(&mut scrape, partitions.iter().copied());
+            scrape.render()
+        };
+        let text = told(&[(&topics[0], one.counts()), (&topics[0], one.counts()), (&topics[1], two.counts())]);
+        assert!(text.contains("messagesin_total{topic=\"a\"} 4\n"), "{text}");
+        node.elsewhere.add(&one);
+        let text = told(&[(&topics[1], two.counts())]);
         assert!(text.contains("messagesin_total{topic=\"b\"} 3\n") && !text.contains("topic=\"a\""), "{text}");
-        assert!(text.contains("messagesin_total 5\n") && text.contains("bytesin_total 500\n"), "{text}");
+        assert!(text.contains("messagesin_total 7\n") && text.contains("bytesin_total 700\n"), "{text}");
     }
 }

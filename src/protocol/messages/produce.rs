@@ -44,6 +44,14 @@ pub enum ProduceTopic {
 }
 
 impl ProduceTopic {
+    /// The id, where the request carries one.
+    pub fn id(&self) -> Option<Uuid> {
+        match self {
+            Self::Name(_) => None,
+            Self::Id(id) => Some(*id),
+        }
+    }
+
     /// The name, where the request carries one.
     pub fn name<'f>(&self, frame: &'f [u8]) -> Option<&'f str> {
         match self {
