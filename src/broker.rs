@@ -26,8 +26,9 @@ use crate::config::layers::Dynamic;
 use crate::config::listeners::Endpoint;
 use crate::config::server::BrokerConfig;
 use crate::config::topic::TopicConfig;
-use crate::group::coordinator::{CoordinatorDeps, GroupCoordinator};
-use crate::group::shard::CoordinatorSettings;
+use crate::coordinator::ShardsDeps;
+use crate::group::coordinator::GroupCoordinator;
+use crate::group::shard::GroupContext;
 use crate::metadata::embedded::{EmbeddedStore, OpenError};
 use crate::metadata::store::MetadataStore;
 use crate::partition::registry::{self, LogSettings, PartitionDeps, Partitions};
@@ -110,14 +111,17 @@ impl Broker {
         let listeners = bind(&config, &connections).await?;
 
         let partitions = open_partitions(&config, &parts, &store).await?;
-        let groups = GroupCoordinator::new(CoordinatorDeps {
-            settings: CoordinatorSettings { group: config.group.clone(), offsets: config.offsets.clone() },
+        let shards = ShardsDeps {
             metadata: store.clone(),
             logs: partitions.clone(),
             clock: parts.clock.clone(),
             random: parts.random.clone(),
             tasks: tasks.clone(),
-        });
+        };
+        let groups = GroupCoordinator::new(
+            shards,
+            GroupContext { group: config.group.clone(), offsets: config.offsets.clone(), random: parts.random.clone() },
+        );
         let remote_log = if config.remote.enable {
             let machine = Machine {
                 clock: parts.clock.clone(),

@@ -13,6 +13,7 @@ pub mod wal;
 
 pub mod remote_log;
 
+pub mod coordinator;
 pub mod group;
 
 pub mod api;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 3] = ["protocol", "config", "telemetry"];
 
 /// Who may use whom, beside the leaves. `broker` and `cli` wire everything and are seen by nobody but each other.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("protocol", &[]),
     ("config", &["metadata"]),
     ("telemetry", &["cli"]),
@@ -16,10 +16,11 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("metadata", &[]),
     ("partition", &["log", "wal", "metadata"]),
     ("remote_log", &["partition", "metadata", "log"]),
-    ("group", &["partition", "metadata", "wal", "log"]),
-    ("api", &["group", "partition", "metadata", "wal", "log"]),
+    ("coordinator", &["partition", "metadata", "wal"]),
+    ("group", &["coordinator", "partition", "metadata"]),
+    ("api", &["group", "coordinator", "partition", "metadata", "wal", "log"]),
     ("server", &["api", "partition", "log"]),
-    ("broker", &["server", "api", "group", "remote_log", "partition", "metadata", "log", "wal"]),
+    ("broker", &["server", "api", "group", "coordinator", "remote_log", "partition", "metadata", "log", "wal"]),
     ("cli", &["broker", "log", "metadata", "remote_log", "partition"]),
 ];
 

@@ -69,7 +69,7 @@ pub async fn auto_create(node: &Node, name: &str) -> ErrorCode {
 
 /// Creates `__consumer_offsets` as the `offsets.topic.*` keys say.
 async fn create_offsets_topic(node: &Node) -> Result<(), CommitError> {
-    let topic = offsets_topic(&node.config.offsets, node.random.uuid());
+    let topic = offsets_topic(&node.config.offsets).create(node.random.uuid());
     create(node, OFFSETS_TOPIC, topic.partition_count, topic.replication_factor, topic.config).await.map(|_| ())
 }
 

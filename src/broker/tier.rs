@@ -9,7 +9,7 @@ use terrace_tiering::platform::task::Tasks;
 use terrace_tiering::store::health::StoreHealth;
 use terrace_tiering::tier::{Machine, TierError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::tier_options::tier_options;
 use crate::config::server::{BrokerConfig, RemoteSettings};
@@ -114,7 +114,9 @@ impl SectionSource for GroupSection {
     }
 
     async fn section(&self) -> Option<Bytes> {
-        self.0.section().await
+        let mut out = BytesMut::new();
+        self.0.write_section(&mut out).await?;
+        Some(out.freeze())
     }
 }
 

@@ -33,24 +33,10 @@ pub use membership::{HeartbeatRequest, Leaving};
 pub use sync::{SyncRequest, Synced};
 
 use super::records::{GroupMetadata, MemberMetadata};
+use crate::coordinator::Now;
 
 /// The protocol type whose metadata names topics.
 pub const CONSUMER_PROTOCOL: &str = "consumer";
-
-/// One moment on both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Monotonic, for deadlines.
-    pub mono_ms: u64,
-    /// Wall time, for records.
-    pub wall_ms: i64,
-}
-
-impl Now {
-    fn after_ms(self, delay_ms: i32) -> u64 {
-        self.mono_ms + u64::try_from(delay_ms).unwrap_or(0)
-    }
-}
 
 /// Names the waiting answer of one request; the shard knows whose it is.
 pub type ReplyId = u64;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes};
 use uuid::Uuid;
 
+use crate::coordinator::Encoded;
 use crate::protocol::cursor::{Cursor, ReadError};
 use crate::protocol::put::Put;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
@@ -102,15 +103,6 @@ pub enum Record {
         /// The type in front of the key.
         key_type: i16,
     },
-}
-
-/// A record's bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encoded {
-    /// The key.
-    pub key: Vec<u8>,
-    /// The value; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
 }
 
 impl Record {

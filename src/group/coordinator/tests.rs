@@ -1,19 +1,25 @@
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use terrace_tiering::platform::clock::ManualClock;
 use terrace_tiering::platform::random::SeededRandom;
+use terrace_tiering::platform::task::Tasks;
+use uuid::Uuid;
 
 use super::*;
 use crate::config::server::{GroupSettings, OffsetsSettings};
+use crate::coordinator::log::ShardLog;
+use crate::coordinator::log::fake::{FakeLog, FakeLogs};
+use crate::group::internal_topic::OFFSETS_TOPIC;
 use crate::group::offsets::CommitOffset;
-use crate::group::shard_log::fake::{FakeLog, FakeLogs};
 use crate::metadata::fake::FakeStore;
-use crate::metadata::image::Topic;
-use crate::metadata::store::MetadataStore;
+use crate::metadata::image::{Change, Topic};
+use crate::metadata::store::{CommitError, MetadataStore, SharedMetadata};
 
 struct Node {
     groups: Arc<GroupCoordinator>,
+    deps: ShardsDeps,
+    context: GroupContext,
     log: Arc<FakeLog>,
     store: Arc<FakeStore>,
     tasks: Tasks,
@@ -37,16 +43,17 @@ fn node() -> Node {
         commit_timeout_ms: 5000,
     };
     let (log, store, tasks) = (Arc::new(FakeLog::default()), FakeStore::new(), Tasks::new());
-    let groups = GroupCoordinator::new(CoordinatorDeps {
-        settings: CoordinatorSettings { group, offsets },
+    let deps = ShardsDeps {
         metadata: Arc::clone(&store) as SharedMetadata,
         logs: Arc::new(FakeLogs(Arc::clone(&log))),
         clock: ManualClock::at(5000),
         random: SeededRandom::new(2),
         tasks: tasks.clone(),
-    });
+    };
+    let context = GroupContext { group, offsets, random: SeededRandom::new(2) };
+    let groups = GroupCoordinator::new(deps.clone(), context.clone());
     groups.start();
-    Node { groups, log, store, tasks }
+    Node { groups, deps, context, log, store, tasks }
 }
 
 fn commit(offset: i64) -> CommitRequest {
@@ -114,13 +121,13 @@ async fn while_a_shard_loads_it_says_so() {
     // Something to load.
     let mut batch = crate::protocol::batch_builder::BatchBuilder::new(0);
     batch.push(0, 0, Some(b"\0\x09"), None, [].into_iter());
-    let _ = crate::group::shard_log::ShardLog::append(&*node.log, &mut batch.finish()).unwrap();
+    let _ = node.log.append(&mut batch.finish()).unwrap();
     node.groups.find().await.unwrap();
     assert!(!node.groups.is_loaded());
     let loading = ErrorCode::CoordinatorLoadInProgress;
     assert_eq!(node.groups.commit(commit(1)).await, Err(loading));
     assert_eq!(node.groups.list().await, Err(loading));
-    assert_eq!(node.groups.section().await, None);
+    assert_eq!(node.groups.write_section(&mut BytesMut::new()).await, None);
     let heartbeat = HeartbeatRequest { group: "g".into(), member_id: "m".into(), instance_id: None, generation: 1 };
     assert_eq!(node.groups.heartbeat(heartbeat).await, Ok(()), "a member must not join anew for that");
     node.log.unreadable(false);
@@ -170,9 +177,10 @@ async fn what_was_committed_is_there_after_a_restart() {
     assert!(before.tasks.stop(Duration::from_secs(5)).await);
     assert_eq!(before.groups.commit(commit(9)).await, Err(ErrorCode::NotCoordinator));
     // Another coordinator on the same log and store.
-    let after = GroupCoordinator::new(CoordinatorDeps { tasks: Tasks::new(), ..before.groups.deps.clone() });
-    after.start();
-    let after = Node { groups: after, log: before.log, store: before.store, tasks: Tasks::new() };
+    let deps = ShardsDeps { tasks: Tasks::new(), ..before.deps };
+    let groups = GroupCoordinator::new(deps.clone(), before.context.clone());
+    groups.start();
+    let after = Node { groups, tasks: deps.tasks.clone(), deps, ..before };
     after.loaded().await;
     assert_eq!(after.offset().await, Ok(Some(4)));
 }
@@ -227,7 +235,8 @@ async fn the_section_of_a_snapshot_has_all_records_of_all_shards() {
     node.loaded().await;
     let before = node.groups.version();
     node.groups.commit(commit(1)).await.unwrap();
-    let mut section = node.groups.section().await.unwrap();
+    let mut section = BytesMut::new();
+    node.groups.write_section(&mut section).await.unwrap();
     assert!(node.groups.version() > before);
     assert_eq!((section.get_i32(), section.get_i64(), section.get_u32()), (0, 1, 1));
     let key = section.get_u32() as usize;

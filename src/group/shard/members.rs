@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{Parked, Shard};
-use crate::group::classic::{Answer, HeartbeatRequest, JoinRequest, Joined, Leaving, Now, SyncRequest, Synced};
+use crate::coordinator::{Now, Outcomes};
+use crate::group::classic::{Answer, HeartbeatRequest, JoinRequest, Joined, Leaving, SyncRequest, Synced};
 use crate::protocol::error_code::ErrorCode;
 
 impl Shard {
@@ -13,7 +14,7 @@ impl Shard {
     pub fn join(&mut self, request: &JoinRequest, to: oneshot::Sender<Joined>, now: Now) {
         if !self.groups.contains_key(&request.group) && !request.member_id.is_empty() {
             let refused = Joined::refused(Arc::clone(&request.member_id), ErrorCode::UnknownMemberId);
-            return self.tell(to, refused);
+            return self.journal.tell(to, refused);
         }
         let fresh_id = self.fresh_member_id(request);
         let reply = self.park(Parked::Join(to));
@@ -27,13 +28,13 @@ impl Shard {
 
     fn fresh_member_id(&self, request: &JoinRequest) -> Arc<str> {
         let name = request.instance_id.as_ref().unwrap_or(&request.client_id);
-        format!("{name}-{}", self.random.uuid()).into()
+        format!("{name}-{}", self.context.random.uuid()).into()
     }
 
     /// SyncGroup.
     pub fn sync(&mut self, request: &SyncRequest, to: oneshot::Sender<Synced>, now: Now) {
         if !self.groups.contains_key(&request.group) {
-            return self.tell(to, Synced::refused(ErrorCode::UnknownMemberId));
+            return self.journal.tell(to, Synced::refused(ErrorCode::UnknownMemberId));
         }
         let reply = self.park(Parked::Sync(to));
         let synced = self.change(&request.group, now, |group, _, out| group.sync(request, reply, now, out));
@@ -49,7 +50,7 @@ impl Shard {
             None => Err(ErrorCode::UnknownMemberId),
         };
         self.schedule_if_idle(&request.group);
-        self.tell(to, outcome);
+        self.journal.tell(to, outcome);
     }
 
     /// A member that waited for a rebalance has no deadline of its own; its next heartbeat gives it one again.
@@ -60,18 +61,12 @@ impl Shard {
     }
 
     /// LeaveGroup; the outcome of each member in the order of the request.
-    pub fn leave(
-        &mut self,
-        group: &Arc<str>,
-        leaving: &[Leaving],
-        to: oneshot::Sender<Result<Vec<Result<(), ErrorCode>>, ErrorCode>>,
-        now: Now,
-    ) {
+    pub fn leave(&mut self, group: &Arc<str>, leaving: &[Leaving], to: oneshot::Sender<Outcomes>, now: Now) {
         let outcome = if self.groups.contains_key(group) {
             self.change(group, now, |group, settings, out| group.leave(leaving, now, settings, out))
         } else {
             Err(ErrorCode::UnknownMemberId)
         };
-        self.tell(to, outcome);
+        self.journal.tell(to, outcome);
     }
 }

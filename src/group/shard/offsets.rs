@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Shard;
-use crate::group::classic::Now;
+use crate::coordinator::{Now, Outcomes};
 use crate::group::offsets::{CommitOffset, CommitRequest, FetchTopics, FetchedTopic, check_metadata};
 use crate::group::records::{Committed, OffsetKey, Record};
 use crate::protocol::error_code::ErrorCode;
@@ -15,14 +15,9 @@ const TOMBSTONES_PER_BATCH: usize = 500;
 
 impl Shard {
     /// OffsetCommit; the outcome of each offset in the order of the request, or one for all.
-    pub fn commit(
-        &mut self,
-        request: &CommitRequest,
-        to: oneshot::Sender<Result<Vec<Result<(), ErrorCode>>, ErrorCode>>,
-        now: Now,
-    ) {
+    pub fn commit(&mut self, request: &CommitRequest, to: oneshot::Sender<Outcomes>, now: Now) {
         let outcome = self.check_commit(request, now).and_then(|()| self.commit_offsets(request, now));
-        self.tell(to, outcome);
+        self.journal.tell(to, outcome);
     }
 
     /// A group that isn't there is made by a commit from outside of any group.
@@ -40,8 +35,8 @@ impl Shard {
         }
     }
 
-    fn commit_offsets(&mut self, request: &CommitRequest, now: Now) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
-        let metadata_bytes_max = self.settings.offsets.metadata_bytes_max;
+    fn commit_offsets(&mut self, request: &CommitRequest, now: Now) -> Outcomes {
+        let metadata_bytes_max = self.context.offsets.metadata_bytes_max;
         let check = |offset: &CommitOffset| check_metadata(offset.metadata.as_deref(), metadata_bytes_max);
         let outcomes: Vec<_> = request.offsets.iter().map(check).collect();
         let accepted = request.offsets.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
@@ -55,7 +50,7 @@ impl Shard {
     /// OffsetFetch of one group.
     pub fn fetch(&mut self, group: &str, wanted: &FetchTopics, to: oneshot::Sender<Vec<FetchedTopic>>) {
         let fetched = self.offsets.fetch(group, wanted);
-        self.tell(to, fetched);
+        self.journal.tell(to, fetched);
     }
 
     /// OffsetDelete; the outcome of each partition in the order of the request, or one for all.
@@ -63,19 +58,14 @@ impl Shard {
         &mut self,
         group: &Arc<str>,
         partitions: &[(Arc<str>, i32)],
-        to: oneshot::Sender<Result<Vec<Result<(), ErrorCode>>, ErrorCode>>,
+        to: oneshot::Sender<Outcomes>,
         now: Now,
     ) {
         let outcome = self.try_delete_offsets(group, partitions, now);
-        self.tell(to, outcome);
+        self.journal.tell(to, outcome);
     }
 
-    fn try_delete_offsets(
-        &mut self,
-        id: &Arc<str>,
-        partitions: &[(Arc<str>, i32)],
-        now: Now,
-    ) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
+    fn try_delete_offsets(&mut self, id: &Arc<str>, partitions: &[(Arc<str>, i32)], now: Now) -> Outcomes {
         let group = &self.groups.get(id).ok_or(ErrorCode::GroupIdNotFound)?.live;
         if !group.is_empty() && !group.uses_consumer_protocol() {
             return Err(ErrorCode::NonEmptyGroup);
@@ -109,19 +99,19 @@ impl Shard {
                 self.bury(tombstones, now)
             }
         };
-        self.tell(to, outcome);
+        self.journal.tell(to, outcome);
     }
 
     /// Offsets of topics that are gone go too.
-    pub fn topics_deleted(&mut self, topics: &[Arc<str>], now: Now) {
+    pub(super) fn delete_offsets_of_topics(&mut self, topics: &[Arc<str>], now: Now) {
         let tombstones = self.offsets.keys_of_topics(topics).into_iter().map(|key| Record::Offset(key, None)).collect();
         // When the log refuses, retention will end these offsets.
         let _ = self.bury(tombstones, now);
     }
 
     /// Ends offsets that have outlived their retention, and groups that have neither members nor offsets.
-    pub fn expire(&mut self, now: Now) {
-        let retention_ms = self.settings.offsets.retention_ms;
+    pub(super) fn expire_offsets(&mut self, now: Now) {
+        let retention_ms = self.context.offsets.retention_ms;
         let mut tombstones = Vec::new();
         for (id, entry) in &self.groups {
             let (expired, all) = self.offsets.expired(&entry.live, id, now.wall_ms, retention_ms);

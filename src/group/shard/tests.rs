@@ -5,12 +5,13 @@ use terrace_tiering::platform::random::SeededRandom;
 use uuid::Uuid;
 
 use super::*;
+use crate::coordinator::log::ShardLog;
+use crate::coordinator::log::fake::FakeLog;
+use crate::coordinator::testing::replay;
 use crate::group::classic::{JoinRequest, Leaving, SyncRequest};
 use crate::group::offsets::{CommitOffset, CommitRequest, FetchTopics};
 use crate::group::records::{Committed, OffsetKey};
-use crate::group::shard_log::fake::FakeLog;
-use crate::protocol::record_batch::BatchView;
-use crate::protocol::records::records;
+use crate::partition::append::AppendError;
 
 const RETENTION_MS: i64 = 1000;
 
@@ -20,7 +21,7 @@ struct Driven {
     now: Now,
 }
 
-fn settings() -> Arc<CoordinatorSettings> {
+fn context() -> Arc<GroupContext> {
     let group = GroupSettings {
         initial_rebalance_delay_ms: 0,
         session_timeout_ms_min: 6000,
@@ -36,11 +37,11 @@ fn settings() -> Arc<CoordinatorSettings> {
         metadata_bytes_max: 8,
         commit_timeout_ms: 5000,
     };
-    Arc::new(CoordinatorSettings { group, offsets })
+    Arc::new(GroupContext { group, offsets, random: SeededRandom::new(1) })
 }
 
 fn shard(log: &Arc<FakeLog>) -> Shard {
-    Shard::new(Arc::clone(log) as Arc<dyn ShardLog>, settings(), SeededRandom::new(1))
+    Shard::new(&context(), Journal::new(Arc::clone(log) as Arc<dyn ShardLog>))
 }
 
 fn driven() -> Driven {
@@ -143,22 +144,12 @@ impl Driven {
     /// The shard that a load of the log builds.
     fn reloaded(&self) -> Shard {
         let mut loaded = shard(&self.log);
-        let bytes = self.log.bytes();
-        let mut rest = bytes.as_slice();
-        while let Ok((batch, behind)) = BatchView::split_first(rest) {
-            rest = behind;
-            for record in &records(&batch, 1 << 20).unwrap() {
-                let record = record.unwrap();
-                loaded.replay(record.offset, record.key.unwrap(), record.value, self.now);
-            }
-        }
+        replay(&mut loaded, &self.log.bytes(), 0, self.now);
         loaded
     }
 
-    fn snapshot(shard: &mut Shard) -> Vec<Encoded> {
-        let (to, mut answer) = oneshot::channel();
-        shard.snapshot(to);
-        let mut records = answer.try_recv().unwrap().records;
+    fn snapshot(shard: &Shard) -> Vec<Encoded> {
+        let mut records = shard.snapshot();
         records.sort_by(|a, b| a.key.cmp(&b.key));
         records
     }
@@ -254,7 +245,7 @@ async fn answers_wait_for_the_appends_they_read() {
     let mut fetched = driven.asked(|shard, to, _| shard.fetch("g", &FetchTopics::All, to));
     assert!(committed.try_recv().is_err() && fetched.try_recv().is_err());
     driven.log.accept();
-    driven.shard.held.settle().await.unwrap();
+    driven.shard.journal.settle().await.unwrap();
     assert_eq!(committed.try_recv().unwrap(), Ok(vec![Ok(())]));
     assert_eq!(fetched.try_recv().unwrap().len(), 1);
 }
@@ -266,10 +257,10 @@ fn offsets_of_a_simple_group_expire_after_their_commit(#[case] passed_ms: i64, #
     let mut driven = driven();
     driven.commit(&commit("", -1, &[("t", 0, 5)])).unwrap();
     driven.now.wall_ms += passed_ms;
-    driven.shard.expire(driven.now);
+    driven.shard.upkeep(driven.now);
     assert_eq!(driven.offset("t", 0).is_some(), kept);
     assert_eq!(driven.ask(|shard, to, _| shard.describe("g", to)).is_some(), kept, "the group goes with its offsets");
-    assert_eq!(Driven::snapshot(&mut driven.reloaded()), Driven::snapshot(&mut driven.shard));
+    assert_eq!(Driven::snapshot(&driven.reloaded()), Driven::snapshot(&driven.shard));
 }
 
 #[test]
@@ -278,18 +269,18 @@ fn offsets_expire_only_when_the_group_is_empty_or_the_topic_unsubscribed() {
     let member = driven.with_member();
     driven.commit(&commit(&member, 1, &[("t", 0, 5), ("u", 0, 6)])).unwrap();
     driven.now.wall_ms += RETENTION_MS;
-    driven.shard.expire(driven.now);
+    driven.shard.upkeep(driven.now);
     assert_eq!((driven.offset("t", 0), driven.offset("u", 0)), (Some(5), None), "u is not read by anyone");
 
     driven.leave(&member);
     driven.now.wall_ms += RETENTION_MS - 1;
-    driven.shard.expire(driven.now);
+    driven.shard.upkeep(driven.now);
     assert_eq!(driven.offset("t", 0), Some(5), "counted from when the group became empty");
     driven.now.wall_ms += 1;
-    driven.shard.expire(driven.now);
+    driven.shard.upkeep(driven.now);
     assert_eq!(driven.offset("t", 0), None);
     assert!(driven.shard.groups.is_empty());
-    assert!(Driven::snapshot(&mut driven.reloaded()).is_empty());
+    assert!(Driven::snapshot(&driven.reloaded()).is_empty());
 }
 
 #[test]
@@ -299,7 +290,7 @@ fn nothing_expires_during_a_rebalance() {
     driven.commit(&commit(&member, 1, &[("u", 0, 6)])).unwrap();
     let _joining = driven.asked(|shard, to, now| shard.join(&join(""), to, now));
     driven.now.wall_ms += RETENTION_MS;
-    driven.shard.expire(driven.now);
+    driven.shard.upkeep(driven.now);
     assert_eq!(driven.offset("u", 0), Some(6));
 }
 
@@ -309,10 +300,10 @@ fn a_retention_time_that_the_client_named_counts_whatever_the_group_does() {
     let request = CommitRequest { retention_ms: Some(10), ..commit("", -1, &[("t", 0, 5)]) };
     driven.commit(&request).unwrap();
     driven.now.wall_ms += 9;
-    driven.shard.expire(driven.now);
+    driven.shard.upkeep(driven.now);
     assert_eq!(driven.offset("t", 0), Some(5));
     driven.now.wall_ms += 1;
-    driven.shard.expire(driven.now);
+    driven.shard.upkeep(driven.now);
     assert_eq!(driven.offset("t", 0), None);
 }
 
@@ -321,9 +312,9 @@ fn an_empty_group_without_offsets_goes_at_the_next_check() {
     let mut driven = driven();
     let member = driven.with_member();
     driven.leave(&member);
-    driven.shard.expire(driven.now);
+    driven.shard.upkeep(driven.now);
     assert!(driven.shard.groups.is_empty());
-    assert!(Driven::snapshot(&mut driven.reloaded()).is_empty());
+    assert!(Driven::snapshot(&driven.reloaded()).is_empty());
 }
 
 #[test]
@@ -337,7 +328,7 @@ fn only_empty_groups_are_deleted() {
     driven.leave(&member);
     assert_eq!(delete(&mut driven), Ok(()));
     assert_eq!(driven.offset("t", 0), None);
-    assert!(Driven::snapshot(&mut driven.reloaded()).is_empty());
+    assert!(Driven::snapshot(&driven.reloaded()).is_empty());
 }
 
 #[test]
@@ -387,12 +378,17 @@ fn a_topic_made_again_under_its_name_has_no_offsets() {
 #[test]
 fn records_of_unknown_types_stay() {
     let mut driven = driven();
-    driven.shard.replay(0, b"\0\x05\0\x01g", Some(b"\0\0x"), driven.now);
-    driven.shard.replay(1, b"\0\x06\0\x01g", Some(b"\0\0y"), driven.now);
-    driven.shard.replay(2, b"\0\x06\0\x01g", None, driven.now);
-    driven.shard.replay(3, b"", Some(b""), driven.now);
+    let records: [(&[u8], Option<&[u8]>); 4] = [
+        (b"\0\x05\0\x01g", Some(b"\0\0x")),
+        (b"\0\x06\0\x01g", Some(b"\0\0y")),
+        (b"\0\x06\0\x01g", None),
+        (b"", Some(b"")),
+    ];
+    for (offset, (key, value)) in (0..).zip(records) {
+        driven.shard.replay(Replayed { offset, transaction: None, key, value }, driven.now);
+    }
     let kept = Encoded { key: b"\0\x05\0\x01g".to_vec(), value: Some(b"\0\0x".to_vec()) };
-    assert_eq!((Driven::snapshot(&mut driven.shard), driven.shard.next_offset()), (vec![kept], 4));
+    assert_eq!(Driven::snapshot(&driven.shard), [kept]);
 }
 
 #[test]
@@ -400,11 +396,10 @@ fn a_loaded_group_over_the_limit_lets_its_members_join_anew() {
     let mut driven = driven();
     driven.with_member();
     let mut loaded = driven.reloaded();
-    loaded.settings = Arc::new(CoordinatorSettings {
-        group: GroupSettings { size_max: 0, ..settings().group.clone() },
-        ..(*settings()).clone()
-    });
-    loaded.loaded(0, driven.now);
+    let mut lowered = GroupContext::clone(&context());
+    lowered.group.size_max = 0;
+    loaded.context = Arc::new(lowered);
+    loaded.loaded(driven.now);
     assert_eq!(loaded.groups["g"].live.state().name(), "PreparingRebalance");
 }
 
@@ -460,19 +455,20 @@ proptest! {
                     drop(driven.asked(|shard, to, now| shard.delete_offsets(&"g".into(), &partitions, to, now)));
                 }
                 Step::TopicDeleted(name) => driven.shard.topics_deleted(&[topic(name)], driven.now),
-                Step::Expire => driven.shard.expire(driven.now),
+                Step::Expire => driven.shard.upkeep(driven.now),
                 Step::Pass(ms) => driven.pass(ms),
             }
         }
-        let mut loaded = driven.reloaded();
-        prop_assert_eq!(Driven::snapshot(&mut loaded), Driven::snapshot(&mut driven.shard));
+        let loaded = driven.reloaded();
+        prop_assert_eq!(Driven::snapshot(&loaded), Driven::snapshot(&driven.shard));
         prop_assert_eq!(loaded.groups.len(), driven.shard.groups.len());
-        prop_assert_eq!(loaded.next_offset(), driven.shard.next_offset());
+        prop_assert_eq!(loaded.journal.next_offset(), driven.shard.journal.next_offset());
     }
 
     #[test]
     fn any_record_can_be_replayed(key in any::<Vec<u8>>(), value: Option<Vec<u8>>) {
-        driven().shard.replay(0, &key, value.as_deref(), Now { mono_ms: 0, wall_ms: 0 });
+        let replayed = Replayed { offset: 0, transaction: None, key: &key, value: value.as_deref() };
+        driven().shard.replay(replayed, Now { mono_ms: 0, wall_ms: 0 });
     }
 }
 
@@ -480,7 +476,7 @@ proptest! {
 fn a_snapshot_carries_what_rebuilds_an_offset() {
     let mut driven = driven();
     driven.commit(&commit("", -1, &[("t", 3, 5)])).unwrap();
-    let records = Driven::snapshot(&mut driven.shard);
+    let records = Driven::snapshot(&driven.shard);
     let key = OffsetKey { group: "g".into(), topic: "t".into(), partition: 3 };
     let committed = Committed {
         offset: 5,

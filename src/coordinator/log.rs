@@ -1,4 +1,4 @@
-//! What a shard needs of its partition of `__consumer_offsets`: append records, and read all of them again.
+//! What a shard needs of its partition of the internal topic: append records, and read all of them again.
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use terrace_tiering::platform::clock::SharedClock;
-use terrace_tiering::platform::random::SharedRandom;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::classic::Now;
-use super::shard::{CoordinatorSettings, Shard};
-use super::shard_log::ShardLog;
+use super::journal::Journal;
+use super::log::ShardLog;
+use super::state::{Now, Replayed, ShardState};
 use crate::partition::read::ReadError;
 use crate::protocol::record_batch::{BatchView, Offset};
 use crate::protocol::records::records;
@@ -23,21 +22,21 @@ pub const MAILBOX_REQUESTS: usize = 256;
 const DECOMPRESSED_BYTES_MAX: u64 = 64 << 20;
 const LOAD_RETRY: Duration = Duration::from_secs(1);
 const DURABILITY_POLL: Duration = Duration::from_millis(5);
+/// A marker's key: version and type (i16 each), the type 1 for a commit.
+const MARKER_COMMIT: i16 = 1;
+const MARKER_ABORT: i16 = 0;
 
 /// One request: what to do with the shard.
-pub type Ask = Box<dyn FnOnce(&mut Shard, Now) + Send>;
+pub type Ask<S> = Box<dyn FnOnce(&mut S, Now) + Send>;
 
 /// What a shard's task is made with.
-#[derive(Debug, Clone)]
-pub struct ShardDeps {
+pub struct ShardDeps<S: ShardState> {
     /// Its log.
     pub log: Arc<dyn ShardLog>,
-    /// What the broker's configuration says.
-    pub settings: Arc<CoordinatorSettings>,
+    /// What all shards share.
+    pub context: Arc<S::Context>,
     /// Wall time.
     pub clock: SharedClock,
-    /// Member ids.
-    pub random: SharedRandom,
     /// True while requests are served.
     pub loaded: Arc<AtomicBool>,
     /// Behind the last record that the state has.
@@ -45,7 +44,7 @@ pub struct ShardDeps {
 }
 
 /// Runs until the broker stops or nobody can ask any more.
-pub async fn run(deps: ShardDeps, mut mailbox: mpsc::Receiver<Ask>, stop: CancellationToken) {
+pub async fn run<S: ShardState>(deps: ShardDeps<S>, mut mailbox: mpsc::Receiver<Ask<S>>, stop: CancellationToken) {
     let clock = Clocks { wall: Arc::clone(&deps.clock), started: Instant::now() };
     let until_stopped = async {
         loop {
@@ -87,17 +86,22 @@ impl Clocks {
     }
 }
 
-async fn serve(mut shard: Shard, deps: &ShardDeps, clock: &Clocks, mailbox: &mut mpsc::Receiver<Ask>) -> Served {
-    let check_interval = Duration::from_millis(deps.settings.offsets.retention_check_interval_ms.max(1));
-    let mut check = tokio::time::interval_at(Instant::now() + check_interval, check_interval);
-    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn serve<S: ShardState>(
+    mut shard: S,
+    deps: &ShardDeps<S>,
+    clock: &Clocks,
+    mailbox: &mut mpsc::Receiver<Ask<S>>,
+) -> Served {
+    let upkeep_interval = S::upkeep_interval(&deps.context).max(Duration::from_millis(1));
+    let mut upkeep = tokio::time::interval_at(Instant::now() + upkeep_interval, upkeep_interval);
+    upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        deps.next_offset.store(shard.next_offset(), Ordering::Release);
+        deps.next_offset.store(shard.journal().next_offset(), Ordering::Release);
         let due = shard.next_due();
         let deadline = clock.instant(due.unwrap_or_default());
         tokio::select! {
             biased;
-            settled = shard.held.settle() => if let Err(rejected) = settled {
+            settled = shard.journal().settle() => if let Err(rejected) = settled {
                 tracing::warn!(%rejected, "a coordinator's append was rejected; its shard loads again");
                 // Whoever still waits finds its answer dropped and looks for the coordinator again.
                 return Served::Unload;
@@ -107,12 +111,12 @@ async fn serve(mut shard: Shard, deps: &ShardDeps, clock: &Clocks, mailbox: &mut
                 Some(ask) => ask(&mut shard, clock.now()),
                 None => return Served::NobodyAsks,
             },
-            _ = check.tick() => shard.expire(clock.now()),
+            _ = upkeep.tick() => shard.upkeep(clock.now()),
         }
     }
 }
 
-async fn load(deps: &ShardDeps, clock: &Clocks) -> Shard {
+async fn load<S: ShardState>(deps: &ShardDeps<S>, clock: &Clocks) -> S {
     loop {
         match try_load(deps, clock).await {
             Ok(shard) => return shard,
@@ -125,8 +129,8 @@ async fn load(deps: &ShardDeps, clock: &Clocks) -> Shard {
 }
 
 /// Reads up to the log end as it is at the beginning, waiting for what is not durable yet.
-async fn try_load(deps: &ShardDeps, clock: &Clocks) -> Result<Shard, ReadError> {
-    let mut shard = Shard::new(Arc::clone(&deps.log), Arc::clone(&deps.settings), Arc::clone(&deps.random));
+async fn try_load<S: ShardState>(deps: &ShardDeps<S>, clock: &Clocks) -> Result<S, ReadError> {
+    let mut shard = S::new(&deps.context, Journal::new(Arc::clone(&deps.log)));
     let (mut at, end) = deps.log.bounds();
     while at < end {
         let log = Arc::clone(&deps.log);
@@ -138,12 +142,13 @@ async fn try_load(deps: &ShardDeps, clock: &Clocks) -> Result<Shard, ReadError> 
         }
         at = next;
     }
-    shard.loaded(at, clock.now());
+    shard.journal().read_to(at);
+    shard.loaded(clock.now());
     Ok(shard)
 }
 
 /// Takes over all whole batches in `bytes`; returns the offset behind them.
-fn replay(shard: &mut Shard, mut bytes: &[u8], from: Offset, now: Now) -> Offset {
+pub fn replay<S: ShardState>(shard: &mut S, mut bytes: &[u8], from: Offset, now: Now) -> Offset {
     let mut at = from;
     // A batch that is cut at the limit of the read comes whole with the next.
     while let Ok((batch, rest)) = BatchView::split_first(bytes) {
@@ -152,19 +157,33 @@ fn replay(shard: &mut Shard, mut bytes: &[u8], from: Offset, now: Now) -> Offset
             continue;
         }
         at = batch.next_offset();
-        if batch.is_control() {
-            continue;
-        }
         match records(&batch, DECOMPRESSED_BYTES_MAX) {
             Ok(records) => {
+                let transaction = batch.is_transactional().then(|| batch.producer_id());
                 for record in records.iter().map_while(Result::ok).filter(|record| record.offset >= from) {
-                    if let Some(key) = record.key {
-                        shard.replay(record.offset, key, record.value, now);
+                    let Some(key) = record.key else { continue };
+                    if batch.is_control() {
+                        replay_marker(shard, &batch, key, now);
+                    } else {
+                        shard.replay(Replayed { offset: record.offset, transaction, key, value: record.value }, now);
                     }
                 }
             }
             Err(error) => tracing::error!(offset = batch.base_offset(), %error, "batch of a coordinator is skipped"),
         }
+        shard.journal().read_to(at);
     }
     at
+}
+
+/// Control records that are no end of a transaction say nothing to a coordinator.
+fn replay_marker<S: ShardState>(shard: &mut S, batch: &BatchView<'_>, key: &[u8], now: Now) {
+    match key {
+        [_, _, high, low, ..] => match i16::from_be_bytes([*high, *low]) {
+            MARKER_COMMIT => shard.replay_marker(batch.producer_id(), true, now),
+            MARKER_ABORT => shard.replay_marker(batch.producer_id(), false, now),
+            _ => {}
+        },
+        _ => {}
+    }
 }

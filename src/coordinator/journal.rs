@@ -1,0 +1,103 @@
+//! A shard's way to its log: appends, and answers that leave once what they tell is durable.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::held::Held;
+use super::log::ShardLog;
+use super::state::Encoded;
+use crate::partition::append::AppendError;
+use crate::protocol::batch_builder::BatchBuilder;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch::Offset;
+use crate::wal::ticket::{Rejected, Ticket};
+
+/// Appends of one shard, and the answers that wait for them.
+#[derive(Debug)]
+pub struct Journal {
+    log: Arc<dyn ShardLog>,
+    next_offset: Offset,
+    held: Held,
+}
+
+impl Journal {
+    /// The journal of a shard that has read nothing of `log` yet.
+    pub fn new(log: Arc<dyn ShardLog>) -> Self {
+        Self { next_offset: log.bounds().0, log, held: Held::default() }
+    }
+
+    /// Behind the last record that the state has.
+    pub fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
+    /// The log was read up to here.
+    pub(super) fn read_to(&mut self, next_offset: Offset) {
+        self.next_offset = self.next_offset.max(next_offset);
+    }
+
+    /// Appends records in one batch, so that all or none of them count. Answers wait for it from now on.
+    pub fn append(&mut self, records: impl IntoIterator<Item = Encoded>, timestamp_ms: i64) -> Result<(), AppendError> {
+        self.append_batch(BatchBuilder::new(0), records, timestamp_ms)
+    }
+
+    fn append_batch(
+        &mut self,
+        mut batch: BatchBuilder,
+        records: impl IntoIterator<Item = Encoded>,
+        timestamp_ms: i64,
+    ) -> Result<(), AppendError> {
+        for encoded in records {
+            let delta = batch.count();
+            batch.push(delta, timestamp_ms, Some(&encoded.key), encoded.value.as_deref(), [].into_iter());
+        }
+        let ticket = self.log.append(&mut batch.finish());
+        self.appended(ticket)
+    }
+
+    fn appended(&mut self, ticket: Result<Ticket, AppendError>) -> Result<(), AppendError> {
+        let ticket = ticket.inspect_err(|error| tracing::warn!(%error, "a coordinator cannot append"))?;
+        self.next_offset = ticket.next_offset();
+        self.held.append(ticket);
+        Ok(())
+    }
+
+    /// Tells `what` once all appends so far are durable, at once if they are.
+    pub fn tell<T: Send + 'static>(&mut self, to: oneshot::Sender<T>, what: T) {
+        // Who asked may have gone with its connection.
+        self.when_durable(move || drop(to.send(what)));
+    }
+
+    /// Does something that must not be done before all appends so far are durable.
+    pub fn when_durable(&mut self, what: impl FnOnce() + Send + 'static) {
+        self.held.answer(what);
+    }
+
+    /// Waits for the oldest append and lets out what waited for it; forever when there is none. May be cancelled.
+    pub async fn settle(&mut self) -> Result<(), Rejected> {
+        self.held.settle().await
+    }
+}
+
+/// What a client is told when its coordinator's log refuses: look for the coordinator again, or give up.
+pub fn client_error(error: &AppendError) -> ErrorCode {
+    match error {
+        // Clients ask who the coordinator is until another broker answers.
+        AppendError::Fenced => ErrorCode::CoordinatorNotAvailable,
+        AppendError::Storage
+        | AppendError::DiskFull
+        | AppendError::Gone
+        | AppendError::FencedLeaderEpoch { .. }
+        | AppendError::UnknownLeaderEpoch { .. } => ErrorCode::NotCoordinator,
+        AppendError::Corrupt(_)
+        | AppendError::InvalidRecord(_)
+        | AppendError::InvalidTimestamp { .. }
+        | AppendError::TooLarge { .. }
+        | AppendError::LargerThanSegment { .. }
+        | AppendError::UnsupportedCompression(_)
+        | AppendError::Keyless(_)
+        | AppendError::Producer(_) => ErrorCode::UnknownServerError,
+    }
+}
