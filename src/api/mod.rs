@@ -56,6 +56,7 @@ pub mod produce;
 pub mod sync_group;
 pub mod text;
 pub mod topic_creation;
+pub mod update_features;
 
 pub use node::Node;
 
@@ -211,6 +212,7 @@ pub static ROWS: &[Row] = &[
     owned!(DeleteGroups, 0..=2, delete_groups::handle),
     owned!(IncrementalAlterConfigs, 0..=1, incremental_alter_configs::handle),
     owned!(OffsetDelete, 0..=0, offset_delete::handle),
+    owned!(UpdateFeatures, 0..=2, update_features::handle),
     owned!(DescribeCluster, 0..=2, describe_cluster::handle),
     owned!(DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];

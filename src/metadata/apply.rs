@@ -34,6 +34,14 @@ impl Image {
             }
             Change::SetBrokerConfig { broker, config } => set_config(&mut self.broker_configs, broker, config),
             Change::SetGroupConfig { group, config } => set_config(&mut self.group_configs, group, config),
+            Change::SetClientMetrics { subscription, config } => {
+                set_config(&mut self.client_metrics, subscription, config);
+            }
+            Change::SetClientQuotas { entity, quotas } if quotas.is_empty() => drop(self.client_quotas.remove(entity)),
+            Change::SetClientQuotas { entity, quotas } => {
+                self.client_quotas.insert(entity.clone(), quotas.clone());
+            }
+            Change::SetFeature { feature, level } => self.features.set(*feature, *level),
         }
         Ok(())
     }

@@ -21,12 +21,13 @@ use uuid::Uuid;
 use super::backend::FileBackend;
 use super::cluster_id;
 use super::embedded_writer::{Request, Writer};
+use super::features::Feature;
 use super::image::{Change, Image};
 use super::records::{self, BadRow};
 use super::store::{CommitError, MetadataStore};
 use super::tables::{
-    BROKER_CONFIGS, CLUSTER_ID, FORMAT, GENERATION, GROUP_CONFIGS, NEXT_PRODUCER_ID, NODE, NODE_EPOCH, NODE_TEXT,
-    REMOTE_PARTITIONS, REMOTE_SEGMENTS, TOPICS,
+    BROKER_CONFIGS, CLIENT_METRICS, CLIENT_QUOTAS, CLUSTER_ID, FEATURES, FORMAT, GENERATION, GROUP_CONFIGS,
+    NEXT_PRODUCER_ID, NODE, NODE_EPOCH, NODE_TEXT, REMOTE_PARTITIONS, REMOTE_SEGMENTS, TOPICS,
 };
 use crate::protocol::record_batch::ProducerId;
 
@@ -159,6 +160,9 @@ fn boot(database: &Database, given: Option<&str>, random: &dyn Random) -> Result
         transaction.open_table(TOPICS).map_err(file)?;
         transaction.open_table(BROKER_CONFIGS).map_err(file)?;
         transaction.open_table(GROUP_CONFIGS).map_err(file)?;
+        transaction.open_table(CLIENT_METRICS).map_err(file)?;
+        transaction.open_table(CLIENT_QUOTAS).map_err(file)?;
+        transaction.open_table(FEATURES).map_err(file)?;
         transaction.open_table(REMOTE_PARTITIONS).map_err(file)?;
         transaction.open_table(REMOTE_SEGMENTS).map_err(file)?;
 
@@ -212,10 +216,23 @@ fn read_image(database: &Database) -> Result<(Image, ProducerId), OpenError> {
     for (definition, name, configs) in [
         (BROKER_CONFIGS, "broker_configs", &mut image.broker_configs),
         (GROUP_CONFIGS, "group_configs", &mut image.group_configs),
+        (CLIENT_METRICS, "client_metrics", &mut image.client_metrics),
     ] {
         for entry in transaction.open_table(definition).map_err(file)?.iter().map_err(file)? {
             let (key, value) = entry.map_err(file)?;
             configs.insert(key.value().to_owned(), records::decode_config(value.value()).map_err(row(name))?);
+        }
+    }
+    for entry in transaction.open_table(CLIENT_QUOTAS).map_err(file)?.iter().map_err(file)? {
+        let (key, value) = entry.map_err(file)?;
+        let entity = records::decode_entity(key.value()).map_err(row("client_quotas"))?;
+        image.client_quotas.insert(entity, records::decode_quotas(value.value()).map_err(row("client_quotas"))?);
+    }
+    for entry in transaction.open_table(FEATURES).map_err(file)?.iter().map_err(file)? {
+        let (name, level) = entry.map_err(file)?;
+        // A feature of a newer program stays in the file for it.
+        if let Some(feature) = Feature::named(name.value()) {
+            image.features.set(feature, level.value());
         }
     }
     Ok((image, number(NEXT_PRODUCER_ID, get(NEXT_PRODUCER_ID)?)?))

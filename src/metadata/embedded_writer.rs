@@ -14,7 +14,10 @@ use super::image::{Change, ConfigOverrides, Image};
 use super::records;
 use super::remote_log::RemoteLogError;
 use super::store::CommitError;
-use super::tables::{BROKER_CONFIGS, DURABILITY, GENERATION, GROUP_CONFIGS, NEXT_PRODUCER_ID, NODE, TOPICS};
+use super::tables::{
+    BROKER_CONFIGS, CLIENT_METRICS, CLIENT_QUOTAS, DURABILITY, FEATURES, GENERATION, GROUP_CONFIGS, NEXT_PRODUCER_ID,
+    NODE, TOPICS,
+};
 use crate::protocol::record_batch::ProducerId;
 
 /// Requests in one transaction, at most: bounds how long the first of them waits for the others' rows.
@@ -195,6 +198,18 @@ fn write_changes(transaction: &WriteTransaction, next: &Next, changes: &[Change]
             Change::SetGroupConfig { group, .. } => {
                 write_config(&mut group_configs, group, image.group_configs.get(group))?;
             }
+            Change::SetClientMetrics { subscription, .. } => {
+                let mut table = transaction.open_table(CLIENT_METRICS)?;
+                write_config(&mut table, subscription, image.client_metrics.get(subscription))?;
+            }
+            Change::SetClientQuotas { entity, .. } => {
+                let mut table = transaction.open_table(CLIENT_QUOTAS)?;
+                let row = image.client_quotas.get(entity).map(records::encode_quotas);
+                write_row(&mut table, &records::encode_entity(entity), row)?;
+            }
+            Change::SetFeature { feature, level } => {
+                drop(transaction.open_table(FEATURES)?.insert(feature.name(), *level)?);
+            }
         }
     }
     write_number(transaction, GENERATION, image.generation)
@@ -214,9 +229,13 @@ fn write_config(
     resource: &str,
     config: Option<&ConfigOverrides>,
 ) -> Result<(), redb::Error> {
-    match config {
-        Some(config) => drop(table.insert(resource, records::encode_config(config).as_slice())?),
-        None => drop(table.remove(resource)?),
+    write_row(table, resource, config.map(records::encode_config))
+}
+
+fn write_row(table: &mut Table<'_, &str, &[u8]>, key: &str, row: Option<Vec<u8>>) -> Result<(), redb::Error> {
+    match row {
+        Some(row) => drop(table.insert(key, row.as_slice())?),
+        None => drop(table.remove(key)?),
     }
     Ok(())
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::features::{Feature, FeatureLevels};
+use super::quotas::{QuotaEntity, Quotas};
 use crate::protocol::record_batch::LeaderEpoch;
 
 /// Overrides of a resource's configuration: key to value, as a client set them.
@@ -54,6 +56,12 @@ pub struct Image {
     pub broker_configs: BTreeMap<String, ConfigOverrides>,
     /// Configuration of groups, by group id.
     pub group_configs: BTreeMap<String, ConfigOverrides>,
+    /// Subscriptions to metrics of clients (KIP-714), by name.
+    pub client_metrics: BTreeMap<String, ConfigOverrides>,
+    /// Client quotas by whom they are for.
+    pub client_quotas: BTreeMap<QuotaEntity, Quotas>,
+    /// Finalized feature levels.
+    pub features: FeatureLevels,
 }
 
 impl Image {
@@ -69,7 +77,7 @@ impl Image {
 }
 
 /// One step of a commit. Steps of one commit become visible together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A topic that must not exist, by name or id.
     CreateTopic(Topic),
@@ -102,5 +110,26 @@ pub enum Change {
         group: String,
         /// All its overrides from now on.
         config: ConfigOverrides,
+    },
+    /// Replaces a subscription to metrics of clients.
+    SetClientMetrics {
+        /// The subscription's name.
+        subscription: String,
+        /// All its settings from now on; none: there is no such subscription.
+        config: ConfigOverrides,
+    },
+    /// Replaces the quotas of one entity.
+    SetClientQuotas {
+        /// Whom they are for.
+        entity: QuotaEntity,
+        /// All its quotas from now on; none: it has no quota.
+        quotas: Quotas,
+    },
+    /// Moves a feature to another level.
+    SetFeature {
+        /// The feature.
+        feature: Feature,
+        /// A level that is supported, or 0.
+        level: i16,
     },
 }

@@ -8,7 +8,9 @@ mod embedded_remote;
 mod embedded_writer;
 #[cfg(test)]
 pub mod fake;
+pub mod features;
 pub mod image;
+pub mod quotas;
 mod records;
 pub mod remote_log;
 mod remote_records;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::image::{ConfigOverrides, Topic};
+use super::quotas::{QuotaEntity, Quotas};
 
 const VERSION: u32 = 1;
 
@@ -32,6 +33,12 @@ struct TopicRow {
 struct ConfigRow {
     v: u32,
     config: ConfigOverrides,
+}
+
+#[derive(Serialize, Deserialize)]
+struct QuotaRow {
+    v: u32,
+    quotas: Quotas,
 }
 
 #[derive(Deserialize)]
@@ -72,8 +79,28 @@ pub(super) fn decode_config(bytes: &[u8]) -> Result<ConfigOverrides, BadRow> {
     Ok(decode::<ConfigRow>(bytes)?.config)
 }
 
+/// The key of the row of one entity's quotas.
+pub(super) fn encode_entity(entity: &QuotaEntity) -> String {
+    serde_json::to_string(entity).expect("entities have string keys and no floats")
+}
+
+/// The entity of a row's key.
+pub(super) fn decode_entity(key: &str) -> Result<QuotaEntity, BadRow> {
+    serde_json::from_str(key).map_err(|error| BadRow::Damaged(error.to_string()))
+}
+
+/// The row of one entity's quotas, which are finite numbers.
+pub(super) fn encode_quotas(quotas: &Quotas) -> Vec<u8> {
+    encode(&QuotaRow { v: VERSION, quotas: quotas.clone() })
+}
+
+/// The quotas of a row.
+pub(super) fn decode_quotas(bytes: &[u8]) -> Result<Quotas, BadRow> {
+    Ok(decode::<QuotaRow>(bytes)?.quotas)
+}
+
 fn encode<T: Serialize>(row: &T) -> Vec<u8> {
-    serde_json::to_vec(row).expect("rows have string keys and no floats")
+    serde_json::to_vec(row).expect("rows have string keys")
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BadRow> {
@@ -97,6 +124,8 @@ mod tests {
         fn any_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode_topic(Uuid::nil(), &bytes);
             let _ = decode_config(&bytes);
+            let _ = decode_quotas(&bytes);
+            let _ = decode_entity(&String::from_utf8_lossy(&bytes));
         }
 
         #[test]
@@ -107,6 +136,14 @@ mod tests {
             let topic = Topic { id: Uuid::from_u128(9), name: name.into(), partition_count, replication_factor, config };
             prop_assert_eq!(decode_topic(topic.id, &encode_topic(&topic)), Ok(topic));
         }
+    }
+
+    #[test]
+    fn quotas_come_back_as_written() {
+        let entity = QuotaEntity::from([("user".to_owned(), Some("a\"b".to_owned())), ("client-id".to_owned(), None)]);
+        assert_eq!(decode_entity(&encode_entity(&entity)), Ok(entity));
+        let quotas = Quotas::from([("producer_byte_rate".to_owned(), 0.1), ("request_percentage".to_owned(), 1e300)]);
+        assert_eq!(decode_quotas(&encode_quotas(&quotas)), Ok(quotas));
     }
 
     #[test]

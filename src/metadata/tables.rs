@@ -15,6 +15,12 @@ pub(super) const TOPICS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::ne
 pub(super) const BROKER_CONFIGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("broker_configs");
 /// Group configuration by group id.
 pub(super) const GROUP_CONFIGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("group_configs");
+/// Subscriptions to metrics of clients, by name.
+pub(super) const CLIENT_METRICS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("client_metrics");
+/// Client quotas by entity, written as a JSON object with sorted keys.
+pub(super) const CLIENT_QUOTAS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("client_quotas");
+/// Levels of features by name, as far as they were changed.
+pub(super) const FEATURES: TableDefinition<'_, &str, i16> = TableDefinition::new("features");
 /// Remote state, one row per partition.
 pub(super) const REMOTE_PARTITIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("remote_partitions");
 /// Remote state, one row per segment.

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::job::RemoteLog;
 use super::observe;
 use super::ownership::NotOwner;
+use crate::metadata::features::Feature;
 use crate::metadata::image::{ConfigOverrides, Image, PartitionId};
+use crate::metadata::quotas::{QuotaEntity, Quotas};
 use crate::protocol::record_batch::Offset;
 
 /// Section of the metadata image, as JSON.
@@ -170,6 +172,9 @@ struct ImageJson<'a> {
     topics: Vec<TopicJson<'a>>,
     broker_configs: &'a BTreeMap<String, ConfigOverrides>,
     group_configs: &'a BTreeMap<String, ConfigOverrides>,
+    client_metrics: &'a BTreeMap<String, ConfigOverrides>,
+    client_quotas: Vec<QuotaJson<'a>>,
+    features: BTreeMap<&'static str, i16>,
 }
 
 #[derive(Serialize)]
@@ -179,6 +184,12 @@ struct TopicJson<'a> {
     partitions: i32,
     replication_factor: i16,
     config: &'a ConfigOverrides,
+}
+
+#[derive(Serialize)]
+struct QuotaJson<'a> {
+    entity: &'a QuotaEntity,
+    quotas: &'a Quotas,
 }
 
 fn encode_image(image: &Image) -> Bytes {
@@ -199,8 +210,11 @@ fn encode_image(image: &Image) -> Bytes {
             .collect(),
         broker_configs: &image.broker_configs,
         group_configs: &image.group_configs,
+        client_metrics: &image.client_metrics,
+        client_quotas: image.client_quotas.iter().map(|(entity, quotas)| QuotaJson { entity, quotas }).collect(),
+        features: Feature::ALL.map(|feature| (feature.name(), image.features.level(feature))).into(),
     };
-    serde_json::to_vec(&json).expect("all keys are strings and no number is a float").into()
+    serde_json::to_vec(&json).expect("all keys are strings").into()
 }
 
 fn encode_tiered(tiered: &[(PartitionId, Offset, Offset)]) -> Bytes {

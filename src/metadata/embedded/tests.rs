@@ -46,11 +46,17 @@ async fn a_reopened_store_knows_what_was_committed() {
     let store = place.open();
     let cluster_id = store.image().cluster_id.clone();
     let config = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+    let entity = BTreeMap::from([("user".to_owned(), None), ("client-id".to_owned(), Some("c".to_owned()))]);
+    let quotas = BTreeMap::from([("request_percentage".to_owned(), 12.5)]);
     let changes = vec![
         Change::CreateTopic(topic(1)),
         Change::CreateTopic(topic(2)),
         Change::SetBrokerConfig { broker: String::new(), config: config.clone() },
         Change::SetGroupConfig { group: "g".to_owned(), config: config.clone() },
+        Change::SetClientMetrics { subscription: "s".to_owned(), config: config.clone() },
+        Change::SetClientMetrics { subscription: "gone".to_owned(), config: BTreeMap::new() },
+        Change::SetClientQuotas { entity: entity.clone(), quotas: quotas.clone() },
+        Change::SetFeature { feature: Feature::Share, level: 0 },
     ];
     store.commit(None, changes).await.unwrap();
     let changes = vec![
@@ -68,7 +74,11 @@ async fn a_reopened_store_knows_what_was_committed() {
     let expected = Topic { partition_count: 9, config: config.clone(), ..topic(2) };
     assert_eq!(**image.topic_by_id(&topic(2).id).unwrap(), expected);
     assert_eq!(image.broker_configs, BTreeMap::from([(String::new(), config.clone())]));
-    assert_eq!(image.group_configs, BTreeMap::from([("g".to_owned(), config)]));
+    assert_eq!(image.group_configs, BTreeMap::from([("g".to_owned(), config.clone())]));
+    assert_eq!(image.client_metrics, BTreeMap::from([("s".to_owned(), config)]));
+    assert_eq!(image.client_quotas, BTreeMap::from([(entity, quotas)]));
+    assert_eq!(image.features.level(Feature::Share), 0);
+    assert_eq!(image.features.level(Feature::Transaction), 2);
 }
 
 #[tokio::test]
