@@ -1,8 +1,9 @@
 //! Wiring: builds, starts and drains every part of a broker in order.
 //!
-//! Start: locks, metadata, listeners bound (clients may already connect and wait in the backlog), partitions, tier, then
-//! connections are accepted. Stop, the other way round: no new connection, those that are open finish what they have in
-//! hand, background work ends, partitions and tier are closed, the locks go last.
+//! Start: locks, metadata, listeners bound, what the checkpoints say of the partitions; then connections are accepted and
+//! served, while partitions open at their first use and the tier is opened and compared. Stop, the other way round: no new
+//! connection, those that are open finish what they have in hand, background work ends, partitions and tier are closed,
+//! the locks go last.
 
 pub mod locks;
 mod scrape;
@@ -30,9 +31,10 @@ use crate::coordinator::ShardsDeps;
 use crate::group::coordinator::GroupCoordinator;
 use crate::group::shard::GroupContext;
 use crate::metadata::embedded::{EmbeddedStore, OpenError};
+use crate::metadata::remote_log::RemoteLogError;
 use crate::metadata::store::MetadataStore;
 use crate::partition::registry::{self, LogSettings, PartitionDeps, Partitions};
-use crate::remote_log::RemoteLog;
+use crate::remote_log::{RemoteLog, attach};
 use crate::server::listener::Connections;
 use crate::telemetry::health::Condition;
 use crate::telemetry::status::Status;
@@ -64,6 +66,9 @@ pub enum StartError {
     /// A log directory cannot be opened.
     #[error(transparent)]
     Log(#[from] registry::OpenError),
+    /// The rows of the tier cannot be read.
+    #[error(transparent)]
+    Rows(RemoteLogError),
     /// The tier cannot be used.
     #[error(transparent)]
     Tier(#[from] tier::OpenError),
@@ -77,7 +82,7 @@ pub struct Broker {
     node: Arc<Node>,
     telemetry: Arc<Telemetry>,
     connections: Arc<Connections>,
-    remote_log: Option<Arc<RemoteLog>>,
+    tier: Option<tier::Opening>,
     /// What accepts connections; stopped before everything else.
     accepting: Tasks,
     tasks: Tasks,
@@ -122,41 +127,40 @@ impl Broker {
             shards,
             GroupContext { group: config.group.clone(), offsets: config.offsets.clone(), random: parts.random.clone() },
         );
-        let remote_log = if config.remote.enable {
-            let machine = Machine {
-                clock: parts.clock.clone(),
-                random: parts.random.clone(),
-                fs: parts.fs.clone(),
-                tasks: tasks.clone(),
-            };
-            Some(
-                tier::open(&config, machine, &store, &partitions, vec![Arc::new(tier::GroupSection(groups.clone()))])
-                    .await?,
-            )
-        } else {
-            None
-        };
-        partitions.start(&tasks, store.watch());
+        if config.remote.enable {
+            // What the rows say must be known before a partition opens, and what the bucket says before one is used.
+            attach::tell_rows(&*store, &partitions).await.map_err(StartError::Rows)?;
+            partitions.hold_tiered();
+        }
         groups.start();
         watch_loading(&groups, &telemetry, &tasks);
-        if let Some(remote_log) = &remote_log {
-            remote_log.start(&tasks);
-            tier::watch_health(remote_log, &partitions, Arc::clone(&telemetry.health), &tasks);
-        }
 
         let node = Arc::new(Node {
             config: config.clone(),
             metadata: store.clone(),
-            partitions,
-            groups,
+            partitions: partitions.clone(),
+            groups: groups.clone(),
             sessions: FetchSessions::new(config.requests.fetch_session_slots),
-            clock: parts.clock,
-            random: parts.random,
+            clock: parts.clock.clone(),
+            random: parts.random.clone(),
             producer_ids: Default::default(),
             telemetry: telemetry.clone(),
             advertised: OnceLock::new(),
         });
         let kafka = accept(&node, &connections, listeners, &accepting)?;
+        telemetry.health.set_listening();
+        let tier = config.remote.enable.then(|| {
+            let machine = Machine { clock: parts.clock, random: parts.random, fs: parts.fs, tasks: tasks.clone() };
+            tier::Opening::begin(tier::Parts {
+                config: config.clone(),
+                machine,
+                store: store.clone(),
+                partitions: partitions.clone(),
+                sections: vec![Arc::new(tier::GroupSection(groups))],
+                telemetry: telemetry.clone(),
+            })
+        });
+        partitions.start(&tasks, store.watch());
         let mut broker = Self {
             cluster_id: Arc::clone(&store.image().cluster_id),
             kafka,
@@ -164,25 +168,34 @@ impl Broker {
             node,
             telemetry,
             connections,
-            remote_log,
+            tier,
             accepting,
             tasks,
             _locks: locks,
         };
-        broker.telemetry.health.set_listening();
         broker.http = broker.serve_http().await?;
+        if let Some(tier) = &broker.tier {
+            tier.settled().await?;
+        }
         Ok(broker)
+    }
+
+    /// Returns when the broker cannot go on, with the line that says what to do: the store answered at last, and the
+    /// bucket is not ours.
+    pub async fn failed(&self) -> StartError {
+        match &self.tier {
+            Some(tier) => tier.failed().await.into(),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn remote_log(&self) -> Option<&Arc<RemoteLog>> {
+        self.tier.as_ref()?.remote_log()
     }
 
     async fn serve_http(&self) -> Result<Vec<SocketAddr>, StartError> {
         let held = self.connections.budget().clone();
         self.telemetry.show_budget("requests", self.node.config.requests.queued_bytes_max, move || held.used() as u64);
-        if let Some(remote_log) = &self.remote_log {
-            for (at, budget) in remote_log.tier().budgets().into_iter().enumerate() {
-                let tier = Arc::clone(remote_log.tier());
-                self.telemetry.show_budget(budget.name, budget.limit, move || tier.budgets()[at].held);
-            }
-        }
         scrape::register(&self.node, &self.connections);
         scrape::watch(&self.node);
         http::serve(&self.node.config.admin, Arc::clone(&self.telemetry), Arc::new(self.status()), &self.tasks)
@@ -192,12 +205,13 @@ impl Broker {
 
     fn status(&self) -> impl Fn() -> Status + Send + Sync + 'static {
         let (node, telemetry, connections) = (self.node.clone(), self.telemetry.clone(), self.connections.clone());
-        let remote_log = self.remote_log.clone();
+        let opening = self.tier.clone();
         let (cluster_id, started_ms) = (self.cluster_id.to_string(), node.clock.now_ms());
         let listeners: Vec<String> = self.kafka.iter().map(|(name, address)| format!("{name}://{address}")).collect();
         move || {
             let partitions = node.partitions.all();
-            let tier = remote_log.as_ref().map(|remote_log| remote_log.status()).unwrap_or_default();
+            let remote_log = opening.as_ref().and_then(|opening| opening.remote_log());
+            let tier = remote_log.map(|remote_log| remote_log.status()).unwrap_or_default();
             let mut status = Status {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 node_id: node.config.node_id,
@@ -248,7 +262,7 @@ impl Broker {
         if let Err(error) = tokio::task::spawn_blocking(move || partitions.close()).await {
             tracing::error!(%error, "partitions were not closed cleanly; the next start recovers them");
         }
-        if let Some(remote_log) = &self.remote_log
+        if let Some(remote_log) = self.remote_log()
             && tokio::time::timeout(CLOSE_TIER, remote_log.close()).await.is_err()
         {
             tracing::warn!("the store did not answer in time; the next start writes what is missing there");

@@ -55,5 +55,6 @@ async fn delete(node: &Node, topic: &str, partition: i32, before: Offset) -> Res
     if before < HIGH_WATERMARK {
         return Err(ErrorCode::OffsetOutOfRange);
     }
+    partition.opened().await;
     partition.delete_records(before).await.map_err(|error| error.code())
 }

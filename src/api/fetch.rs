@@ -105,6 +105,18 @@ impl Outcome {
     }
 }
 
+/// The partitions that a request names, to be opened before it is served. Those of its session were named before.
+pub fn partitions(node: &Node, line: Line, body: &[u8]) -> Result<Vec<Arc<Partition>>, Disconnect> {
+    let request = FetchRequest::parse(line.version, body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
+    let image = node.metadata.image();
+    let named = request.partitions().filter_map(|from| {
+        let watched = watched(&image, from);
+        let topic = image.topic_by_id(&watched.topic.id).or_else(|| image.topic(watched.topic.name.as_deref()?))?;
+        node.partitions.get(PartitionId { topic: topic.id, partition: watched.partition })
+    });
+    Ok(named.collect())
+}
+
 impl Fetch {
     /// Reads the request and every partition once.
     pub fn begin(node: &Node, line: Line, body: &[u8]) -> Result<Self, Disconnect> {

@@ -72,6 +72,7 @@ async fn find(
 ) -> Result<Found, ErrorCode> {
     let spec = spec(asked.timestamp, version).ok_or(ErrorCode::UnsupportedVersion)?;
     let partition = node.partitions.by_name(topic, asked.partition_index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    partition.opened().await;
     partition.check_leader_epoch(known(asked.current_leader_epoch)).map_err(|error| error.code())?;
     partition.list_offset(spec, isolation).await.map_err(|error| error.code())
 }

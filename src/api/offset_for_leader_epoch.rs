@@ -3,7 +3,7 @@
 //! Versions: 3 replica id; 4 flexible.
 
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
-    OffsetForLeaderEpochRequest, OffsetForLeaderPartition,
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
@@ -22,6 +22,14 @@ pub async fn handle(
     _call: &Call,
     request: OffsetForLeaderEpochRequest,
 ) -> Result<OffsetForLeaderEpochResponse, Disconnect> {
+    if !node.partitions.all_open() {
+        let of_topic = |topic: &OffsetForLeaderTopic| {
+            let find = |asked: &OffsetForLeaderPartition| node.partitions.by_name(&topic.topic, asked.partition);
+            topic.partitions.iter().filter_map(find).collect::<Vec<_>>()
+        };
+        let named = request.topics.iter().flat_map(of_topic).collect();
+        node.partitions.opened(named).await;
+    }
     let topics = request.topics.iter().map(|topic| {
         let ends = topic.partitions.iter().map(|asked| {
             let (error, (epoch, end)) = match end(node, &topic.topic, asked) {

@@ -70,6 +70,22 @@ impl Produce {
         Ok(Self { line, acks: head.acks, topics: head.topics, parts, admin_client })
     }
 
+    /// The partitions that it names, to be opened before it is served.
+    pub fn partitions(&self, node: &Node, frame: &[u8]) -> Vec<Arc<Partition>> {
+        let mut parts = self.parts.clone();
+        let (mut topic, mut named) = (None, Vec::new());
+        while let Some(part) = parts.next(frame) {
+            match part {
+                ProducePart::Topic { topic: asked, .. } => topic = find(node, &asked, frame).ok(),
+                ProducePart::Partition { index, .. } => {
+                    let at = usize::try_from(index).ok();
+                    named.extend(topic.as_ref().and_then(|all| all.get(at?)).cloned());
+                }
+            }
+        }
+        named
+    }
+
     /// Appends everything that the request carries and writes the answer at the end of `out`, or nothing with acks=0.
     /// `frame` is the one that was parsed. The answer may be sent when the tickets that come back are settled.
     pub fn append(mut self, node: &Node, frame: &mut [u8], out: &mut BytesMut) -> Result<Vec<Awaited>, Disconnect> {

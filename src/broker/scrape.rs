@@ -21,7 +21,7 @@ pub(super) fn register(node: &Arc<Node>, connections: &Arc<Connections>) {
         partitions::collect(
             scrape,
             opened.iter().map(|partition| {
-                let offsets = partition.offsets();
+                let offsets = partition.known_offsets();
                 PartitionSample {
                     topic: partition.topic_name(),
                     partition: partition.id().partition,

@@ -1,13 +1,22 @@
-//! Opening the tier: the bucket is claimed and compared with our rows before any client is served, and partitions whose
-//! local log lost what the bucket has begin behind it.
+//! Opening the tier beside the running broker: the bucket is claimed and compared with our rows, partitions whose local
+//! log lost what the bucket has begin behind it, then the jobs start.
+//!
+//! ```text
+//!  accepting ---> [ tiered partitions wait ]---> compared, or the store had its time ---> they serve
+//!                  other partitions serve                                        jobs start once it was compared
+//! ```
+//! A store that doesn't answer holds up nothing but itself: it is asked again until it does. A bucket that is not ours ends
+//! the broker whenever that shows.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use terrace_tiering::Tier;
+use terrace_tiering::cluster::owner::OwnerClaim;
 use terrace_tiering::platform::task::Tasks;
 use terrace_tiering::store::health::StoreHealth;
 use terrace_tiering::tier::{Machine, TierError};
+use tokio::sync::watch;
 
 use bytes::{Bytes, BytesMut};
 
@@ -22,40 +31,189 @@ use crate::remote_log::due::DueQueue;
 use crate::remote_log::snapshots::{COORDINATORS, SectionSource};
 use crate::remote_log::start::{self, StartError};
 use crate::remote_log::{RemoteLog, RemoteLogParts, RemoteLogSettings};
+use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Condition, Health};
 
 /// Between two looks whether the store answers.
 const STORE_LOOK: Duration = Duration::from_secs(2);
+/// How long tiered partitions wait for a store that doesn't answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the tier keeps the broker from starting.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenError {
     /// The store cannot be used.
     #[error(transparent)]
-    Tier(#[from] TierError),
+    Tier(Arc<TierError>),
     /// The bucket is not ours, or knows more than we do.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(Arc<StartError>),
 }
 
-/// Opens the tier and makes its jobs; they are not running yet.
-pub(super) async fn open(
-    config: &BrokerConfig,
-    machine: Machine,
-    store: &Arc<EmbeddedStore>,
-    partitions: &Arc<Partitions>,
-    sections: Vec<Arc<dyn SectionSource>>,
-) -> Result<Arc<RemoteLog>, OpenError> {
-    let image = store.image();
+impl OpenError {
+    /// The store failed, and may answer when it is asked again.
+    fn is_temporary(&self) -> bool {
+        match self {
+            Self::Tier(error) => matches!(&**error, TierError::Store(error) if error.is_transient()),
+            Self::Start(error) => error.is_temporary(),
+        }
+    }
+}
+
+impl From<TierError> for OpenError {
+    fn from(error: TierError) -> Self {
+        Self::Tier(Arc::new(error))
+    }
+}
+
+impl From<StartError> for OpenError {
+    fn from(error: StartError) -> Self {
+        Self::Start(Arc::new(error))
+    }
+}
+
+/// What the tier is opened with.
+pub(super) struct Parts {
+    pub(super) config: Arc<BrokerConfig>,
+    pub(super) machine: Machine,
+    pub(super) store: Arc<EmbeddedStore>,
+    pub(super) partitions: Arc<Partitions>,
+    pub(super) sections: Vec<Arc<dyn SectionSource>>,
+    pub(super) telemetry: Arc<Telemetry>,
+}
+
+/// How far the opening is.
+#[derive(Debug, Clone)]
+enum Progress {
+    /// The store has not answered yet.
+    Asking,
+    /// Tiered partitions serve.
+    Serving,
+    /// The broker must not go on.
+    Failed(OpenError),
+}
+
+/// The tier on its way, and when it is there.
+#[derive(Debug, Clone)]
+pub(super) struct Opening {
+    remote_log: Arc<OnceLock<Arc<RemoteLog>>>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Opening {
+    /// Begins to open it.
+    pub(super) fn begin(parts: Parts) -> Self {
+        let (tell, progress) = watch::channel(Progress::Asking);
+        let remote_log = Arc::new(OnceLock::new());
+        let (opened, tasks) = (Arc::clone(&remote_log), parts.machine.tasks.clone());
+        tasks.spawn("tier-opening", async move { open_until_stopped(parts, &opened, &tell).await });
+        Self { remote_log, progress }
+    }
+
+    /// Returns when tiered partitions serve; the error is why they never will.
+    pub(super) async fn settled(&self) -> Result<(), OpenError> {
+        let mut progress = self.progress.clone();
+        match progress.wait_for(|progress| !matches!(progress, Progress::Asking)).await.as_deref() {
+            Ok(Progress::Failed(error)) => Err(error.clone()),
+            // The task ended without an outcome: the broker is stopping.
+            Ok(Progress::Asking | Progress::Serving) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Returns when the broker must not go on.
+    pub(super) async fn failed(&self) -> OpenError {
+        let mut progress = self.progress.clone();
+        if let Ok(found) = progress.wait_for(|progress| matches!(progress, Progress::Failed(_))).await
+            && let Progress::Failed(error) = &*found
+        {
+            return error.clone();
+        }
+        std::future::pending().await
+    }
+
+    /// The jobs of the tier, once they run.
+    pub(super) fn remote_log(&self) -> Option<&Arc<RemoteLog>> {
+        self.remote_log.get()
+    }
+}
+
+async fn open_until_stopped(parts: Parts, opened: &OnceLock<Arc<RemoteLog>>, tell: &watch::Sender<Progress>) {
+    let stopping = parts.machine.tasks.stopping();
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        () = open_at_last(&parts, opened, tell) => {}
+    }
+}
+
+async fn open_at_last(parts: &Parts, opened: &OnceLock<Arc<RemoteLog>>, tell: &watch::Sender<Progress>) {
+    let serve = || {
+        parts.partitions.tier_was_compared();
+        tell.send_if_modified(|progress| {
+            let waited = matches!(progress, Progress::Asking);
+            if waited {
+                *progress = Progress::Serving;
+            }
+            waited
+        });
+    };
+    let mut attempts = std::pin::pin!(open_in_attempts(parts, &serve));
+    let outcome = match tokio::time::timeout(PATIENCE, &mut attempts).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            tracing::warn!("the store does not answer; tiered topics are served from their local logs meanwhile");
+            parts.telemetry.health.raise(Condition::StoreDown, "the store has not answered since the start");
+            serve();
+            attempts.await
+        }
+    };
+    match outcome {
+        Ok(remote_log) => {
+            remote_log.start(&parts.machine.tasks);
+            watch_health(&remote_log, &parts.partitions, parts.telemetry.health.clone(), &parts.machine.tasks);
+            show_budgets(&remote_log, &parts.telemetry);
+            let _ = opened.set(remote_log);
+        }
+        Err(error) => {
+            // Whatever is appended from here on would be a second history.
+            parts.partitions.fence();
+            parts.telemetry.health.raise(Condition::TierFenced, error.to_string());
+            tell.send_replace(Progress::Failed(error));
+        }
+    }
+}
+
+/// Asks the store until it answers. `serve` is called as soon as the bucket was compared with the rows.
+async fn open_in_attempts(parts: &Parts, serve: &(dyn Fn() + Sync)) -> Result<Arc<RemoteLog>, OpenError> {
+    let claim = OwnerClaim {
+        node_epoch: parts.store.image().node_epoch,
+        node_id: parts.config.node_id,
+        process: parts.machine.random.uuid(),
+        claimed_at_ms: parts.machine.clock.now_ms(),
+    };
+    loop {
+        match open(parts, &claim, serve).await {
+            Err(error) if error.is_temporary() => {
+                tracing::warn!(%error, "the tier cannot be opened yet; it is tried again");
+                tokio::time::sleep(STORE_LOOK).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn open(parts: &Parts, claim: &OwnerClaim, serve: &(dyn Fn() + Sync)) -> Result<Arc<RemoteLog>, OpenError> {
+    let Parts { config, machine, store, partitions, sections, .. } = parts;
     let (clock, random) = (machine.clock.clone(), machine.random.clone());
-    let tier = Tier::open(tier_options(config, &image.cluster_id), machine).await?;
-    let started = start::start(&tier, &**store, config.node_id, image.node_epoch, &*clock, &*random).await?;
+    let tier = Tier::open(tier_options(config, &store.image().cluster_id), machine.clone()).await?;
+    let started = start::start(&tier, &**store, claim.clone()).await?;
     partitions.set_tier(Arc::clone(&tier));
+    serve();
     attach(&tier, &started.loaded, partitions).await;
+    partitions.trust_copies();
     let rolls = Arc::new(DueQueue::default());
     let woken = Arc::clone(&rolls);
     partitions.on_roll(Arc::new(move |id| woken.wake(id)));
-    let parts = RemoteLogParts {
+    Ok(RemoteLog::new(RemoteLogParts {
         tier,
         metadata: Arc::clone(store) as _,
         segments: Arc::clone(store) as _,
@@ -63,21 +221,22 @@ pub(super) async fn open(
         ownership: started.ownership,
         loaded: started.loaded,
         rolls,
-        sections,
+        sections: sections.clone(),
         clock,
         random,
         settings: settings(&config.remote),
-    };
-    Ok(RemoteLog::new(parts))
+    }))
+}
+
+fn show_budgets(remote_log: &Arc<RemoteLog>, telemetry: &Telemetry) {
+    for (at, budget) in remote_log.tier().budgets().into_iter().enumerate() {
+        let tier = Arc::clone(remote_log.tier());
+        telemetry.show_budget(budget.name, budget.limit, move || tier.budgets()[at].held);
+    }
 }
 
 /// Shows in health whether the prefix is ours and the store answers. Once the prefix is lost nothing is appended any more.
-pub(super) fn watch_health(
-    remote_log: &Arc<RemoteLog>,
-    partitions: &Arc<Partitions>,
-    health: Arc<Health>,
-    tasks: &Tasks,
-) {
+fn watch_health(remote_log: &Arc<RemoteLog>, partitions: &Arc<Partitions>, health: Arc<Health>, tasks: &Tasks) {
     let (remote_log, partitions, stopping) = (Arc::clone(remote_log), Arc::clone(partitions), tasks.stopping());
     let mut lost = remote_log.ownership().watch();
     tasks.spawn("tier-health", async move {

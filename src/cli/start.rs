@@ -28,10 +28,13 @@ async fn serve(config: BrokerConfig) -> Result<(), Failure> {
     let broker = Broker::start(config).await.map_err(Failure::new)?;
     // A broker whose standard output is gone serves all the same.
     let _ = show(&lines.text(broker.cluster_id(), broker.kafka_addresses(), broker.http_addresses()));
-    signals.next().await;
+    let failure = tokio::select! {
+        () = signals.next() => None,
+        failure = broker.failed() => Some(failure),
+    };
     tracing::info!("stopping");
     tokio::select! {
-        () = broker.stop() => Ok(()),
+        () = broker.stop() => failure.map_or(Ok(()), |failure| Err(Failure::new(failure))),
         () = signals.next() => Err(Failure::new("second signal: ended without draining")),
     }
 }

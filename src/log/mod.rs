@@ -141,6 +141,11 @@ impl Log {
         Mark { offset: self.end, segment, position, bytes: self.bytes }
     }
 
+    /// Has it no files, so that nothing was ever appended or all of it is gone?
+    pub fn is_untouched(&self) -> bool {
+        self.active.is_none()
+    }
+
     /// Leader epochs of the whole log, its remote part included.
     pub fn epochs(&self) -> &EpochCache {
         &self.epochs

@@ -206,7 +206,7 @@ impl Partition {
             Ok(rolled) => rolled,
             Err(error) => return Err(self.write_failed(&mut state, &error)),
         };
-        online.changed = true;
+        self.mark_changed(online);
         let moved = online.settle(config).then_some(online.high_watermark);
         if let Some(mark) = &moved {
             self.publish_visible(mark);
@@ -217,7 +217,6 @@ impl Partition {
         let log_start_offset = online.log_start;
         drop(state);
 
-        self.dir.note_change();
         if let Some(mark) = &moved {
             self.high_watermark_moved(mark);
         }

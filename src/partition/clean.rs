@@ -75,9 +75,8 @@ impl Partition {
         }
         if let Ok(online) = self.lock().online() {
             online.cleaned_end = map.end();
-            online.changed = true;
+            self.mark_changed(online);
         }
-        self.dir.note_change();
         Ok(())
     }
 
@@ -131,7 +130,7 @@ impl Partition {
             state.leave(State::Offline(error.to_string()), Rejected::Storage);
             return Err(storage(error));
         }
-        online.changed = true;
+        self.mark_changed(online);
         Ok(())
     }
 }

@@ -39,9 +39,9 @@ impl Partition {
         crash_point::reach(CrashPoint::TopicDeleteAfterCommit);
         let delay_ms = self.topic_config().file_delete_delay_ms;
         let directory = self.log_directory();
-        let mut state = self.lock();
+        let mut state = self.raw();
+        self.skip_opening(&state);
         state.leave(State::Gone, Rejected::NotLeader);
-        *state = State::Gone;
         drop(state);
         self.waiters.wake_all();
         self.dir.forget(self.id);

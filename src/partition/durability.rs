@@ -100,14 +100,13 @@ impl SyncTarget for Partition {
             if mark.offset > online.synced.offset {
                 online.synced = mark;
             }
-            online.changed = true;
+            self.mark_changed(online);
             let moved = online.settle(&config).then_some(online.high_watermark);
             if let Some(mark) = &moved {
                 self.publish_visible(mark);
             }
             (moved, if online.holding { self.request_sync(online) } else { None })
         };
-        self.dir.note_change();
         if let Some(mark) = moved {
             self.high_watermark_moved(&mark);
         }

@@ -15,6 +15,7 @@
 //! | [`durability`] | tickets, high watermark, the sync thread's side |
 //! | [`upkeep`], [`clean`] | roll by time, retention, checkpoint marks; compaction: called by the node's queues of due work |
 //! | [`registry`] | all partitions of the node; [`node_dirs`], [`due`] and [`deletion`] serve it |
+//! | `open`, `opening`, `start_rule` | from files to a partition at work, at its first use |
 
 pub mod append;
 mod clean;
@@ -25,10 +26,12 @@ pub mod durability;
 pub mod list_offsets;
 pub mod node_dirs;
 mod open;
+mod opening;
 pub mod producers;
 pub mod read;
 mod recompress;
 pub mod registry;
+mod start_rule;
 pub mod tiered;
 pub mod upkeep;
 pub mod validate;
@@ -47,6 +50,8 @@ use terrace_tiering::platform::random::SharedRandom;
 
 use self::due::DueQueue;
 use self::node_dirs::NodeDir;
+use self::open::Known;
+use self::opening::Opening;
 use self::producers::ProducerTable;
 use self::read::ReadError;
 use self::registry::{LogSettings, RollListener};
@@ -77,12 +82,20 @@ pub struct Offsets {
     pub leader_epoch: LeaderEpoch,
 }
 
+impl Offsets {
+    /// No local records, between these two.
+    fn nothing(log_start: Offset, end: Offset, leader_epoch: LeaderEpoch) -> Self {
+        Self { log_start, local_start: end, high_watermark: end, last_stable: end, log_end: end, leader_epoch }
+    }
+}
+
 /// What all partitions of the node share.
 pub(crate) struct Shared {
     fs: SharedFs,
     clock: SharedClock,
     random: SharedRandom,
     settings: LogSettings,
+    opening: Opening,
     due: DueQueue,
     /// Compaction takes long, so it has a queue and a thread of its own.
     cleaning: DueQueue,
@@ -132,7 +145,15 @@ impl fmt::Debug for Partition {
 
 /// What the lock guards.
 enum State {
+    /// It may have files, and nobody looked at them yet; with what the checkpoint said of it.
+    Unopened(Option<Box<Known>>),
     Online(Box<Online>),
+    /// Its local log ends before the tier does: it goes on at the tier's end once the store has told the producers
+    /// there.
+    Behind {
+        log_start: Offset,
+        tier_end: Offset,
+    },
     /// Its files or its log directory failed; the text was logged.
     Offline(String),
     /// The topic was deleted.
@@ -188,6 +209,10 @@ impl State {
     fn online(&mut self) -> Result<&mut Online, Unavailable> {
         match self {
             Self::Online(online) => Ok(online),
+            Self::Behind { tier_end, .. } => {
+                Err(Unavailable::Offline(format!("the local log waits for the store, to go on at offset {tier_end}")))
+            }
+            Self::Unopened(_) => Err(Unavailable::Offline("not opened yet".to_owned())),
             Self::Offline(why) => Err(Unavailable::Offline(why.clone())),
             Self::Gone => Err(Unavailable::Gone),
         }
@@ -257,27 +282,36 @@ impl Partition {
     pub fn offsets(&self) -> Offsets {
         match self.lock().online() {
             Ok(online) => online.offsets(self.leader_epoch),
-            Err(_) => Offsets {
-                log_start: 0,
-                local_start: 0,
-                high_watermark: 0,
-                last_stable: 0,
-                log_end: 0,
-                leader_epoch: self.leader_epoch,
-            },
+            Err(_) => Offsets::nothing(0, 0, self.leader_epoch),
         }
     }
 
-    /// Bytes of the local log.
+    /// Where it stands as far as is known without opening it.
+    pub fn known_offsets(&self) -> Offsets {
+        match &*self.raw() {
+            State::Online(online) => online.offsets(self.leader_epoch),
+            State::Unopened(Some(known)) => known.offsets(self.leader_epoch),
+            State::Behind { log_start, tier_end } => Offsets::nothing(*log_start, *tier_end, self.leader_epoch),
+            State::Unopened(None) | State::Offline(_) | State::Gone => Offsets::nothing(0, 0, self.leader_epoch),
+        }
+    }
+
+    /// Bytes of the local log, as far as is known without opening it.
     pub fn size_bytes(&self) -> u64 {
-        self.view().map_or(0, |view| view.size())
+        let view = match &*self.raw() {
+            State::Online(online) => Arc::clone(online.log.view()),
+            State::Unopened(Some(known)) => return known.marks.size_bytes,
+            State::Unopened(None) | State::Behind { .. } | State::Offline(_) | State::Gone => return 0,
+        };
+        view.size()
     }
 
     /// Can it serve? The reason why not is an operator's.
     pub fn offline_reason(&self) -> Option<String> {
-        match &*self.lock() {
+        match &*self.raw() {
             State::Offline(why) => Some(why.clone()),
-            State::Online(_) | State::Gone => None,
+            State::Behind { .. } => Some("waits for the store".to_owned()),
+            State::Unopened(_) | State::Online(_) | State::Gone => None,
         }
     }
 
@@ -323,9 +357,18 @@ impl Partition {
         self.raise_log_start(before).await
     }
 
-    /// The lock. After a panic under it the partition comes back through recovery, here and now; after a failure of its
-    /// log directory, whichever partition met it, it is offline.
+    /// The lock, behind which the partition is open; see [`opening`].
     fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.raw();
+        if let State::Unopened(_) = *state {
+            self.open_in(&mut state);
+        }
+        state
+    }
+
+    /// The lock, without opening the partition. After a panic under it the partition comes back through recovery, here
+    /// and now; after a failure of its log directory, whichever partition met it, it is offline.
+    fn raw(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(|poisoned| {
             let mut state = poisoned.into_inner();
             self.state.clear_poison();

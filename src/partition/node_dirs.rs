@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use terrace_tiering::platform::fs::SharedFs;
 use terrace_tiering::platform::kernel::PageCacheId;
@@ -23,8 +23,10 @@ pub struct NodeDir {
     fs: SharedFs,
     sync: Arc<DirectorySync>,
     writer: Mutex<CheckpointWriter>,
-    /// A partition in it has changed since the checkpoint looked.
-    changed: AtomicBool,
+    /// Its partitions that changed since the checkpoint looked, each once.
+    changed: Mutex<Vec<Weak<Partition>>>,
+    /// How many partitions are in it.
+    partitions: AtomicUsize,
     /// `log.dir.min.free.bytes`.
     min_free_bytes: u64,
     /// Less than that is free.
@@ -67,7 +69,8 @@ impl NodeDir {
             fs: fs.clone(),
             sync,
             writer: Mutex::new(writer),
-            changed: AtomicBool::new(true),
+            changed: Mutex::default(),
+            partitions: AtomicUsize::new(0),
             min_free_bytes,
             full: AtomicBool::new(false),
         };
@@ -118,11 +121,19 @@ impl NodeDir {
         }
     }
 
-    /// A partition changed: the next checkpoint looks.
-    pub(super) fn note_change(&self) {
-        if !self.changed.load(Ordering::Relaxed) {
-            self.changed.store(true, Ordering::Release);
-        }
+    /// How many partitions are in it; counted by the registry.
+    pub(super) fn partitions(&self) -> &AtomicUsize {
+        &self.partitions
+    }
+
+    /// The partition changed: the next checkpoint looks at it. May be called under the partition's lock.
+    pub(super) fn note_changed(&self, partition: Weak<Partition>) {
+        self.changed().push(partition);
+    }
+
+    /// Changed by whole entries, so a panic elsewhere leaves it whole.
+    fn changed(&self) -> MutexGuard<'_, Vec<Weak<Partition>>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The writer's entries are set one by one and hold no relation to each other.
@@ -130,23 +141,21 @@ impl NodeDir {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records the changed ones of `partitions` (all of this directory) and writes the checkpoint. Blocks.
-    pub(super) fn checkpoint(&self, partitions: impl Iterator<Item = Arc<Partition>>) -> io::Result<()> {
-        if !self.changed.swap(false, Ordering::AcqRel) || self.sync.is_offline() {
+    /// Records the partitions that changed and writes the checkpoint if there is news. Blocks.
+    pub(super) fn checkpoint(&self) -> io::Result<()> {
+        if self.sync.is_offline() {
             return Ok(());
         }
         let mut writer = self.writer();
-        for partition in partitions {
+        let changed = std::mem::take(&mut *self.changed());
+        for partition in changed.iter().filter_map(Weak::upgrade) {
             match partition.take_marks(false) {
                 Ok(Some(marks)) => writer.set(&marks),
                 Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(?partition, %error, "partition left out of the checkpoint");
-                    self.note_change();
-                }
+                Err(error) => tracing::warn!(?partition, %error, "partition left out of the checkpoint"),
             }
         }
-        writer.write().inspect_err(|_| self.note_change())
+        writer.write()
     }
 
     /// Records one partition, changed or not, and writes the checkpoint before it returns. Blocks.
@@ -164,7 +173,6 @@ impl NodeDir {
     /// Forgets a deleted partition; the file follows with the next checkpoint.
     pub(super) fn forget(&self, id: PartitionId) {
         self.writer().remove(id.topic, id.partition);
-        self.note_change();
     }
 
     /// The last act of a clean stop: our checkpoint, and Kafka's four files beside it.

@@ -3,15 +3,17 @@
 use std::io;
 use std::path::Path;
 
+use super::node_dirs::NodeDir;
 use super::producers::ProducerTable;
-use super::{Online, Partition, State};
+use super::{Offsets, Online, Partition, Shared, State};
 use crate::log::checkpoint::PartitionMarks;
 use crate::log::names::{self, SNAPSHOT};
 use crate::log::recovery::{self, Marks};
 use crate::log::segment::LogDirectory;
 use crate::log::view::Mark;
 use crate::log::{Log, LogError};
-use crate::protocol::record_batch::{BatchView, Offset};
+use crate::metadata::image::PartitionId;
+use crate::protocol::record_batch::{BatchView, LeaderEpoch, Offset};
 use crate::wal::ticket::Rejected;
 
 /// The offset of a snapshot that was never taken.
@@ -25,37 +27,28 @@ pub(super) struct Known {
     pub(super) scan_from: Offset,
 }
 
+/// Where the files of a partition are.
+pub(super) fn log_directory(shared: &Shared, dir: &NodeDir, topic: &str, id: PartitionId) -> LogDirectory {
+    let path = dir.path().join(names::partition_dir(topic, id.partition));
+    LogDirectory::new(shared.fs.clone(), path, id.topic)
+}
+
+impl Known {
+    /// Where the partition stands if its files agree.
+    pub(super) fn offsets(&self, leader_epoch: LeaderEpoch) -> Offsets {
+        let PartitionMarks { log_start, local_start, checked_end: end, .. } = self.marks;
+        let local_start = local_start.max(log_start);
+        Offsets { log_start, local_start, high_watermark: end, last_stable: end, log_end: end, leader_epoch }
+    }
+}
+
 impl Partition {
     pub(super) fn log_directory(&self) -> LogDirectory {
-        let path = self.dir.path().join(names::partition_dir(&self.topic, self.id.partition));
-        LogDirectory::new(self.shared.fs.clone(), path, self.id.topic)
-    }
-
-    /// A partition without files that begins at `start`.
-    pub(super) fn empty_online(&self, start: Offset) -> Online {
-        Online::over(Log::create(self.log_directory(), start), ProducerTable::default(), start, NO_SNAPSHOT)
+        log_directory(&self.shared, &self.dir, &self.topic, self.id)
     }
 
     /// Opens the files through recovery. Blocks.
-    pub(super) fn open(&self, known: Option<&Known>) {
-        let opened = self.open_online(known);
-        let mut state = self.lock();
-        match opened {
-            Ok(online) => *state = State::Online(Box::new(online)),
-            Err(error) => {
-                tracing::error!(
-                    topic = %self.topic, partition = self.id.partition, %error,
-                    "partition cannot be opened; it is offline until the next start"
-                );
-                *state = State::Offline(error.to_string());
-            }
-        }
-        drop(state);
-        self.dir.note_change();
-        self.schedule_upkeep();
-    }
-
-    fn open_online(&self, known: Option<&Known>) -> Result<Online, LogError> {
+    pub(super) fn open_online(&self, known: Option<&Known>) -> Result<Online, LogError> {
         let config = self.topic_config();
         let directory = self.log_directory();
         let scan_from = known.map(|known| known.scan_from);
@@ -100,7 +93,6 @@ impl Partition {
         online.log_start = known.map_or(online.log.start(), |known| known.marks.log_start.min(online.log.end()));
         online.cleaned_end = known.map_or(0, |known| known.marks.cleaned_end);
         online.log_start_known = known.is_some();
-        online.changed = true;
         Ok(online)
     }
 
@@ -170,7 +162,10 @@ impl Partition {
             scan_from: flushed,
         };
         match self.open_online(Some(&known)) {
-            Ok(online) => *state = State::Online(Box::new(online)),
+            Ok(mut online) => {
+                self.mark_changed(&mut online);
+                *state = State::Online(Box::new(online));
+            }
             Err(error) => {
                 tracing::error!(topic = %self.topic, partition = self.id.partition, %error, "reopening failed");
                 *state = State::Offline(error.to_string());
@@ -182,6 +177,11 @@ impl Partition {
 }
 
 impl Online {
+    /// A partition without files that begins at `start`.
+    pub(super) fn empty(directory: LogDirectory, start: Offset) -> Self {
+        Self::over(Log::create(directory, start), ProducerTable::default(), start, NO_SNAPSHOT)
+    }
+
     /// A partition over a log as it was opened: all that is there may be read.
     fn over(log: Log, producers: ProducerTable, log_start: Offset, snapshot_at: Offset) -> Self {
         let end = log.end_mark();

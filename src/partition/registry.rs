@@ -8,7 +8,7 @@ mod jobs;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use terrace_tiering::Tier;
@@ -22,17 +22,15 @@ use uuid::Uuid;
 
 use super::due::DueQueue;
 use super::node_dirs::{NodeDir, Opened};
-use super::open::Known;
+use super::open::{self, Known};
+use super::opening::Opening;
 use super::waiters::WaiterList;
-use super::{Partition, Shared, State, deletion};
+use super::{Online, Partition, Shared, State, deletion};
 use crate::config::topic::TopicConfig;
 use crate::log::kafka_files::MetaProperties;
 use crate::metadata::image::{ConfigOverrides, Image, PartitionId, Topic};
 use crate::protocol::record_batch::LeaderEpoch;
 use crate::telemetry::traffic::{NodeTraffic, Traffic};
-
-/// Partitions that are opened side by side at a start.
-const OPENERS_MAX: usize = 8;
 
 /// Resolves a topic's effective configuration; comes from `config`.
 pub type ResolveConfig = Arc<dyn Fn(&Image, &Topic) -> Arc<TopicConfig> + Send + Sync>;
@@ -125,8 +123,8 @@ impl fmt::Debug for Partitions {
 }
 
 impl Partitions {
-    /// Opens what the log directories hold of the image's topics, through recovery where the last stop was none.
-    /// Blocks.
+    /// Takes over what the log directories hold of the image's topics. No partition is opened yet: each is at its first
+    /// use. Blocks.
     pub fn open(deps: PartitionDeps, image: &Image) -> Result<Arc<Self>, OpenError> {
         let mut dirs = Vec::new();
         let mut homes: HashMap<PartitionId, (Arc<NodeDir>, Option<Known>)> = HashMap::new();
@@ -159,6 +157,7 @@ impl Partitions {
             clock: deps.clock,
             random: deps.random,
             settings: deps.settings,
+            opening: Opening::default(),
             due: DueQueue::default(),
             cleaning: DueQueue::default(),
             tier: OnceLock::new(),
@@ -219,16 +218,14 @@ impl Partitions {
         }
         let defaults_changed = followed.broker_configs != image.broker_configs;
         followed.broker_configs.clone_from(&image.broker_configs);
-        let mut made = Vec::new();
         for topic in image.topics.values() {
             let known = followed.topics.get(&topic.id);
             if !defaults_changed && known.is_some_and(|known| Arc::ptr_eq(known, topic) || known == topic) {
                 continue;
             }
-            self.take_over_topic(image, topic, &mut homes, &mut made);
+            self.take_over_topic(image, topic, &mut homes);
             followed.topics.insert(topic.id, Arc::clone(topic));
         }
-        open_all(made);
     }
 
     fn take_over_topic(
@@ -236,7 +233,6 @@ impl Partitions {
         image: &Image,
         topic: &Arc<Topic>,
         homes: &mut HashMap<PartitionId, (Arc<NodeDir>, Option<Known>)>,
-        made: &mut Vec<(Arc<Partition>, Option<Known>)>,
     ) {
         let config = (self.resolve_config)(image, topic);
         let mut all = self.of_topic(&topic.name).map(|existing| existing.to_vec()).unwrap_or_default();
@@ -247,14 +243,15 @@ impl Partitions {
         }
         for number in all.len() as i32..topic.partition_count {
             let id = PartitionId { topic: topic.id, partition: number };
-            let home = homes.remove(&id);
-            let has_files = home.is_some();
-            let (dir, known) = home.unwrap_or_else(|| (self.emptiest_dir(made), None));
-            let partition = self.make(id, &topic.name, image.node_epoch, dir, &config);
-            if has_files {
-                made.push((Arc::clone(&partition), known));
-            }
-            all.push(partition);
+            let (dir, known) = match homes.remove(&id) {
+                Some((dir, known)) => {
+                    self.shared.opening.note_unopened();
+                    (dir, Some(known))
+                }
+                None => (self.emptiest_dir(), None),
+            };
+            dir.partitions().fetch_add(1, Ordering::Relaxed);
+            all.push(self.make(id, &topic.name, image.node_epoch, dir, &config, known));
         }
         let mut tables = self.write();
         for partition in &all {
@@ -270,44 +267,38 @@ impl Partitions {
         leader_epoch: LeaderEpoch,
         dir: Arc<NodeDir>,
         config: &Arc<TopicConfig>,
+        home: Option<Option<Known>>,
     ) -> Arc<Partition> {
-        Arc::new_cyclic(|this| {
-            let partition = Partition {
-                id,
-                topic: Arc::clone(topic),
-                leader_epoch,
-                shared: Arc::clone(&self.shared),
-                dir,
-                this: this.clone(),
-                config: RwLock::new(Arc::clone(config)),
-                chain: RwLock::default(),
-                state: Mutex::new(State::Gone),
-                retention_due: AtomicBool::new(false),
-                clean_due: AtomicBool::new(false),
-                maintenance: Mutex::default(),
-                visible_bytes: AtomicU64::new(0),
-                waiters: WaiterList::default(),
-                traffic: Traffic::default(),
-            };
-            let empty = partition.empty_online(0);
-            *partition.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Online(Box::new(empty));
-            partition
+        let state = match home {
+            Some(known) => State::Unopened(known.map(Box::new)),
+            None => {
+                let directory = open::log_directory(&self.shared, &dir, topic, id);
+                State::Online(Box::new(Online::empty(directory, 0)))
+            }
+        };
+        Arc::new_cyclic(|this| Partition {
+            id,
+            topic: Arc::clone(topic),
+            leader_epoch,
+            shared: Arc::clone(&self.shared),
+            dir,
+            this: this.clone(),
+            config: RwLock::new(Arc::clone(config)),
+            chain: RwLock::default(),
+            state: Mutex::new(state),
+            retention_due: AtomicBool::new(false),
+            clean_due: AtomicBool::new(false),
+            maintenance: Mutex::default(),
+            visible_bytes: AtomicU64::new(0),
+            waiters: WaiterList::default(),
+            traffic: Traffic::default(),
         })
     }
 
     /// The directory with the fewest partitions, as in Kafka.
-    fn emptiest_dir(&self, made: &[(Arc<Partition>, Option<Known>)]) -> Arc<NodeDir> {
-        if let [only] = &self.dirs[..] {
-            return Arc::clone(only);
-        }
-        let tables = self.read();
-        let count = |dir: &Arc<NodeDir>| {
-            let in_dir = |partition: &Arc<Partition>| Arc::ptr_eq(&partition.dir, dir);
-            tables.by_id.values().filter(|partition| in_dir(partition)).count()
-                + made.iter().filter(|(partition, _)| in_dir(partition)).count()
-        };
+    fn emptiest_dir(&self) -> Arc<NodeDir> {
         let working = self.dirs.iter().filter(|dir| !dir.sync().is_offline());
-        let chosen = working.min_by_key(|dir| count(dir)).or(self.dirs.first());
+        let chosen = working.min_by_key(|dir| dir.partitions().load(Ordering::Relaxed)).or(self.dirs.first());
         Arc::clone(chosen.expect("a node has at least one log directory"))
     }
 
@@ -321,6 +312,7 @@ impl Partitions {
             removed
         };
         for partition in &*removed {
+            partition.dir.partitions().fetch_sub(1, Ordering::Relaxed);
             partition.delete();
         }
     }
@@ -383,9 +375,7 @@ impl Partitions {
     /// Writes the checkpoint of each log directory in which something changed. Blocks.
     pub fn checkpoint(&self) {
         for dir in &self.dirs {
-            let all = self.all();
-            let of_dir = all.into_iter().filter(|partition| Arc::ptr_eq(&partition.dir, dir));
-            if let Err(error) = dir.checkpoint(of_dir) {
+            if let Err(error) = dir.checkpoint() {
                 tracing::error!(directory = %dir.path().display(), %error, "checkpoint not written; a crash now means a longer scan");
             }
         }
@@ -409,19 +399,4 @@ impl Partitions {
             }
         }
     }
-}
-
-/// Opens partitions side by side: most of it is waiting for the disk.
-fn open_all(made: Vec<(Arc<Partition>, Option<Known>)>) {
-    let next = AtomicUsize::new(0);
-    let workers = made.len().min(OPENERS_MAX);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some((partition, known)) = made.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    partition.open(known.as_ref());
-                }
-            });
-        }
-    });
 }

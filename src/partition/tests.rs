@@ -4,6 +4,7 @@ mod append;
 mod durability;
 mod node;
 mod offsets;
+mod opening;
 mod recovery;
 mod upkeep;
 mod waiting;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use terrace_tiering::platform::fs::SharedFile;
 
 use super::producers::ProducerTable;
-use super::{Partition, State};
+use super::{Online, Partition, State};
 use crate::log::leader_epochs::{EpochCache, EpochStart};
 use crate::log::names::{self, SNAPSHOT};
 use crate::log::walk::WalkError;
@@ -56,6 +56,23 @@ fn into_io(error: WalkError) -> io::Error {
     match error {
         WalkError::Io(error) => error,
         bad @ WalkError::Bad { .. } => io::Error::new(io::ErrorKind::InvalidData, bad.to_string()),
+    }
+}
+
+impl Online {
+    /// Puts the log start where checkpoint and rows of the tier agree that it is.
+    pub(super) fn settle_log_start(&mut self, chain: &RemoteChain) {
+        if !self.log_start_known
+            && let Some(first) = chain.segments.first()
+        {
+            // No checkpoint said where the log starts: the local files don't know of what only the bucket has.
+            self.log_start = self.log_start.min(first.base_offset);
+            self.log_start_known = true;
+        }
+        let to = chain.log_start.min(self.high_watermark.offset);
+        if to > self.log_start {
+            self.set_log_start(to);
+        }
     }
 }
 
@@ -116,24 +133,33 @@ impl Partition {
     /// Swaps the readable remote segments; called by the job that copies and expires, and once at start before any
     /// local deletion. A log start that the chain knows as durable counts from here on.
     pub fn set_remote_chain(&self, chain: Arc<RemoteChain>) {
-        let (log_start, first) = (chain.log_start, chain.segments.first().map(|segment| segment.base_offset));
-        *self.chain.write().unwrap_or_else(PoisonError::into_inner) = chain;
-        let mut state = self.lock();
-        if let Ok(online) = state.online() {
-            if !online.log_start_known {
-                // No checkpoint said where the log starts: the local files don't know of what only the bucket has.
-                online.log_start = first.map_or(online.log_start, |first| first.min(online.log_start));
-                online.log_start_known = true;
+        *self.chain.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&chain);
+        let mut state = self.raw();
+        match &mut *state {
+            // Nothing local, but something in the bucket: the start rule has to look.
+            State::Online(online)
+                if online.log.is_untouched() && chain.end().is_some_and(|end| online.log.end() < end) =>
+            {
+                *state = State::Unopened(None);
+                self.shared.opening.note_unopened();
             }
-            let to = log_start.min(online.high_watermark.offset);
-            if to > online.log_start {
-                online.set_log_start(to);
+            State::Online(online) => {
+                online.settle_log_start(&chain);
+                self.mark_changed(online);
+                self.schedule_upkeep_in(online);
             }
-            online.changed = true;
+            // It is settled by the chain of the moment at which it opens.
+            State::Unopened(_) | State::Behind { .. } | State::Offline(_) | State::Gone => {}
         }
-        drop(state);
-        self.dir.note_change();
-        self.schedule_upkeep();
+    }
+
+    /// The end of the tier, when the local log ends before it and waits for [`Partition::restart_at`]. Blocks: the
+    /// partition is opened for the answer.
+    pub fn behind_tier(&self) -> Option<Offset> {
+        match &*self.lock() {
+            State::Behind { tier_end, .. } => Some(*tier_end),
+            State::Unopened(_) | State::Online(_) | State::Offline(_) | State::Gone => None,
+        }
     }
 
     /// Empties the local log so that it begins at `start`, behind the last remote segment, with that segment's leader
@@ -153,7 +179,8 @@ impl Partition {
         let mut state = self.lock();
         let log_start = match &*state {
             State::Online(online) => online.log_start,
-            State::Offline(_) => start,
+            State::Behind { log_start, .. } => *log_start,
+            State::Offline(_) | State::Unopened(_) => start,
             State::Gone => return Ok(()),
         };
         state.leave(State::Offline("being emptied".into()), Rejected::NotLeader);
@@ -162,22 +189,26 @@ impl Partition {
             self.shared.fs.remove_dir_all(&directory.path)?;
             self.shared.fs.sync_dir(self.dir.path())?;
         }
-        let mut online = self.empty_online(start);
+        let mut online = Online::empty(directory, start);
         online.log_start = log_start;
         online.producers = producers;
         let starts = epochs.iter().map(|&(epoch, start_offset)| EpochStart { epoch, start_offset });
         *online.log.epochs_mut() = EpochCache::from_entries(starts);
-        online.changed = true;
+        let chain = self.remote_chain();
+        online.settle_log_start(&chain);
+        self.mark_changed(&mut online);
+        self.schedule_upkeep_in(&mut online);
         *state = State::Online(Box::new(online));
-        drop(state);
-        self.dir.note_change();
         Ok(())
     }
 
     /// Stops serving, with a line for the operator: what is stored contradicts itself.
     pub fn set_offline(&self, why: &str) {
         tracing::error!(topic = %self.topic, partition = self.id.partition, why, "partition is offline");
-        self.lock().leave(State::Offline(why.to_owned()), Rejected::Storage);
+        let mut state = self.raw();
+        self.skip_opening(&state);
+        state.leave(State::Offline(why.to_owned()), Rejected::Storage);
+        drop(state);
         self.waiters.wake_all();
     }
 }

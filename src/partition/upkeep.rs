@@ -32,12 +32,18 @@ impl Online {
     pub(super) fn set_log_start(&mut self, to: Offset) {
         self.log_start = to;
         self.log_start_known = true;
-        self.changed = true;
         self.log.epochs_mut().truncate_from_start(to);
     }
 }
 
 impl Partition {
+    /// The next checkpoint looks at it.
+    pub(super) fn mark_changed(&self, online: &mut Online) {
+        if !std::mem::replace(&mut online.changed, true) {
+            self.dir.note_changed(self.this.clone());
+        }
+    }
+
     /// Ends the active segment, with the producers as of its end. The caller asks for its sync.
     pub(super) fn roll(&self, online: &mut Online, config: &TopicConfig) -> Result<bool, LogError> {
         let rolled = online.log.roll(&online.producers.snapshot(), config, &*self.shared.random)?;
@@ -71,10 +77,15 @@ impl Partition {
 
     /// Pushes the regular passes if they are not waiting already.
     pub(super) fn schedule_upkeep(&self) {
+        // One that is not open yet is scheduled when it opens.
+        if let State::Online(online) = &mut *self.raw() {
+            self.schedule_upkeep_in(online);
+        }
+    }
+
+    pub(super) fn schedule_upkeep_in(&self, online: &mut Online) {
         let config = self.topic_config();
         let now_ms = self.shared.clock.now_ms();
-        let mut state = self.lock();
-        let Ok(online) = state.online() else { return };
         if online.log.active_since_ms().is_some() {
             self.schedule_after_append(online, &config, now_ms);
         } else if !online.log.view().segments().is_empty() || !self.remote_chain().segments.is_empty() {
@@ -120,12 +131,11 @@ impl Partition {
                 }
                 Some(_) => {
                     self.roll(online, &config)?;
-                    online.changed = true;
+                    self.mark_changed(online);
                     self.request_sync(online)
                 }
             }
         };
-        self.dir.note_change();
         self.send_to_sync(queued);
         Ok(())
     }
@@ -158,6 +168,7 @@ impl Partition {
             let to = if to < 0 { high_watermark } else { to.min(high_watermark) };
             if to > online.log_start {
                 online.set_log_start(to);
+                self.mark_changed(online);
             }
             online.log_start
         };
@@ -173,10 +184,12 @@ impl Partition {
         let removed = {
             let mut state = self.lock();
             let online = state.online()?;
-            online.changed = true;
-            online.log.advance_start(offset)
+            let removed = online.log.advance_start(offset);
+            if !removed.is_empty() {
+                self.mark_changed(online);
+            }
+            removed
         };
-        self.dir.note_change();
         for segment in &removed {
             segment.remove_files().map_err(|error| ReadError::Storage(error.to_string()))?;
         }
@@ -205,7 +218,8 @@ impl Partition {
             log_start: offsets.log_start,
             upto: offsets.last_stable,
             remote: &remote,
-            local: &local_segments(&view, &offsets, chain.end()),
+            // Before the bucket was compared with the rows nothing is removed on their word.
+            local: &local_segments(&view, &offsets, chain.end().filter(|_| self.shared.opening.copies_are_trusted())),
         });
         if decision.roll_active {
             self.roll_now(&config)?;
@@ -221,7 +235,7 @@ impl Partition {
             let mut state = self.lock();
             let online = state.online()?;
             self.roll(online, config)?;
-            online.changed = true;
+            self.mark_changed(online);
             self.request_sync(online)
         };
         self.send_to_sync(queued);
@@ -232,7 +246,7 @@ impl Partition {
     /// (unless `always`) or there is nothing to say. Blocks.
     pub(super) fn take_marks(&self, always: bool) -> io::Result<Option<PartitionMarks>> {
         let epochs = {
-            let mut state = self.lock();
+            let mut state = self.raw();
             let Ok(online) = state.online() else { return Ok(None) };
             if !online.changed && !always {
                 return Ok(None);
@@ -247,8 +261,11 @@ impl Partition {
         if let Some(epochs) = &epochs {
             online.log.note_epochs_written(epochs);
         }
-        online.changed = online.log.has_unwritten_epochs();
-        let marks = self.marks(online).inspect_err(|_| online.changed = true);
+        online.changed = false;
+        let marks = self.marks(online);
+        if marks.is_err() || online.log.has_unwritten_epochs() {
+            self.mark_changed(online);
+        }
         marks.map(Some).map_err(io::Error::other)
     }
 
@@ -299,7 +316,10 @@ impl Partition {
     /// A clean stop: everything synced, the indexes complete. Nothing is appended any more. Blocks.
     pub(super) fn close(&self) -> io::Result<Option<PartitionMarks>> {
         {
-            let mut state = self.lock();
+            let mut state = self.raw();
+            if let State::Unopened(known) = &*state {
+                return Ok(known.as_ref().map(|known| known.marks.clone()));
+            }
             let Ok(online) = state.online() else { return Ok(None) };
             online.log.seal_index();
             self.take_snapshot(online).map_err(io::Error::other)?;

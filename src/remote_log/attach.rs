@@ -1,7 +1,8 @@
-//! The start rule: where each tiered partition's local log begins this run, given what is in the tier.
+//! Giving every tiered partition what it has in the tier, at a start: first the rows, before any client is served, later
+//! what only the store can tell.
 //!
-//! What is FINISHED was below the high watermark, so a local log that ends before it lost records that readers saw (a
-//! power loss without syncs, a lost disk). It must not give their offsets away a second time.
+//! The rows alone decide where the local log begins (the start rule, in `partition`). A partition whose local log ends
+//! before the tier waits here for the producers as of the tier's end; all others serve meanwhile.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use terrace_tiering::read::ReadError;
 use super::start::Loaded;
 use super::state::object_of;
 use crate::metadata::image::PartitionId;
-use crate::metadata::remote_log::{RemoteChain, RemotePartition};
+use crate::metadata::remote_log::{RemoteChain, RemoteLogError, RemoteLogMetadata};
 use crate::partition::Partition;
 use crate::partition::registry::Partitions;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
@@ -21,53 +22,54 @@ use crate::protocol::record_batch::{LeaderEpoch, Offset};
 /// Partitions that are attached at once.
 const PARALLEL_MAX: usize = 32;
 
-/// Gives every partition what it has in the tier, and empties or stops those whose local log disagrees. Before anything is
-/// served or deleted.
+/// Tells every partition what our rows say of it, before any of them is used.
+pub async fn tell_rows(segments: &dyn RemoteLogMetadata, partitions: &Partitions) -> Result<(), RemoteLogError> {
+    for id in segments.partitions().await? {
+        if let Some(partition) = partitions.get(id) {
+            partition.set_remote_chain(Arc::new(segments.load(id).await?.chain()));
+        }
+    }
+    Ok(())
+}
+
+/// Lets the partitions whose local log ends before the tier go on at its end, and stops those whose local bytes differ
+/// from what was copied. The bucket and the rows agree by now.
 pub async fn attach<'a>(
     tier: &Tier,
     loaded: impl IntoIterator<Item = (&'a PartitionId, &'a Loaded)>,
     partitions: &Partitions,
 ) {
     let known = loaded.into_iter().filter_map(|(id, loaded)| Some((partitions.get(*id)?, &loaded.remote)));
-    let attach_one = |(partition, remote): (Arc<Partition>, &'a RemotePartition)| async move {
-        attach_partition(tier, &partition, Arc::new(remote.chain())).await;
-    };
-    futures::stream::iter(known).for_each_concurrent(PARALLEL_MAX, attach_one).await;
+    futures::stream::iter(known)
+        .for_each_concurrent(PARALLEL_MAX, |(partition, remote)| async move {
+            attach_partition(tier, &partition, Arc::new(remote.chain())).await;
+        })
+        .await;
 }
 
 async fn attach_partition(tier: &Tier, partition: &Arc<Partition>, chain: Arc<RemoteChain>) {
-    // The partition settles its log start by the chain first.
-    partition.set_remote_chain(Arc::clone(&chain));
+    let asked = Arc::clone(partition);
+    let Ok(behind) = tokio::task::spawn_blocking(move || asked.behind_tier()).await else { return };
+    if let Some(tier_end) = behind {
+        match restart(tier, partition, &chain, tier_end).await {
+            Ok(()) => tracing::warn!(
+                topic = %partition.topic_name(), partition = partition.id().partition, tier_end,
+                "local log starts anew at the tier's end"
+            ),
+            Err(why) => partition.set_offline(&format!("the start at the tier's end {tier_end} failed: {why}")),
+        }
+        return;
+    }
     if partition.offline_reason().is_some() {
         // Files that cannot be read are not files that are gone: nothing of them is thrown away.
         return;
     }
-    let offsets = partition.offsets();
-    match local_start(&chain, offsets.log_start, offsets.local_start, offsets.log_end) {
-        LocalStart::Keep => {
-            if let Some(offset) = disagreement(tier, partition, &chain).await {
-                partition.set_offline(&format!(
-                    "the local segment at offset {offset} and its copy in the bucket hold different records; if the copy \
-                     is right, move the partition's directory away to go on at the tier's end; if the local log is right, \
-                     the bucket holds another history: set remote.storage.uri to a prefix of its own"
-                ));
-            }
-        }
-        LocalStart::Gap { tier_end, local_start } => partition.set_offline(&format!(
-            "the tier ends at offset {tier_end}, the local log begins at {local_start}, and what lies between is lost; \
-             put the missing segments back, or move the partition's directory away to go on at {tier_end}"
-        )),
-        LocalStart::Empty(tier_end) => match restart(tier, partition, &chain, tier_end).await {
-            Ok(()) => {
-                tracing::warn!(
-                    topic = %partition.topic_name(), partition = partition.id().partition,
-                    local_end = offsets.log_end, tier_end,
-                    "local log ended before the tier and starts anew at its end"
-                );
-                partition.set_remote_chain(chain);
-            }
-            Err(why) => partition.set_offline(&format!("the start at the tier's end {tier_end} failed: {why}")),
-        },
+    if let Some(offset) = disagreement(tier, partition, &chain).await {
+        partition.set_offline(&format!(
+            "the local segment at offset {offset} and its copy in the bucket hold different records; if the copy \
+             is right, move the partition's directory away to go on at the tier's end; if the local log is right, \
+             the bucket holds another history: set remote.storage.uri to a prefix of its own"
+        ));
     }
 }
 
@@ -123,30 +125,6 @@ async fn producers_at_end(tier: &Tier, id: PartitionId, chain: &RemoteChain) -> 
     }
 }
 
-/// How a partition's local log begins a run, given what is in the tier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LocalStart {
-    /// As it is.
-    Keep,
-    /// Emptied; the next offset is this, the end of the tier.
-    Empty(Offset),
-    /// Records that readers may ask for are in neither tier: the partition stays offline.
-    Gap {
-        /// Where the tier ends.
-        tier_end: Offset,
-        /// Where the local log begins.
-        local_start: Offset,
-    },
-}
-
-fn local_start(chain: &RemoteChain, log_start: Offset, local_start: Offset, log_end: Offset) -> LocalStart {
-    match chain.end() {
-        Some(tier_end) if log_end < tier_end => LocalStart::Empty(tier_end),
-        Some(tier_end) if local_start > tier_end.max(log_start) => LocalStart::Gap { tier_end, local_start },
-        _ => LocalStart::Keep,
-    }
-}
-
 /// The leader epochs of all remote segments, each with its first offset in the tier.
 fn epochs(chain: &RemoteChain) -> Vec<(LeaderEpoch, Offset)> {
     let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
@@ -156,32 +134,4 @@ fn epochs(chain: &RemoteChain) -> Vec<(LeaderEpoch, Offset)> {
         }
     }
     epochs
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::super::testing::remote_segment;
-    use super::*;
-
-    #[rstest]
-    #[case::no_tier(0, 0, 0, 0, LocalStart::Keep)]
-    #[case::nothing_local(20, 0, 0, 0, LocalStart::Empty(20))]
-    #[case::local_lost_its_tail(20, 0, 5, 19, LocalStart::Empty(20))]
-    #[case::local_ends_with_the_tier(20, 0, 5, 20, LocalStart::Keep)]
-    #[case::local_goes_on(20, 0, 20, 33, LocalStart::Keep)]
-    #[case::gap(20, 0, 21, 33, LocalStart::Gap { tier_end: 20, local_start: 21 })]
-    #[case::gap_below_the_log_start(20, 21, 21, 33, LocalStart::Keep)]
-    fn the_start_rule(
-        #[case] tier_end: Offset,
-        #[case] log_start: Offset,
-        #[case] begins: Offset,
-        #[case] log_end: Offset,
-        #[case] expected: LocalStart,
-    ) {
-        let segments = (tier_end > 0).then(|| Arc::new(remote_segment(0, tier_end - 1, 0))).into_iter().collect();
-        let chain = RemoteChain { segments, ..RemoteChain::default() };
-        assert_eq!(local_start(&chain, log_start, begins, log_end), expected);
-    }
 }

@@ -11,8 +11,6 @@ use terrace_tiering::Tier;
 use terrace_tiering::cluster::file::ClusterFileError;
 use terrace_tiering::cluster::owner::{OwnerClaim, OwnerError};
 use terrace_tiering::manifest::{Committed, Manifest, ManifestError};
-use terrace_tiering::platform::clock::Clock;
-use terrace_tiering::platform::random::Random;
 use terrace_tiering::store::StoreError;
 use uuid::Uuid;
 
@@ -88,24 +86,35 @@ pub enum StartError {
     },
 }
 
-/// Checks the bucket against the rows and claims it for `node_epoch`. A refused start changes nothing in the bucket but
-/// `cluster.json`.
-pub async fn start(
-    tier: &Tier,
-    segments: &dyn RemoteLogMetadata,
-    node_id: i32,
-    node_epoch: LeaderEpoch,
-    clock: &dyn Clock,
-    random: &dyn Random,
-) -> Result<Started, StartError> {
+impl StartError {
+    /// The store failed, and may answer when it is asked again.
+    pub fn is_temporary(&self) -> bool {
+        let store = match self {
+            Self::Store(error)
+            | Self::Cluster(ClusterFileError::Store(error))
+            | Self::Manifest(ManifestError::Store(error)) => error,
+            Self::Cluster(_)
+            | Self::Rows(_)
+            | Self::Manifest(_)
+            | Self::OtherOwner { .. }
+            | Self::BucketAhead { .. } => return false,
+        };
+        store.is_transient()
+    }
+}
+
+/// Checks the bucket against the rows and makes `claim`. A refused start changes nothing in the bucket but
+/// `cluster.json`; one that the store cut short is tried again with the same claim.
+pub async fn start(tier: &Tier, segments: &dyn RemoteLogMetadata, claim: OwnerClaim) -> Result<Started, StartError> {
+    let node_epoch = claim.node_epoch;
     tier.ensure_cluster_file().await?;
+    // Our own epoch may be there by an attempt of this process; the claim itself tells.
     if let Some(owner) = tier.newest_owner().await?
-        && owner >= node_epoch
+        && owner > node_epoch
     {
         return Err(StartError::OtherOwner { owner, ours: node_epoch });
     }
     let loaded = load(tier, segments, node_epoch).await?;
-    let claim = OwnerClaim { node_epoch, node_id, process: random.uuid(), claimed_at_ms: clock.now_ms() };
     match tier.claim_owner(&claim).await {
         Ok(()) => Ok(Started { ownership: Ownership::new(claim), loaded }),
         Err(OwnerError::Store(error)) => Err(error.into()),

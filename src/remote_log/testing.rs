@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use terrace_tiering::platform::fs::File;
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use super::partition::{PartitionSource, SharedPartition, TieredPartition};
 use crate::config::layers::Dynamic;
 use crate::config::server::BrokerConfig;
 use crate::config::topic::TopicConfig;
 use crate::metadata::image::PartitionId;
-use crate::metadata::remote_log::{RemoteChain, RemoteSegment, SegmentState};
+use crate::metadata::remote_log::RemoteChain;
 use crate::partition::Offsets;
 use crate::partition::read::ReadError;
 use crate::partition::tiered::{LocalInfo, SealedInfo, SealedParts};
@@ -42,23 +41,6 @@ pub(super) fn batch(base_offset: Offset, count: i32, epoch: LeaderEpoch, timesta
     let mut bytes = builder.finish();
     crate::protocol::record_batch::stamp(&mut bytes, base_offset, epoch);
     bytes
-}
-
-/// A FINISHED segment of 100 bytes.
-pub(super) fn remote_segment(base_offset: Offset, last_offset: Offset, max_timestamp: i64) -> RemoteSegment {
-    RemoteSegment {
-        uuid: Uuid::from_u128(base_offset as u128 + 1),
-        base_offset,
-        last_offset,
-        copy_epoch: 0,
-        log_bytes: 100,
-        object_bytes: 200,
-        first_timestamp: max_timestamp,
-        max_timestamp,
-        max_timestamp_offset: last_offset,
-        epochs: vec![(0, base_offset)],
-        state: SegmentState::CopyFinished,
-    }
 }
 
 /// Bytes as a file; nobody writes to it.

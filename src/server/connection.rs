@@ -180,9 +180,13 @@ impl Connection {
                 Ok(Answered::Now)
             }
             Routed::To { handler: Handler::Produce, line, body, admin_client, .. } => {
+                let request = Produce::parse(line, admin_client, &self.inbox.bytes_mut()[frame.clone()], body)?;
+                if !self.node.partitions.all_open() {
+                    let named = request.partitions(&self.node, &self.inbox.bytes_mut()[frame.clone()]);
+                    self.node.partitions.opened(named).await;
+                }
                 let bytes = &mut self.inbox.bytes_mut()[frame];
                 let begin = self.outgoing.buffer.len();
-                let request = Produce::parse(line, admin_client, bytes, body)?;
                 let tickets = request.append(&self.node, bytes, &mut self.outgoing.buffer)?;
                 let mut answered = Answered::Now;
                 if !tickets.is_empty() || !self.waiting.is_empty() {
@@ -204,6 +208,10 @@ impl Connection {
             }
             Routed::To { handler: Handler::Fetch, line, body, .. } => {
                 self.settle_all().await?;
+                if !self.node.partitions.all_open() {
+                    let named = fetch::partitions(&self.node, line, &self.inbox.bytes_mut()[frame.clone()][body..])?;
+                    self.node.partitions.opened(named).await;
+                }
                 let mut fetch = fetch::Fetch::begin(&self.node, line, &self.inbox.bytes_mut()[frame][body..])?;
                 if fetch.must_wait() {
                     self.flush().await?;

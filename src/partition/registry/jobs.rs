@@ -16,6 +16,10 @@ const SLEEP_MS_MAX: i64 = 10_000;
 
 pub(super) fn start(partitions: &Arc<Partitions>, tasks: &Tasks, images: watch::Receiver<Arc<Image>>) {
     tasks.spawn("partitions-follow-metadata", follow(Arc::clone(partitions), images, tasks.clone()));
+    let (of_opener, stopping) = (Arc::clone(partitions), tasks.stopping());
+    tasks.spawn("partitions-opener", async move {
+        off_worker(&of_opener, move |partitions| partitions.open_rest(&stopping)).await;
+    });
     tasks.spawn("log-checkpoint", checkpoint(Arc::clone(partitions), tasks.clone()));
     tasks.spawn("partition-due-work", due_work(Arc::clone(partitions), |shared| &shared.due, tasks.clone()));
     tasks.spawn("log-cleaner", due_work(Arc::clone(partitions), |shared| &shared.cleaning, tasks.clone()));

@@ -6,9 +6,10 @@ use tokio_util::sync::CancellationToken;
 
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use terrace_tiering::platform::clock::ManualClock;
+use terrace_tiering::cluster::owner::OwnerClaim;
+use terrace_tiering::platform::clock::{Clock, ManualClock};
 use terrace_tiering::platform::fs::RealFs;
-use terrace_tiering::platform::random::SeededRandom;
+use terrace_tiering::platform::random::{Random, SeededRandom};
 use terrace_tiering::platform::task::Tasks;
 use terrace_tiering::store::open::StoreKind;
 use terrace_tiering::tier::Machine;
@@ -100,8 +101,14 @@ impl Machines {
         let options = TierOptions::new("memory:", "cluster");
         let tier = Tier::over(self.bucket.clone(), StoreKind::Memory, Path::default(), options, machine).await.unwrap();
         partitions.set_tier(Arc::clone(&tier));
-        let started =
-            start::start(&tier, &*meta, 1, meta.image().node_epoch, &*self.clock, &*self.random).await.unwrap();
+        attach::tell_rows(&*meta, &partitions).await.unwrap();
+        let claim = OwnerClaim {
+            node_epoch: meta.image().node_epoch,
+            node_id: 1,
+            process: self.random.uuid(),
+            claimed_at_ms: self.clock.now_ms(),
+        };
+        let started = start::start(&tier, &*meta, claim).await.unwrap();
         attach::attach(&tier, &started.loaded, &partitions).await;
         let rolls = Arc::new(DueQueue::default());
         let woken = Arc::clone(&rolls);

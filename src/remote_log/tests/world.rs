@@ -8,9 +8,10 @@ use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use terrace_tiering::platform::clock::ManualClock;
+use terrace_tiering::cluster::owner::OwnerClaim;
+use terrace_tiering::platform::clock::{Clock, ManualClock};
 use terrace_tiering::platform::fs::RealFs;
-use terrace_tiering::platform::random::SeededRandom;
+use terrace_tiering::platform::random::{Random, SeededRandom};
 use terrace_tiering::platform::task::Tasks;
 use terrace_tiering::store::faulty::Faulty;
 use terrace_tiering::store::open::StoreKind;
@@ -101,7 +102,13 @@ impl World {
         let embedded = EmbeddedStore::open(&RealFs, &self.metadata_file(), Some("cluster"), &*self.random).unwrap();
         let meta = FakeStore::over(embedded);
         let epoch = meta.image().node_epoch;
-        let started = start::start(&tier, &*meta, 1, epoch, &*self.clock, &*self.random).await?;
+        let claim = OwnerClaim {
+            node_epoch: epoch,
+            node_id: 1,
+            process: self.random.uuid(),
+            claimed_at_ms: self.clock.now_ms(),
+        };
+        let started = start::start(&tier, &*meta, claim).await?;
         if let Some(loaded) = started.loaded.get(&P) {
             self.partition.set_remote_chain(Arc::new(loaded.remote.chain()));
         }

@@ -1,0 +1,121 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use rstest::rstest;
+use tokio_util::sync::CancellationToken;
+
+use super::node::*;
+use super::offsets::chain;
+use crate::partition::read::ReadSpec;
+use crate::protocol::error_code::ErrorCode;
+
+#[rstest]
+#[case::by_a_read(|node: &TestNode| drop(node.partition().read(&spec(0))))]
+#[case::by_an_append(|node: &TestNode| drop(node.append(Batch::of(1))))]
+#[case::by_the_opener(|node: &TestNode| node.partitions.open_rest(&CancellationToken::new()))]
+fn a_partition_opens_at_its_first_use(#[case] usage: fn(&TestNode)) {
+    let mut node = TestNode::with(|_| {});
+    node.fill(3, 100);
+    node.partitions.checkpoint();
+    let (offsets, size_bytes) = (node.partition().offsets(), node.partition().size_bytes());
+    node.crash();
+    assert!(!node.partitions.all_open());
+    // What the checkpoint says is shown without a look at the files.
+    assert_eq!(node.partition().known_offsets().high_watermark, offsets.high_watermark);
+    assert_eq!(node.partition().size_bytes(), size_bytes);
+    assert!(!node.partitions.all_open());
+    usage(&node);
+    assert!(node.partitions.all_open());
+    assert_eq!(node.read_all(0)[..3].last().unwrap().1, 29);
+}
+
+#[test]
+fn what_nobody_opens_stays_in_the_checkpoint() {
+    let mut node = TestNode::with(|_| {});
+    node.fill(3, 100);
+    node.partitions.close();
+    for _ in 0..2 {
+        node.crash();
+        node.partitions.checkpoint();
+        assert!(!node.partitions.all_open(), "a checkpoint opens nothing");
+    }
+    node.partitions.close();
+    let text = std::fs::read_to_string(node.settings.log_dirs[0].join("recovery-point-offset-checkpoint")).unwrap();
+    assert_eq!(text, "0\n1\nt 0 30\n", "a stop opens nothing either, and knows its end");
+    node.crash();
+    assert_eq!(node.partition().offsets().log_end, 30);
+}
+
+#[test]
+fn a_topic_is_deleted_unopened() {
+    let mut node = TestNode::with(|_| {});
+    node.fill(3, 100);
+    node.crash();
+    node.image = image_of(Vec::new(), node.image.generation + 1, node.image.node_epoch);
+    node.partitions.follow(&node.image);
+    assert!(node.partitions.all_open());
+    assert!(!node.path().exists());
+}
+
+#[tokio::test]
+async fn tiered_partitions_wait_for_the_comparison_of_the_bucket() {
+    let mut node = TestNode::with(|config| config.remote_storage_enable = true);
+    node.fill(3, 100);
+    node.crash();
+    node.partitions.hold_tiered();
+    let partition = node.partition();
+    let waiting = tokio::time::timeout(Duration::from_millis(20), partition.opened());
+    assert!(waiting.await.is_err());
+    node.partitions.tier_was_compared();
+    partition.opened().await;
+    assert!(node.partitions.all_open());
+    node.config.lock().unwrap().remote_storage_enable = false;
+    node.crash();
+    node.partitions.hold_tiered();
+    node.partition().opened().await;
+    assert!(!node.partitions.all_open(), "tiered topics made later would wait");
+}
+
+#[test]
+fn a_log_that_ends_before_the_tier_waits_for_the_store() {
+    let mut node = TestNode::with(|config| config.remote_storage_enable = true);
+    node.fill(3, 100);
+    node.crash();
+    node.partition().set_remote_chain(chain(&[(0, 49)], -1));
+    assert_eq!(node.partition().behind_tier(), Some(50));
+    assert_eq!(node.append(Batch::of(1)).unwrap_err().code(), ErrorCode::KafkaStorageError);
+    assert_eq!(node.partition().read(&ReadSpec { ..spec(0) }).unwrap_err().code(), ErrorCode::KafkaStorageError);
+    node.partition().restart_at(50, &[(3, 0)], &[]).unwrap();
+    assert_eq!(node.append(Batch::of(1)).unwrap().base_offset, 50);
+}
+
+#[test]
+fn a_partition_without_files_waits_too_when_the_tier_has_records() {
+    let node = TestNode::with(|config| config.remote_storage_enable = true);
+    node.partition().set_remote_chain(chain(&[(0, 49)], -1));
+    assert_eq!(node.partition().behind_tier(), Some(50));
+}
+
+#[test]
+fn local_segments_stay_until_the_copies_are_trusted() {
+    let mut node = TestNode::with(|config| {
+        config.remote_storage_enable = true;
+        config.segment_bytes = 4096;
+        config.local_retention_bytes = Some(0);
+    });
+    node.fill(40, 100);
+    let bases: Vec<_> = node.partition().view().unwrap().segments().iter().map(|segment| segment.base()).collect();
+    node.crash();
+    node.partitions.hold_tiered();
+    node.partition().set_remote_chain(Arc::clone(&chain(&[(0, bases[2] - 1)], -1)));
+    let later = |node: &TestNode| {
+        node.clock.advance(1_000);
+        node.partitions.do_due_work();
+    };
+    node.partitions.open_rest(&CancellationToken::new());
+    later(&node);
+    assert_eq!(node.partition().offsets().local_start, 0);
+    node.partitions.trust_copies();
+    later(&node);
+    assert_eq!(node.partition().offsets().local_start, bases[2]);
+}
