@@ -29,7 +29,13 @@ pub(super) async fn write(stream: &TcpStream, outgoing: &mut Outgoing) -> io::Re
     }
     let mut staged = Vec::new();
     let mut written = 0;
-    for (position, piece) in outgoing.pieces.drain(..) {
+    let mut pieces = outgoing.pieces.drain(..).peekable();
+    // Only the very last bytes go without "more": the kernel keeps what doesn't fill a packet until something follows.
+    while let Some((position, piece)) = pieces.next() {
+        if staged.len() >= STAGED_BYTES_MAX {
+            send(stream, &staged, true).await?;
+            staged.clear();
+        }
         staged.extend_from_slice(&outgoing.buffer[written..position]);
         written = position;
         match piece {
@@ -37,21 +43,20 @@ pub(super) async fn write(stream: &TcpStream, outgoing: &mut Outgoing) -> io::Re
                 let at = staged.len();
                 staged.resize(at + range.len as usize, 0);
                 range.file.read_exact_at(&mut staged[at..], range.position)?;
-                if staged.len() >= STAGED_BYTES_MAX {
-                    send(stream, &staged, true).await?;
-                    staged.clear();
-                }
             }
             large => {
                 send(stream, &staged, true).await?;
                 staged.clear();
                 match large {
                     Piece::File(range) => send_file(stream, &range).await?,
-                    Piece::Bytes(bytes) => send(stream, &bytes, true).await?,
+                    Piece::Bytes(bytes) => {
+                        send(stream, &bytes, pieces.peek().is_some() || written < outgoing.buffer.len()).await?;
+                    }
                 }
             }
         }
     }
+    drop(pieces);
     staged.extend_from_slice(&outgoing.buffer[written..]);
     outgoing.buffer.clear();
     send(stream, &staged, false).await
@@ -122,8 +127,62 @@ async fn copy_file(stream: &TcpStream, range: &FileRange) -> io::Result<()> {
     while position < end {
         let bytes = buffer.len().min((end - position) as usize);
         range.file.read_exact_at(&mut buffer[..bytes], position)?;
-        send(stream, &buffer[..bytes], true).await?;
+        send(stream, &buffer[..bytes], false).await?;
         position += bytes as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::{Bytes, BytesMut};
+    use rstest::rstest;
+    use terrace_tiering::platform::fs::{Fs, Open, RealFs, SharedFile};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const ROUNDS: usize = 20;
+    // What the kernel holds back goes out after 200 ms: 20 times that is 4 s.
+    const FAR_BELOW_ALL_HELD_BACK: Duration = Duration::from_secs(2);
+
+    fn in_memory(bytes: usize) -> Piece {
+        Piece::Bytes(Bytes::from(vec![7; bytes]))
+    }
+
+    #[rstest]
+    #[case::small_ranges_that_fill_the_stage_exactly(16, |file| Piece::File(FileRange { file, position: 0, len: 16 << 10 }))]
+    #[case::a_range_sent_from_its_file(1, |file| Piece::File(FileRange { file, position: 0, len: 20_000 }))]
+    #[case::bytes_of_the_cold_tier(1, |_| in_memory(20_000))]
+    #[tokio::test]
+    async fn nothing_is_held_back_behind_the_last_piece(#[case] pieces: usize, #[case] piece: fn(SharedFile) -> Piece) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("segment");
+        std::fs::write(&path, vec![7; 20_000]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let begun = Instant::now();
+        for _ in 0..ROUNDS {
+            let mut outgoing = Outgoing { buffer: BytesMut::from(&b"header"[..]), ..Outgoing::default() };
+            let mut bytes = outgoing.buffer.len();
+            for _ in 0..pieces {
+                let piece = piece(RealFs.open(&path, Open::Read).unwrap());
+                bytes += match &piece {
+                    Piece::File(range) => range.len as usize,
+                    Piece::Bytes(bytes) => bytes.len(),
+                };
+                outgoing.pieces.push((6, piece));
+            }
+            let mut received = vec![0; bytes];
+            let (written, read) = tokio::join!(write(&stream, &mut outgoing), peer.read_exact(&mut received));
+            written.unwrap();
+            read.unwrap();
+        }
+        assert!(begun.elapsed() < FAR_BELOW_ALL_HELD_BACK, "took {:?}", begun.elapsed());
+    }
 }
