@@ -1,6 +1,4 @@
-//! The resources that have configuration, and how DescribeConfigs and IncrementalAlterConfigs name them.
-//!
-//! Loggers (8) and client metrics (16) have no settings here: describing one finds nothing, altering one is refused.
+//! The resources that have configuration, and how the APIs of configuration name them.
 
 use super::Node;
 use crate::config::layers::Dynamic;
@@ -8,7 +6,7 @@ use crate::config::server::BrokerConfig;
 use crate::metadata::image::Image;
 
 /// A kind of resource, by its number on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// A topic.
     Topic,
@@ -31,6 +29,16 @@ impl Kind {
             16 => Some(Self::ClientMetrics),
             32 => Some(Self::Group),
             _ => None,
+        }
+    }
+
+    pub(super) fn code(self) -> i8 {
+        match self {
+            Self::Topic => 2,
+            Self::Broker => 4,
+            Self::Logger => 8,
+            Self::ClientMetrics => 16,
+            Self::Group => 32,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! DescribeConfigs 1-4 of topics, brokers and groups. Version 3 has types and documentation (KIP-569), 4 is flexible.
+//! DescribeConfigs 1-4 of topics, brokers, groups, subscriptions to metrics of clients, and loggers. Version 3 has types and documentation (KIP-569), 4 is flexible.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::change::Refusal;
 use super::config_resource::{Kind, Settings};
+use super::loggers;
 use super::topic_creation::illegal_name;
 use super::{Call, Disconnect, Node};
 use crate::config::describe::{self, Described};
@@ -110,7 +111,7 @@ impl Settings<'_> {
                 }
             }
             Kind::Logger => match name.parse::<i32>() {
-                Ok(id) if id == self.config.node_id => Ok(Vec::new()),
+                Ok(id) if id == self.config.node_id => Ok(loggers::describe()),
                 Ok(id) => {
                     Err(invalid(format!("Unexpected broker id, expected {} but received {id}", self.config.node_id)))
                 }
@@ -120,7 +121,11 @@ impl Settings<'_> {
             Kind::ClientMetrics if name.is_empty() => {
                 Err(invalid("Client metrics subscription name must not be empty".to_owned()))
             }
-            Kind::ClientMetrics => Ok(Vec::new()),
+            Kind::ClientMetrics => {
+                let nothing = BTreeMap::new();
+                let overrides = self.image.client_metrics.get(name).unwrap_or(&nothing);
+                Ok(describe::client_metrics(self.config, overrides))
+            }
             Kind::Group if name.is_empty() => Err(invalid("Group name must not be empty".to_owned())),
             Kind::Group => {
                 let nothing = BTreeMap::new();

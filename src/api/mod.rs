@@ -21,21 +21,30 @@ use crate::protocol::frame::FrameStart;
 use crate::protocol::header::{RequestHeader, put_response_header};
 use crate::protocol::shape;
 
+pub mod alter_client_quotas;
+mod alter_config;
+pub mod alter_configs;
+pub mod alter_partition_reassignments;
+pub mod alter_replica_log_dirs;
 pub mod answer;
 pub mod api_versions;
 mod assignment;
 mod change;
+mod client_quotas;
 mod config_resource;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod elect_leaders;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod find_coordinator;
@@ -44,8 +53,11 @@ pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
+mod loggers;
 pub mod metadata;
 pub mod node;
 pub mod offset_commit;
@@ -56,6 +68,7 @@ pub mod produce;
 pub mod sync_group;
 pub mod text;
 pub mod topic_creation;
+pub mod unregister_broker;
 pub mod update_features;
 
 pub use node::Node;
@@ -201,6 +214,8 @@ pub static ROWS: &[Row] = &[
     owned!(InitProducerId, 0..=5, init_producer_id::handle),
     owned!(OffsetForLeaderEpoch, 2..=4, offset_for_leader_epoch::handle),
     owned!(DescribeConfigs, 1..=4, describe_configs::handle),
+    owned!(AlterConfigs, 0..=2, alter_configs::handle),
+    owned!(AlterReplicaLogDirs, 1..=2, alter_replica_log_dirs::handle),
     Row {
         key: ApiKey::DescribeLogDirs,
         versions: (1, 5),
@@ -210,10 +225,18 @@ pub static ROWS: &[Row] = &[
     },
     owned!(CreatePartitions, 0..=3, create_partitions::handle),
     owned!(DeleteGroups, 0..=2, delete_groups::handle),
+    owned!(ElectLeaders, 0..=2, elect_leaders::handle),
     owned!(IncrementalAlterConfigs, 0..=1, incremental_alter_configs::handle),
+    owned!(AlterPartitionReassignments, 0..=1, alter_partition_reassignments::handle),
+    owned!(ListPartitionReassignments, 0..=0, list_partition_reassignments::handle),
     owned!(OffsetDelete, 0..=0, offset_delete::handle),
+    owned!(DescribeClientQuotas, 0..=1, describe_client_quotas::handle),
+    owned!(AlterClientQuotas, 0..=1, alter_client_quotas::handle),
+    owned!(DescribeQuorum, 0..=2, describe_quorum::handle),
     owned!(UpdateFeatures, 0..=2, update_features::handle),
     owned!(DescribeCluster, 0..=2, describe_cluster::handle),
+    owned!(UnregisterBroker, 0..=0, unregister_broker::handle),
+    owned!(ListConfigResources, 0..=1, list_config_resources::handle),
     owned!(DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];
 

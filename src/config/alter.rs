@@ -1,14 +1,20 @@
 //! What a client may set: the steps of IncrementalAlterConfigs, and the checks over keys, with Kafka's messages.
 
+mod client_metrics;
+mod group;
+
 use std::collections::BTreeMap;
 
 use super::given::{ConfigError, Given};
-use super::key::{Kind, Mode};
+use super::key::{Key, Kind, Mode};
 use super::keys::{self, Table};
 use super::layers::{Dynamic, Layers};
 use super::server::{BrokerConfig, RemoteSettings};
 use super::topic::TopicConfig;
 use super::value::{self, Invalid};
+
+pub use client_metrics::{Refused, validate_client_metrics};
+pub use group::validate_group;
 
 /// One step of an incremental alteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +51,8 @@ pub enum Resource {
     Broker,
     /// A group.
     Group,
+    /// A subscription to metrics of clients.
+    ClientMetrics,
 }
 
 impl Resource {
@@ -53,6 +61,7 @@ impl Resource {
             Resource::Topic => &keys::TOPIC,
             Resource::Broker => &keys::BROKER,
             Resource::Group => &keys::GROUP,
+            Resource::ClientMetrics => &keys::CLIENT_METRICS,
         }
     }
 }
@@ -77,14 +86,16 @@ pub fn apply(
         }
         (Operation::Set, None) => return Err(Invalid::Rule(format!("Null value not supported for {name}"))),
         (Operation::Append | Operation::Subtract, _) => {
-            let Some(key) = key.filter(|key| key.kind == Kind::List) else {
+            // Kafka looks up the types of subscriptions nowhere, so that their lists take no elements.
+            let is_list = |key: &&Key| key.kind == Kind::List && resource != Resource::ClientMetrics;
+            let Some(key) = key.filter(is_list) else {
                 let word = if operation == Operation::Append { "APPEND" } else { "SUBTRACT" };
                 return Err(Invalid::Rule(format!("Can't {word} to key {name} because its type is not LIST.")));
             };
             let layers = Layers { own: settings, dynamic, given: &broker.given };
             let current = match resource {
                 Resource::Broker => settings.get(name).cloned().or_else(|| layers.broker(name)),
-                Resource::Topic | Resource::Group => layers.value(key),
+                Resource::Topic | Resource::Group | Resource::ClientMetrics => layers.value(key),
             };
             let current = current.or_else(|| key.default.map(str::to_owned)).unwrap_or_default();
             let mut list = value::elements(&current);
@@ -196,11 +207,6 @@ pub fn validate_broker(
         Ok(_) => Ok(()),
         Err(errors) => Err(Invalid::Rule(errors.into_iter().map(|error| error.reason).collect::<Vec<_>>().join("; "))),
     }
-}
-
-/// Checks all settings that a group would have.
-pub fn validate_group(settings: &BTreeMap<String, String>) -> Result<(), Invalid> {
-    known(&keys::GROUP, "group", settings)
 }
 
 /// Names and values, each by itself.

@@ -23,6 +23,10 @@ pub enum Source {
     StaticBroker = 4,
     /// Set by nobody.
     Default = 5,
+    /// The level of a logger.
+    BrokerLogger = 6,
+    /// Set on the subscription.
+    ClientMetrics = 7,
     /// Set on the group.
     Group = 8,
 }
@@ -96,6 +100,12 @@ pub fn topic(
 pub fn group(broker: &BrokerConfig, dynamic: Dynamic<'_>, overrides: &BTreeMap<String, String>) -> Vec<Described> {
     let layers = Layers { own: overrides, dynamic, given: &broker.given };
     resource(keys::GROUP.values().copied(), &layers, Source::Group)
+}
+
+/// All keys of a subscription to metrics of clients.
+pub fn client_metrics(broker: &BrokerConfig, overrides: &BTreeMap<String, String>) -> Vec<Described> {
+    let layers = Layers { own: overrides, dynamic: Dynamic::none(), given: &broker.given };
+    resource(keys::CLIENT_METRICS.values().copied(), &layers, Source::ClientMetrics)
 }
 
 /// All keys of this broker.

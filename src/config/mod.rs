@@ -15,7 +15,7 @@ pub mod listeners;
 pub mod machine;
 pub mod properties;
 mod reader;
-mod rules;
+pub mod rules;
 pub mod server;
 pub mod topic;
 pub mod value;

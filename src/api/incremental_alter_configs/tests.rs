@@ -47,7 +47,8 @@ fn image() -> Image {
 
 fn plan(resources: &[AlterConfigsResource]) -> (Vec<AlterConfigsResourceResponse>, Vec<Change>) {
     let (config, image) = (BrokerConfig::defaults(), image());
-    Settings { config: &config, image: &image }.plan(resources)
+    let (responses, changes, _) = Settings { config: &config, image: &image }.plan(resources);
+    (responses, changes)
 }
 
 #[rstest]

@@ -82,11 +82,41 @@ fn broker_settings_are_judged(#[case] per_broker: bool, #[case] settings: &[(&st
     assert_eq!(checked.map_or_else(|e| e.to_string(), |()| "ok".to_owned()), expected);
 }
 
-#[test]
-fn group_settings_are_judged() {
-    assert!(validate_group(&map(&[("consumer.session.timeout.ms", "50000")])).is_ok());
-    let message = validate_group(&map(&[("retention.ms", "5")])).expect_err("refused").to_string();
-    assert_eq!(message, "Unknown group config name: retention.ms");
+/// What Apache Kafka 4.3.1 answered with its default bounds.
+#[rstest]
+#[case("", &[("consumer.session.timeout.ms", "50000")], "ok")]
+#[case("", &[("retention.ms", "5")], "Unknown group config name: retention.ms")]
+#[case("", &[("consumer.session.timeout.ms", "44999")], "consumer.session.timeout.ms must be greater than or equal to group.consumer.min.session.timeout.ms")]
+#[case("", &[("consumer.session.timeout.ms", "60001"), ("consumer.heartbeat.interval.ms", "15001")], "consumer.heartbeat.interval.ms must be less than or equal to group.consumer.max.heartbeat.interval.ms")]
+#[case("", &[("streams.num.standby.replicas", "3")], "streams.num.standby.replicas must be less than or equal to group.streams.max.standby.replicas")]
+#[case("", &[("share.assignment.interval.ms", "15001")], "share.assignment.interval.ms must be less than or equal to group.share.max.assignment.interval.ms")]
+#[case("group.consumer.min.session.timeout.ms=1000", &[("consumer.session.timeout.ms", "5000")], "consumer.session.timeout.ms must be greater than consumer.heartbeat.interval.ms")]
+#[case("group.consumer.min.session.timeout.ms=1000", &[("consumer.session.timeout.ms", "5001")], "ok")]
+fn groups_stay_within_the_bounds_of_the_broker(
+    #[case] file: &str,
+    #[case] settings: &[(&str, &str)],
+    #[case] expected: &str,
+) {
+    let checked = validate_group(&broker(file), Dynamic::none(), &map(settings));
+    assert_eq!(checked.map_or_else(|e| e.to_string(), |()| "ok".to_owned()), expected);
+}
+
+/// Codes and texts are Apache Kafka's 4.3.1.
+#[rstest]
+#[case("", &[("nope", "1")], Err(Refused::Request("Subscription name can't be empty".to_owned())))]
+#[case("s", &[("nope", "1")], Err(Refused::Request("Unknown client metrics configuration: nope".to_owned())))]
+#[case("s", &[("interval.ms", "99")], Err(Refused::Request("Invalid value 99 for interval.ms, interval must be between 100 and 3600000 (1 hour)".to_owned())))]
+#[case("s", &[("interval.ms", "100"), ("metrics", "*"), ("match", "client_id=a.*,client_source_port=9+")], Ok(()))]
+#[case("s", &[("match", "client_id=a,nope=b")], Err(Refused::Config(Invalid::Rule("Illegal client matching pattern: nope=b".to_owned()))))]
+#[case("s", &[("match", "client_id=a(b")], Err(Refused::Config(Invalid::Rule("Illegal client matching pattern: client_id=a(b".to_owned()))))]
+#[case("s", &[("match", "client_id")], Err(Refused::Config(Invalid::Rule("Illegal client matching pattern: client_id".to_owned()))))]
+#[case("s", &[("match", "client_id=")], Err(Refused::Config(Invalid::Rule("Illegal client matching pattern: client_id=".to_owned()))))]
+fn subscriptions_are_checked_as_by_kafka(
+    #[case] name: &str,
+    #[case] settings: &[(&str, &str)],
+    #[case] expected: Result<(), Refused>,
+) {
+    assert_eq!(validate_client_metrics(name, &map(settings)), expected);
 }
 
 fn step(before: &[(&str, &str)], operation: Operation, name: &str, text: Option<&str>) -> Result<String, String> {

@@ -1,5 +1,6 @@
 //! Every key that is known, a file per area. A key is declared here and nowhere else.
 
+mod client_metrics;
 mod group;
 mod groups;
 mod logs;
@@ -42,6 +43,9 @@ pub static TOPIC: LazyLock<Table> = LazyLock::new(|| table(&[topic::KEYS]));
 
 /// Keys of a group.
 pub static GROUP: LazyLock<Table> = LazyLock::new(|| table(&[group::KEYS]));
+
+/// Keys of a subscription to metrics of clients.
+pub static CLIENT_METRICS: LazyLock<Table> = LazyLock::new(|| table(&[client_metrics::KEYS]));
 
 fn table(areas: &[&'static [Key]]) -> Table {
     areas.iter().flat_map(|keys| keys.iter()).map(|key| (key.name, key)).collect()
