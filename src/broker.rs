@@ -349,6 +349,7 @@ async fn open_partitions(
         cleaner_backoff_ms: ms(config.log.cleaner_backoff_ms),
         cleaner_map_bytes: config.log.cleaner_dedupe_bytes,
         remote_segment_roll_ms: config.remote.segment_roll_ms.map(ms),
+        open_files_max: config.log.open_files_max,
         checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
     };
     let resolving = Arc::clone(config);

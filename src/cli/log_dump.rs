@@ -18,8 +18,8 @@ use crate::log::checkpoint::{self, Checkpoint};
 use crate::log::kafka_files::{self, parse_offset_checkpoint};
 use crate::log::leader_epochs::{self, EpochCache};
 use crate::log::names;
-use crate::log::offset_index::{self, OffsetIndex};
-use crate::log::time_index::{self, TimeIndex};
+use crate::log::offset_index::OffsetIndex;
+use crate::log::time_index::TimeIndex;
 use crate::partition::producers::read_snapshot;
 use crate::protocol::record_batch::{BatchError, BatchView, HEADER_BYTES, Offset, sequence_after};
 use crate::protocol::records::{Record, records};
@@ -234,19 +234,19 @@ fn dump_record(
 }
 
 fn dump_offset_index(base: Offset, bytes: &[u8], out: &mut dyn Write) -> Result<(), DumpError> {
-    let index = OffsetIndex::load(base, u32::MAX, bytes, u64::MAX);
+    let index = OffsetIndex::load_for(base, u32::MAX, bytes, u64::MAX);
     for entry in index.entries() {
         writeln!(out, "offset: {} position: {}", entry.offset, entry.position)?;
     }
-    expect_zeros(bytes, index.len() * offset_index::ENTRY_BYTES)
+    expect_zeros(bytes, index.as_bytes().len())
 }
 
 fn dump_time_index(base: Offset, bytes: &[u8], out: &mut dyn Write) -> Result<(), DumpError> {
-    let index = TimeIndex::load(base, u32::MAX, bytes, Offset::MAX);
+    let index = TimeIndex::load_for(base, u32::MAX, bytes, Offset::MAX);
     for entry in index.entries() {
         writeln!(out, "timestamp: {} offset: {}", entry.timestamp, entry.offset)?;
     }
-    expect_zeros(bytes, index.len() * time_index::ENTRY_BYTES)
+    expect_zeros(bytes, index.as_bytes().len())
 }
 
 /// Behind the entries Kafka leaves zeros while a segment is active.

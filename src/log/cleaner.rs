@@ -34,7 +34,7 @@ use std::path::Path;
 
 use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs};
 
-use crate::log::offset_index::OffsetIndex;
+use crate::log::offset_index::{OffsetIndex, OffsetPosition};
 use crate::log::time_index::{NO_TIMESTAMP, TimeIndex, TimestampOffset};
 use crate::protocol::record_batch::{BatchError, BatchView, HEADER_BYTES, Offset, total_bytes};
 
@@ -250,8 +250,10 @@ impl Output {
             self.newest = TimestampOffset { timestamp: batch.max_timestamp(), offset: batch.last_offset() };
         }
         if self.since_entry > self.index_interval {
-            self.offsets.push(batch.last_offset(), self.len);
-            self.times.push(self.newest.timestamp, self.newest.offset, false);
+            if let Ok(position) = u32::try_from(self.len) {
+                self.offsets.push(OffsetPosition { offset: batch.last_offset(), position }, false);
+            }
+            self.times.push(self.newest, false);
             self.since_entry = 0;
         }
         self.since_entry += bytes.len() as u64;
@@ -269,9 +271,7 @@ impl Output {
     fn finish(&mut self) -> Result<(), CleanError> {
         self.write()?;
         self.file.sync_data()?;
-        self.times.push(self.newest.timestamp, self.newest.offset, true);
-        self.offsets.seal();
-        self.times.seal();
+        self.times.push(self.newest, true);
         Ok(())
     }
 }

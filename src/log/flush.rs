@@ -70,19 +70,23 @@ impl Log {
         }
     }
 
-    /// Writes the index tail to its files. Called before a checkpoint names this log's end; syncs nothing.
+    /// Writes the index tail to its files if it has grown. Called before a checkpoint names this log's end; syncs nothing.
     pub fn spill_index(&mut self) -> Result<(), LogError> {
         match &self.active {
-            Some(active) => Ok(active.segment.spill_index()?),
+            Some(active) => Ok(active.segment.spill_grown_index()?),
             None => Ok(()),
         }
     }
 
-    /// The largest timestamp gets its entry, as in a sealed segment: the log is being closed.
-    pub fn seal_index(&mut self) {
-        if let Some(active) = &self.active {
+    /// The log is being closed: its index files become what a sealed segment's are, and what was reserved behind the
+    /// last record is given back.
+    pub fn seal_index(&mut self) -> Result<(), LogError> {
+        if let Some(active) = &mut self.active {
             active.segment.index().seal();
+            active.segment.spill_index()?;
+            active.give_back()?;
         }
+        Ok(())
     }
 
     /// Do the leader epochs have entries that their file lacks?

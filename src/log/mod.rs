@@ -11,11 +11,12 @@
 pub mod checkpoint;
 pub mod cleaner;
 mod flush;
-mod index_bytes;
+pub mod index;
 pub mod kafka_files;
 pub mod leader_epochs;
 pub mod names;
 pub mod offset_index;
+pub mod open_files;
 pub mod recovery;
 mod replace;
 pub mod retention;
@@ -44,6 +45,11 @@ use self::view::{LogView, Mark};
 use crate::config::topic::TopicConfig;
 use crate::protocol::record_batch::{BatchView, LeaderEpoch, Offset};
 
+/// Segments that reach this size reserve blocks ahead; most partitions of a node with many never do.
+const RESERVE_FROM_BYTES: u64 = 4 << 20;
+/// How much they reserve at once.
+const RESERVE_BYTES: u64 = 8 << 20;
+
 /// Why the local log could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -67,12 +73,38 @@ pub enum LogError {
 #[derive(Debug)]
 struct Active {
     segment: Arc<Segment>,
-    file: SharedFile,
     position: u64,
+    /// Up to where blocks are reserved; below `position` when none are.
+    reserved: u64,
     /// Wall time of its first append; `None` while it is empty.
     first_append_ms: Option<i64>,
     /// Taken off `segment.ms`, so that partitions don't roll together.
     jitter_ms: i64,
+}
+
+impl Active {
+    /// Reserves blocks for the next appends of a segment that grows: cheaper than one allocation for each.
+    fn reserve(&mut self, file: &SharedFile, bytes: u64, segment_bytes: u64) {
+        let end = self.position + bytes;
+        if end <= self.reserved || end < RESERVE_FROM_BYTES {
+            return;
+        }
+        let len = RESERVE_BYTES.min(segment_bytes.saturating_sub(self.position)).max(bytes);
+        // It is only a favour to the file system; one that knows none is not asked again for this segment.
+        self.reserved = match file.reserve(self.position, len) {
+            Ok(()) => self.position + len,
+            Err(_) => u64::MAX,
+        };
+    }
+
+    /// Gives back what is reserved behind the last record.
+    fn give_back(&mut self) -> io::Result<()> {
+        if self.reserved > self.position && self.reserved < u64::MAX {
+            self.segment.file()?.set_len(self.position)?;
+        }
+        self.reserved = 0;
+        Ok(())
+    }
 }
 
 /// The local log of one partition.
@@ -174,9 +206,11 @@ impl Log {
         let Some(active) = &mut self.active else {
             return Err(LogError::Corrupt("log without an active segment".into()));
         };
+        let file = active.segment.file()?;
+        active.reserve(&file, bytes.len() as u64, config.segment_bytes.into());
         crash_point::reach(CrashPoint::AppendBeforeWrite);
-        if let Err(write) = active.file.write_all_at(bytes, active.position) {
-            return Err(match active.file.set_len(active.position) {
+        if let Err(write) = file.write_all_at(bytes, active.position) {
+            return Err(match file.set_len(active.position) {
                 Ok(()) => LogError::Io(write),
                 Err(repair) => LogError::Unrepaired { write, repair },
             });

@@ -18,6 +18,7 @@ use std::io;
 use std::sync::Arc;
 
 use terrace_tiering::platform::fs::{Open, SharedFile};
+use terrace_tiering::platform::random::Random;
 
 use super::cleaner;
 use super::leader_epochs::{self, EpochCache};
@@ -26,7 +27,7 @@ use super::segment::{LogDirectory, Segment};
 use super::segment_index::SegmentIndex;
 use super::view::LogView;
 use super::walk::{HeaderWalk, Stop, WalkError};
-use super::{Active, Log, LogError};
+use super::{Active, Log, LogError, roll};
 use crate::config::topic::TopicConfig;
 use crate::protocol::record_batch::{BatchView, CRC_FROM, LeaderEpoch, Offset};
 
@@ -67,6 +68,7 @@ pub fn open(
     directory: LogDirectory,
     marks: &Marks,
     config: &TopicConfig,
+    random: &dyn Random,
     each_batch: &mut dyn FnMut(&BatchView<'_>),
 ) -> Result<(Log, Recovered), LogError> {
     let found = list(&directory)?;
@@ -90,7 +92,7 @@ pub fn open(
     for (at, segment) in found[..first].iter().enumerate() {
         let end = found[at + 1].base;
         let index = indexes::of_sealed(&directory, *segment, end, config)?;
-        segments.push(Arc::new(Segment::sealed(&directory, segment.base, segment.size, index)));
+        segments.push(Segment::sealed(&directory, segment.base, segment.size, index));
     }
     let in_file = epochs_known.then(|| epochs.clone());
     let mut scan = Scan {
@@ -114,7 +116,7 @@ pub fn open(
             scan.recovered.cut_bytes += cut::segments(&directory, &found[at..])?;
             break;
         }
-        segments.push(Arc::new(outcome.segment));
+        segments.push(outcome.segment);
         if outcome.cut {
             scan.recovered.cut_bytes += cut::segments(&directory, &found[at + 1..])?;
             break;
@@ -131,7 +133,7 @@ pub fn open(
         );
     }
     log.epochs_version = u64::from(in_file.as_ref() != Some(&epochs));
-    log.activate(segments, end, epochs, marks)?;
+    log.activate(segments, end, epochs, marks, roll::jitter_ms(config, random))?;
     Ok((log, recovered))
 }
 
@@ -143,16 +145,16 @@ impl Log {
         end: Offset,
         epochs: EpochCache,
         marks: &Marks,
+        jitter_ms: i64,
     ) -> Result<(), LogError> {
         self.end = end;
         self.flushed = marks.flushed_end.min(end);
         self.epochs = epochs;
         self.names_unsynced = true;
         if let Some(last) = segments.last() {
-            let file = last.file()?;
             let position = last.size();
             let first_append_ms = if position > 0 { last.first_timestamp()? } else { None };
-            self.active = Some(Active { segment: Arc::clone(last), file, position, first_append_ms, jitter_ms: 0 });
+            self.active = Some(Active { segment: Arc::clone(last), position, reserved: 0, first_append_ms, jitter_ms });
         }
         self.view = Arc::new(LogView { segments });
         Ok(())
@@ -230,7 +232,7 @@ struct Scan<'a> {
 }
 
 struct Outcome {
-    segment: Segment,
+    segment: Arc<Segment>,
     cut: bool,
     refused: bool,
 }
@@ -274,7 +276,7 @@ impl Scan<'_> {
                 self.recovered.cut_bytes += cut::tail(self.directory, found.base, &file, good)?;
             }
         }
-        let segment = Segment::reopened(self.directory, found.base, good, file, index);
+        let segment = Segment::reopened(self.directory, found.base, good, file, index)?;
         if !last && !cut && !refused {
             segment.seal()?;
         }

@@ -30,7 +30,7 @@ impl Log {
             Some(cleaned.newest),
         );
         index.first_timestamp = cleaned.first_timestamp;
-        let segment = Arc::new(Segment::sealed(&self.directory, cleaned.base, cleaned.len, index));
+        let segment = Segment::sealed(&self.directory, cleaned.base, cleaned.len, index);
         let keep = |segment: &&Arc<Segment>| !cleaned.replaced.contains(&segment.base());
         let mut segments: Vec<_> = self.view.segments().iter().filter(keep).cloned().collect();
         let at = segments.partition_point(|other| other.base() < cleaned.base);

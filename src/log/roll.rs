@@ -24,6 +24,14 @@ pub struct Incoming {
     pub max_timestamp: i64,
 }
 
+/// What is taken off `segment.ms` for one segment.
+pub(super) fn jitter_ms(config: &TopicConfig, random: &dyn Random) -> i64 {
+    match u64::try_from(config.segment_jitter_ms) {
+        Ok(most @ 1..) => (random.next_u64() % most) as i64,
+        _ => 0,
+    }
+}
+
 impl Log {
     /// Must the active segment end before this is appended? As Kafka decides: full, too old by the records' own time,
     /// an index full, or an offset that no index entry of it could say.
@@ -53,17 +61,18 @@ impl Log {
     /// there. Nothing happens when the active segment is empty. Nothing is synced: that is the caller's to hand on.
     /// After an error the old segment is still the active one.
     pub fn roll(&mut self, producers: &[u8], config: &TopicConfig, random: &dyn Random) -> Result<bool, LogError> {
-        let Some(active) = &self.active else { return Ok(false) };
+        let Some(active) = &mut self.active else { return Ok(false) };
         if active.position == 0 {
             return Ok(false);
         }
         let sealed = Arc::clone(&active.segment);
         sealed.spill_index()?;
+        let given_back = active.give_back();
         self.write_snapshot(producers)?;
         crash_point::reach(CrashPoint::RollBeforeNewSegment);
         self.begin_segment(config, random)?;
         crash_point::reach(CrashPoint::RollAfterNewSegment);
-        if let Err(error) = sealed.seal() {
+        if let Err(error) = given_back.and_then(|()| sealed.seal()) {
             // What is missing from the files stays in memory, and the next start walks headers instead.
             tracing::warn!(segment = %sealed.path(names::LOG).display(), %error, "index of a sealed segment not written");
         }
@@ -86,14 +95,10 @@ impl Log {
     }
 
     fn begin_segment(&mut self, config: &TopicConfig, random: &dyn Random) -> Result<(), LogError> {
-        let segment = Arc::new(Segment::create(&self.directory, self.end, config.segment_index_bytes)?);
-        let file = segment.file()?;
-        let jitter_ms = match u64::try_from(config.segment_jitter_ms) {
-            Ok(most @ 1..) => (random.next_u64() % most) as i64,
-            _ => 0,
-        };
+        let segment = Segment::create(&self.directory, self.end, config.segment_index_bytes)?;
+        let jitter_ms = jitter_ms(config, random);
         self.active =
-            Some(Active { segment: Arc::clone(&segment), file, position: 0, first_append_ms: None, jitter_ms });
+            Some(Active { segment: Arc::clone(&segment), position: 0, reserved: 0, first_append_ms: None, jitter_ms });
         let mut segments = self.view.segments.clone();
         segments.push(segment);
         self.view = Arc::new(LogView { segments });

@@ -1,23 +1,27 @@
 //! One segment of the local log: a `.log` file, its indexes, and how far they are published.
 //!
 //! ```text
-//!   active (file held open, index tail in memory) --seal--> sealed (opened when read, no memory) --remove--> gone
+//!   active (index tail in memory) --seal--> sealed (no memory) --remove--> gone
 //! ```
+//! Its files are opened when they are used, and share the node's descriptors with all others ([`super::open_files`]).
 //! The active segment is written by its partition alone, under the partition's lock; readers see the bytes below
 //! [`Segment::size`], which is published after the write. A reader that came late finds the file gone and looks at the
 //! partition's next view.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use terrace_tiering::platform::fs::{File, Open, SharedFile, SharedFs};
+use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs};
 use uuid::Uuid;
 
+use super::index::{self, IndexEntry};
 use super::kafka_files::{self, PARTITION_METADATA};
 use super::names::{self, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX};
-use super::segment_index::{self, Lookup, SegmentIndex};
+use super::offset_index::OffsetPosition;
+use super::open_files::{OpenFiles, Slot};
+use super::segment_index::{Lookup, SegmentIndex};
 use super::time_index::TimestampOffset;
 use super::walk::{HeaderWalk, WalkError};
 use crate::protocol::record_batch::{BatchError, Offset};
@@ -31,42 +35,66 @@ pub struct LogDirectory {
     pub path: PathBuf,
     /// The topic's id, for `partition.metadata`.
     pub topic_id: Uuid,
+    /// What the node's segments hold open.
+    pub(super) files: Arc<OpenFiles>,
     /// Which version of the leader epochs their file has; held while it is replaced.
     epochs_version: Mutex<u64>,
+    /// Its own name is known to be durable.
+    name_synced: AtomicBool,
 }
 
 impl LogDirectory {
     /// The directory at `path`, which need not exist.
-    pub fn new(fs: SharedFs, path: PathBuf, topic_id: Uuid) -> Self {
-        Self { fs, path, topic_id, epochs_version: Mutex::default() }
+    pub fn new(fs: SharedFs, files: Arc<OpenFiles>, path: PathBuf, topic_id: Uuid) -> Self {
+        Self { fs, files, path, topic_id, epochs_version: Mutex::default(), name_synced: AtomicBool::new(false) }
     }
 
     pub(super) fn epochs_version(&self) -> MutexGuard<'_, u64> {
         lock(&self.epochs_version)
     }
 
-    /// Makes the directory and says in it whose it is.
-    pub(super) fn make(&self) -> io::Result<()> {
-        self.fs.create_dir_all(&self.path)?;
+    /// Makes the directory and says in it whose it is. Durable after [`LogDirectory::sync_names`].
+    pub(crate) fn make(&self) -> io::Result<()> {
+        self.fs.create_dir(&self.path)?;
         let text = kafka_files::partition_metadata(self.topic_id);
         let file = self.fs.open(&self.path.join(PARTITION_METADATA), Open::Create)?;
         file.write_all_at(text.as_bytes(), 0)?;
         file.set_len(text.len() as u64)
     }
 
-    /// Makes durable which files there are, and whose directory it is.
-    pub(super) fn sync_names(&self) -> io::Result<()> {
+    /// Makes durable that the directory is there, which files it has, and whose it is.
+    pub(crate) fn sync_names(&self) -> io::Result<()> {
         self.fs.open(&self.path.join(PARTITION_METADATA), Open::Read)?.sync_data()?;
-        self.fs.sync_dir(&self.path)
+        self.fs.sync_dir(&self.path)?;
+        if let Some(log_dir) = self.path.parent()
+            && !self.name_synced.load(Ordering::Acquire)
+        {
+            self.fs.sync_dir(log_dir)?;
+            self.name_synced.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 }
 
-#[derive(Debug)]
-enum Handle {
-    /// Of the active segment.
-    Held(SharedFile),
-    /// Of a sealed one: shared by those who read it at the moment, closed with the last of them.
-    Shared(Option<Weak<dyn File>>),
+/// The files of a segment that are kept open while they are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentFile {
+    /// `.log`
+    Log,
+    /// `.index`
+    Offsets,
+    /// `.timeindex`
+    Times,
+}
+
+impl SegmentFile {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Log => LOG,
+            Self::Offsets => INDEX,
+            Self::Times => TIME_INDEX,
+        }
+    }
 }
 
 /// One segment.
@@ -75,26 +103,27 @@ pub struct Segment {
     base: Offset,
     directory: Arc<LogDirectory>,
     size: AtomicU64,
-    handle: Mutex<Handle>,
+    /// It takes appends.
+    active: AtomicBool,
+    slots: [Slot; 3],
     index: Mutex<SegmentIndex>,
 }
 
-/// No half-done state is ever left behind these two locks, so a panic elsewhere does not spoil what they guard.
+/// No half-done state is ever left behind these locks, so a panic elsewhere does not spoil what they guard.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Segment {
     /// Makes the file of a new active segment. The name is durable after the directory's next sync.
-    pub(super) fn create(directory: &Arc<LogDirectory>, base: Offset, index_max_bytes: u32) -> io::Result<Self> {
+    pub(super) fn create(directory: &Arc<LogDirectory>, base: Offset, index_max_bytes: u32) -> io::Result<Arc<Self>> {
         let path = names::segment_file(&directory.path, base, LOG);
         let file = directory.fs.open(&path, Open::Create)?;
         // A crash may have left a file of this name with bytes that no view ever showed.
         if file.len()? > 0 {
             file.set_len(0)?;
         }
-        let index = SegmentIndex::new(base, index_max_bytes);
-        Ok(Self::with(directory, base, 0, Handle::Held(file), index))
+        Self::reopened(directory, base, 0, file, SegmentIndex::new(base, index_max_bytes))
     }
 
     /// The active segment that a start found.
@@ -104,21 +133,24 @@ impl Segment {
         size: u64,
         file: SharedFile,
         index: SegmentIndex,
-    ) -> Self {
-        Self::with(directory, base, size, Handle::Held(file), index)
+    ) -> io::Result<Arc<Self>> {
+        let segment = Arc::new(Self::with(directory, base, size, index, true));
+        segment.open(SegmentFile::Log, || Ok(file))?;
+        Ok(segment)
     }
 
     /// A sealed segment that a start found.
-    pub(super) fn sealed(directory: &Arc<LogDirectory>, base: Offset, size: u64, index: SegmentIndex) -> Self {
-        Self::with(directory, base, size, Handle::Shared(None), index)
+    pub(super) fn sealed(directory: &Arc<LogDirectory>, base: Offset, size: u64, index: SegmentIndex) -> Arc<Self> {
+        Arc::new(Self::with(directory, base, size, index, false))
     }
 
-    fn with(directory: &Arc<LogDirectory>, base: Offset, size: u64, handle: Handle, index: SegmentIndex) -> Self {
+    fn with(directory: &Arc<LogDirectory>, base: Offset, size: u64, index: SegmentIndex, active: bool) -> Self {
         Self {
             base,
             directory: Arc::clone(directory),
             size: AtomicU64::new(size),
-            handle: Mutex::new(handle),
+            active: AtomicBool::new(active),
+            slots: Default::default(),
             index: Mutex::new(index),
         }
     }
@@ -143,7 +175,7 @@ impl Segment {
     }
 
     /// The largest timestamp of its first batch; `None` while it is empty or unread.
-    pub fn first_timestamp(&self) -> Result<Option<i64>, WalkError> {
+    pub fn first_timestamp(self: &Arc<Self>) -> Result<Option<i64>, WalkError> {
         if let Some(known) = self.index().first_timestamp {
             return Ok(Some(known));
         }
@@ -157,19 +189,27 @@ impl Segment {
     }
 
     /// The `.log` file.
-    pub fn file(&self) -> io::Result<SharedFile> {
-        let mut handle = lock(&self.handle);
-        match &*handle {
-            Handle::Held(file) => return Ok(Arc::clone(file)),
-            Handle::Shared(weak) => {
-                if let Some(file) = weak.as_ref().and_then(Weak::upgrade) {
-                    return Ok(file);
-                }
-            }
+    pub fn file(self: &Arc<Self>) -> io::Result<SharedFile> {
+        self.open(SegmentFile::Log, || {
+            let how = if self.active.load(Ordering::Relaxed) { Open::Write } else { Open::Read };
+            self.directory.fs.open(&self.path(LOG), how)
+        })
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        which: SegmentFile,
+        open: impl FnOnce() -> io::Result<SharedFile>,
+    ) -> io::Result<SharedFile> {
+        let (file, is_new) = self.slot(which).get(open)?;
+        if is_new {
+            self.directory.files.opened(self, which);
         }
-        let file = self.directory.fs.open(&self.path(LOG), Open::Read)?;
-        *handle = Handle::Shared(Some(Arc::downgrade(&file)));
         Ok(file)
+    }
+
+    pub(super) fn slot(&self, which: SegmentFile) -> &Slot {
+        &self.slots[which as usize]
     }
 
     /// The path of its file with this extension.
@@ -183,34 +223,40 @@ impl Segment {
     }
 
     /// The headers from the batch at `position` on.
-    pub fn walk(&self, position: u64) -> io::Result<HeaderWalk> {
+    pub fn walk(self: &Arc<Self>, position: u64) -> io::Result<HeaderWalk> {
         Ok(HeaderWalk::new(self.file()?, position, self.size()))
     }
 
     /// Fails when the file does not begin with a batch.
-    pub(crate) fn check_readable(&self) -> Result<(), WalkError> {
+    pub(crate) fn check_readable(self: &Arc<Self>) -> Result<(), WalkError> {
         self.walk(0)?.step().map(|_| ())
     }
 
-    /// Writes the index tail to the files; see [`SegmentIndex::spill`].
-    pub(super) fn spill_index(&self) -> io::Result<()> {
+    /// Writes what the indexes have grown to the files, if that is much.
+    pub(super) fn spill_grown_index(&self) -> io::Result<()> {
         let mut index = self.index();
-        if index.has_tail() { index.spill(&self.directory.fs, &self.directory.path) } else { Ok(()) }
+        if index.should_spill() { self.spill(&mut index) } else { Ok(()) }
     }
 
-    /// No more appends: the last time entry, the index tail to the files, the descriptor to whoever still reads.
+    /// Writes what is only in memory of the indexes to the files.
+    pub(super) fn spill_index(&self) -> io::Result<()> {
+        self.spill(&mut self.index())
+    }
+
+    fn spill(&self, index: &mut SegmentIndex) -> io::Result<()> {
+        index.spill(&self.directory.fs, &self.directory.path, self.base)
+    }
+
+    /// No more appends: the last time entry, the index tail to the files.
     pub(super) fn seal(&self) -> io::Result<()> {
-        let mut handle = lock(&self.handle);
-        if let Handle::Held(file) = &*handle {
-            *handle = Handle::Shared(Some(Arc::downgrade(file)));
-        }
-        drop(handle);
-        self.index().seal();
-        self.spill_index()
+        self.active.store(false, Ordering::Relaxed);
+        let mut index = self.index();
+        index.seal();
+        self.spill(&mut index)
     }
 
     /// Makes everything of it durable: records, both indexes, the producer snapshot taken at its base.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(super) fn sync(self: &Arc<Self>) -> io::Result<()> {
         self.file()?.sync_data()?;
         for extension in [INDEX, TIME_INDEX, SNAPSHOT] {
             match self.directory.fs.open(&self.path(extension), Open::Read) {
@@ -228,9 +274,8 @@ impl Segment {
     }
 
     /// Holds the file open and forgets the index files: both names go to a cleaned segment.
-    pub(super) fn retire(&self) -> io::Result<()> {
-        let file = self.file()?;
-        *lock(&self.handle) = Handle::Held(file);
+    pub(super) fn retire(self: &Arc<Self>) -> io::Result<()> {
+        self.slot(SegmentFile::Log).pin(self.file()?);
         self.index().forget_files();
         Ok(())
     }
@@ -245,7 +290,7 @@ impl Segment {
     }
 
     /// The position and size of the first batch that ends at or behind `offset`; `None` when all end before.
-    pub(super) fn find(&self, offset: Offset) -> Result<Option<(u64, u64)>, WalkError> {
+    pub(super) fn find(self: &Arc<Self>, offset: Offset) -> Result<Option<(u64, u64)>, WalkError> {
         let (start, indexed) = self.start_for(offset)?;
         match self.find_from(start, indexed, offset) {
             // An index that names no batch, or another one, is damaged (or a cleaned segment's, which has just taken the
@@ -257,7 +302,7 @@ impl Segment {
 
     /// Walks from `position`, where a batch that ends at `indexed` must begin.
     fn find_from(
-        &self,
+        self: &Arc<Self>,
         position: u64,
         mut indexed: Option<Offset>,
         offset: Offset,
@@ -276,51 +321,41 @@ impl Segment {
     }
 
     /// A position at or before the batch that holds `offset`, and the last offset of the batch that begins there.
-    fn start_for(&self, offset: Offset) -> io::Result<(u64, Option<Offset>)> {
+    fn start_for(self: &Arc<Self>, offset: Offset) -> io::Result<(u64, Option<Offset>)> {
         let lookup = self.index().lookup(offset);
-        let entries = match lookup {
-            Lookup::Position(position) => return Ok((position, None)),
-            Lookup::OnDisk(entries) => entries,
+        let (found, in_memory) = match lookup {
+            Lookup::Found(found) => (found, true),
+            Lookup::OnDisk(entries) => (self.search_file(SegmentFile::Offsets, entries, offset)?, false),
         };
-        let relative = offset - self.base;
-        let found = self.search_file::<8>(INDEX, entries, |[a, b, c, d, ..]| {
-            i64::from(i32::from_be_bytes([*a, *b, *c, *d])) <= relative
-        })?;
-        let Some([a, b, c, d, e, f, g, h]) = found else { return Ok((0, None)) };
-        let indexed = self.base + i64::from(i32::from_be_bytes([a, b, c, d]));
-        let position = u64::try_from(i32::from_be_bytes([e, f, g, h])).ok().filter(|at| *at < self.size());
-        Ok(position.map_or((0, None), |position| (position, Some(indexed))))
+        let position = |entry: OffsetPosition| (u64::from(entry.position), (!in_memory).then_some(entry.offset));
+        Ok(found.map(position).filter(|(position, _)| *position < self.size()).unwrap_or((0, None)))
     }
 
     /// An offset such that no record before it is at `timestamp` or later.
-    pub(super) fn start_for_time(&self, timestamp: i64) -> io::Result<Offset> {
+    pub(super) fn start_for_time(self: &Arc<Self>, timestamp: i64) -> io::Result<Offset> {
         // Entries strictly older than the target: records at the target itself may lie before an entry's offset.
         let older = timestamp.saturating_sub(1);
-        let found = self.index().lookup_time(older);
-        let entries = match found {
-            Ok(entry) => return Ok(entry.offset),
-            Err(entries) => entries,
+        let lookup = self.index().lookup_time(older);
+        let found: Option<TimestampOffset> = match lookup {
+            Lookup::Found(found) => found,
+            Lookup::OnDisk(entries) => self.search_file(SegmentFile::Times, entries, older)?,
         };
-        let found = self.search_file::<12>(TIME_INDEX, entries, |[a, b, c, d, e, f, g, h, ..]| {
-            i64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]) <= older
-        })?;
-        let relative = found.map_or(0, |[.., i, j, k, l]| i32::from_be_bytes([i, j, k, l]));
-        Ok(self.base + i64::from(relative.max(0)))
+        Ok(found.map_or(self.base, |entry| entry.offset.max(self.base)))
     }
 
     /// Searches an index file; one that is missing or short has no answer.
-    fn search_file<const N: usize>(
-        &self,
-        extension: &str,
+    fn search_file<E: IndexEntry>(
+        self: &Arc<Self>,
+        which: SegmentFile,
         entries: usize,
-        holds: impl Fn(&[u8; N]) -> bool,
-    ) -> io::Result<Option<[u8; N]>> {
-        let file = match self.directory.fs.open(&self.path(extension), Open::Read) {
+        key: E::Key,
+    ) -> io::Result<Option<E>> {
+        let file = match self.open(which, || self.directory.fs.open(&self.path(which.extension()), Open::Read)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        match segment_index::search(&*file, entries, holds) {
+        match index::floor_in_file(&*file, self.base, entries, key) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             other => other,
         }

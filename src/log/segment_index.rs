@@ -1,40 +1,87 @@
 //! Both indexes of one segment: what the files hold, and the tail that they don't hold yet.
 //!
-//! Only the tail is in memory: it moves to the files whenever the checkpoint records the partition, at a roll and at a
-//! clean stop, by ordinary writes. A sealed segment has no tail and costs no memory. Files are searched in place; what
-//! they say is checked by whoever follows it against the batch it names.
+//! Only the tail is in memory. While the segment is active it moves to the files when it has grown to some entries and the
+//! checkpoint passes by, and all of it at a roll and at a clean stop, by ordinary writes. A sealed segment has no tail
+//! and costs no memory. Files are searched in place; what they say is checked by whoever follows it against the batch it
+//! names.
 
 use std::io;
 use std::path::Path;
 
-use terrace_tiering::platform::fs::{File, Open, SharedFs};
+use terrace_tiering::platform::fs::{Open, SharedFs};
 
+use super::index::{Index, IndexEntry};
 use super::names::{self, INDEX, TIME_INDEX};
-use super::offset_index::{self, OffsetIndex, OffsetPosition};
-use super::time_index::{self, NO_TIMESTAMP, TimeIndex, TimestampOffset};
+use super::offset_index::OffsetPosition;
+use super::time_index::{NO_TIMESTAMP, TimestampOffset};
 use crate::protocol::record_batch::Offset;
 
-/// Entries of one block: below this many a search reads them at once.
-const BLOCK_ENTRIES: usize = 256;
+/// A tail of fewer entries stays in memory when the checkpoint passes by: a start walks the headers of that much log in
+/// a fraction of a millisecond, and a quiet partition's files are left alone.
+const SPILL_ENTRIES: usize = 32;
 
-/// Where to begin reading, or where to look for that.
+/// Where an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lookup {
-    /// Begin here.
-    Position(u64),
-    /// The answer is among this many entries of the file.
+pub(super) enum Lookup<E> {
+    /// This is it; `None` when all entries are behind what was looked for.
+    Found(Option<E>),
+    /// Among this many entries of the file.
     OnDisk(usize),
+}
+
+/// One index: so many entries in its file, and those behind them.
+#[derive(Debug)]
+struct Part<E> {
+    on_disk: usize,
+    tail: Index<E>,
+    /// The file may go on behind what it is known to hold.
+    untidy: bool,
+}
+
+impl<E: IndexEntry> Part<E> {
+    fn new(base: Offset, max_bytes: u32, on_disk: usize) -> Self {
+        Self { on_disk, tail: Index::new(base, max_bytes), untidy: true }
+    }
+
+    fn bytes(&self) -> usize {
+        (self.on_disk + self.tail.len()) * E::BYTES
+    }
+
+    fn lookup(&self, key: E::Key) -> Lookup<E> {
+        match self.tail.floor(key) {
+            None if self.on_disk > 0 => Lookup::OnDisk(self.on_disk),
+            found => Lookup::Found(found),
+        }
+    }
+
+    fn spill(&mut self, fs: &SharedFs, path: &Path) -> io::Result<()> {
+        if self.tail.is_empty() {
+            return Ok(());
+        }
+        let file = fs.open(path, Open::Create)?;
+        file.write_all_at(self.tail.as_bytes(), (self.on_disk * E::BYTES) as u64)?;
+        let len = self.bytes() as u64;
+        if self.untidy && file.len()? > len {
+            file.set_len(len)?;
+        }
+        self.untidy = false;
+        self.on_disk += self.tail.len();
+        self.tail.clear();
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.on_disk = 0;
+        self.tail.clear();
+    }
 }
 
 /// The indexes of one segment.
 #[derive(Debug)]
 pub(super) struct SegmentIndex {
-    base: Offset,
     max_bytes: u32,
-    offsets_on_disk: usize,
-    offsets: OffsetIndex,
-    times_on_disk: usize,
-    times: TimeIndex,
+    offsets: Part<OffsetPosition>,
+    times: Part<TimestampOffset>,
     last_time: i64,
     bytes_since_entry: u64,
     /// Largest timestamp of the segment, and the last offset of the batch that has it.
@@ -45,18 +92,7 @@ pub(super) struct SegmentIndex {
 
 impl SegmentIndex {
     pub(super) fn new(base: Offset, max_bytes: u32) -> Self {
-        Self {
-            base,
-            max_bytes,
-            offsets_on_disk: 0,
-            offsets: OffsetIndex::new(base, max_bytes),
-            times_on_disk: 0,
-            times: TimeIndex::new(base, max_bytes),
-            last_time: NO_TIMESTAMP,
-            bytes_since_entry: 0,
-            largest: TimestampOffset { timestamp: NO_TIMESTAMP, offset: base },
-            first_timestamp: None,
-        }
+        Self::on_disk(base, max_bytes, 0, 0, None)
     }
 
     /// The index whose files hold these many valid entries, the last time entry being `last_time`.
@@ -69,11 +105,13 @@ impl SegmentIndex {
     ) -> Self {
         let largest = last_time.unwrap_or(TimestampOffset { timestamp: NO_TIMESTAMP, offset: base });
         Self {
-            offsets_on_disk: offsets,
-            times_on_disk: times,
+            max_bytes,
+            offsets: Part::new(base, max_bytes, offsets),
+            times: Part::new(base, max_bytes, times),
             last_time: largest.timestamp,
+            bytes_since_entry: 0,
             largest,
-            ..Self::new(base, max_bytes)
+            first_timestamp: None,
         }
     }
 
@@ -84,7 +122,9 @@ impl SegmentIndex {
             self.largest = TimestampOffset { timestamp: max_timestamp, offset: last_offset };
         }
         if self.bytes_since_entry > u64::from(interval) {
-            self.offsets.push(last_offset, position);
+            if let Ok(position) = u32::try_from(position) {
+                self.offsets.tail.push(OffsetPosition { offset: last_offset, position }, false);
+            }
             self.push_time(false);
             self.bytes_since_entry = 0;
         }
@@ -92,9 +132,8 @@ impl SegmentIndex {
     }
 
     fn push_time(&mut self, sealing: bool) {
-        let TimestampOffset { timestamp, offset } = self.largest;
-        if timestamp > self.last_time && self.times.push(timestamp, offset, sealing) {
-            self.last_time = timestamp;
+        if self.largest.timestamp > self.last_time && self.times.tail.push(self.largest, sealing) {
+            self.last_time = self.largest.timestamp;
         }
     }
 
@@ -105,95 +144,42 @@ impl SegmentIndex {
 
     /// Bytes of the larger of both, in the files and not.
     pub(super) fn bytes(&self) -> u64 {
-        let offsets = (self.offsets_on_disk + self.offsets.len()) * offset_index::ENTRY_BYTES;
-        let times = (self.times_on_disk + self.times.len()) * time_index::ENTRY_BYTES;
-        offsets.max(times) as u64
+        self.offsets.bytes().max(self.times.bytes()) as u64
     }
 
     /// The files are another segment's from now on; lookups begin at the start.
     pub(super) fn forget_files(&mut self) {
-        (self.offsets_on_disk, self.times_on_disk) = (0, 0);
-        self.offsets = OffsetIndex::new(self.base, self.max_bytes);
-        self.times = TimeIndex::new(self.base, self.max_bytes);
+        self.offsets.forget();
+        self.times.forget();
     }
 
     /// No further entry fits: the segment rolls.
     pub(super) fn is_full(&self) -> bool {
-        let offsets = (self.offsets_on_disk + self.offsets.len() + 1) * offset_index::ENTRY_BYTES;
+        let offsets = self.offsets.bytes() + OffsetPosition::BYTES;
         // One place is kept for the entry of the seal.
-        let times = (self.times_on_disk + self.times.len() + 2) * time_index::ENTRY_BYTES;
+        let times = self.times.bytes() + 2 * TimestampOffset::BYTES;
         offsets.max(times) > self.max_bytes as usize
     }
 
-    /// Where to look for `offset`.
-    pub(super) fn lookup(&self, offset: Offset) -> Lookup {
-        match self.offsets.lookup(offset) {
-            OffsetPosition { position: 0, .. } if self.offsets_on_disk > 0 => Lookup::OnDisk(self.offsets_on_disk),
-            found => Lookup::Position(found.position.into()),
-        }
+    /// The last entry at or before `offset`.
+    pub(super) fn lookup(&self, offset: Offset) -> Lookup<OffsetPosition> {
+        self.offsets.lookup(offset)
     }
 
-    /// Where to look for `timestamp`: an entry in memory, or the number of entries in the file.
-    pub(super) fn lookup_time(&self, timestamp: i64) -> Result<TimestampOffset, usize> {
-        match self.times.lookup(timestamp) {
-            TimestampOffset { timestamp: NO_TIMESTAMP, .. } if self.times_on_disk > 0 => Err(self.times_on_disk),
-            found => Ok(found),
-        }
+    /// The last entry that is not newer than `timestamp`.
+    pub(super) fn lookup_time(&self, timestamp: i64) -> Lookup<TimestampOffset> {
+        self.times.lookup(timestamp)
     }
 
-    /// Is there a tail that the files don't hold?
-    pub(super) fn has_tail(&self) -> bool {
-        !self.offsets.is_empty() || !self.times.is_empty()
+    /// Has the tail grown enough to be written when the checkpoint passes by?
+    pub(super) fn should_spill(&self) -> bool {
+        self.offsets.tail.len().max(self.times.tail.len()) >= SPILL_ENTRIES
     }
 
     /// Writes the tail behind what the files hold, and drops it from memory. Nothing is synced. After an error the tail
     /// is still in memory, and the next call writes the same bytes to the same places.
-    pub(super) fn spill(&mut self, fs: &SharedFs, dir: &Path) -> io::Result<()> {
-        if !self.offsets.is_empty() {
-            let at = self.offsets_on_disk * offset_index::ENTRY_BYTES;
-            write(fs, &names::segment_file(dir, self.base, INDEX), self.offsets.as_bytes(), at as u64)?;
-            self.offsets_on_disk += self.offsets.len();
-            self.offsets = OffsetIndex::new(self.base, self.max_bytes);
-        }
-        if !self.times.is_empty() {
-            let at = self.times_on_disk * time_index::ENTRY_BYTES;
-            write(fs, &names::segment_file(dir, self.base, TIME_INDEX), self.times.as_bytes(), at as u64)?;
-            self.times_on_disk += self.times.len();
-            self.times = TimeIndex::new(self.base, self.max_bytes);
-        }
-        Ok(())
+    pub(super) fn spill(&mut self, fs: &SharedFs, dir: &Path, base: Offset) -> io::Result<()> {
+        self.offsets.spill(fs, &names::segment_file(dir, base, INDEX))?;
+        self.times.spill(fs, &names::segment_file(dir, base, TIME_INDEX))
     }
-}
-
-/// Writes `bytes` at `position` and cuts what an earlier life left behind it.
-fn write(fs: &SharedFs, path: &Path, bytes: &[u8], position: u64) -> io::Result<()> {
-    let file = fs.open(path, Open::Create)?;
-    file.write_all_at(bytes, position)?;
-    let end = position + bytes.len() as u64;
-    if file.len()? > end { file.set_len(end) } else { Ok(()) }
-}
-
-/// The last of the first `entries` entries of `file` for which `holds` is true; it must be true for a prefix.
-pub(super) fn search<const N: usize>(
-    file: &dyn File,
-    entries: usize,
-    holds: impl Fn(&[u8; N]) -> bool,
-) -> io::Result<Option<[u8; N]>> {
-    let (mut low, mut high) = (0, entries);
-    let mut found = None;
-    while high - low > BLOCK_ENTRIES {
-        let middle = low + (high - low) / 2;
-        let mut entry = [0; N];
-        file.read_exact_at(&mut entry, (middle * N) as u64)?;
-        if holds(&entry) {
-            found = Some(entry);
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    let mut block = vec![0; (high - low) * N];
-    file.read_exact_at(&mut block, (low * N) as u64)?;
-    let block: &[[u8; N]] = block.as_chunks().0;
-    Ok(block.partition_point(holds).checked_sub(1).map(|at| block[at]).or(found))
 }

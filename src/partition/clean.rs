@@ -5,7 +5,7 @@
 //! nothing else removes files of the partition ([`Partition::maintenance`]).
 
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::due::Work;
 use super::read::ReadError;
@@ -135,7 +135,7 @@ impl Partition {
     }
 }
 
-fn facts_of(segment: &Segment, next: Offset) -> SealedSegment {
+fn facts_of(segment: &Arc<Segment>, next: Offset) -> SealedSegment {
     SealedSegment {
         base: segment.base(),
         next,
@@ -146,6 +146,6 @@ fn facts_of(segment: &Segment, next: Offset) -> SealedSegment {
     }
 }
 
-fn source_of(segment: &Segment, next: Offset) -> std::io::Result<Source> {
+fn source_of(segment: &Arc<Segment>, next: Offset) -> std::io::Result<Source> {
     Ok(Source { base: segment.base(), next, file: segment.file()?, len: segment.size() })
 }

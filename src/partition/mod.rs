@@ -58,6 +58,7 @@ use self::registry::{LogSettings, RollListener};
 use self::waiters::WaiterList;
 use crate::config::topic::TopicConfig;
 use crate::log::Log;
+use crate::log::open_files::OpenFiles;
 use crate::log::view::{LogView, Mark};
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteChain;
@@ -92,6 +93,8 @@ impl Offsets {
 /// What all partitions of the node share.
 pub(crate) struct Shared {
     fs: SharedFs,
+    /// What the segments of all partitions hold open.
+    files: Arc<OpenFiles>,
     clock: SharedClock,
     random: SharedRandom,
     settings: LogSettings,

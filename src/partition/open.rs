@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::node_dirs::NodeDir;
 use super::producers::ProducerTable;
@@ -30,7 +31,7 @@ pub(super) struct Known {
 /// Where the files of a partition are.
 pub(super) fn log_directory(shared: &Shared, dir: &NodeDir, topic: &str, id: PartitionId) -> LogDirectory {
     let path = dir.path().join(names::partition_dir(topic, id.partition));
-    LogDirectory::new(shared.fs.clone(), path, id.topic)
+    LogDirectory::new(shared.fs.clone(), Arc::clone(&shared.files), path, id.topic)
 }
 
 impl Known {
@@ -71,7 +72,7 @@ impl Partition {
         let now_ms = self.shared.clock.now_ms();
         producers.loaded_at(now_ms);
         let each_batch = &mut |batch: &BatchView<'_>| producers.update(batch, now_ms);
-        let (mut log, recovered) = recovery::open(directory, &marks, &config, each_batch)?;
+        let (mut log, recovered) = recovery::open(directory, &marks, &config, &*self.shared.random, each_batch)?;
         if recovered.checked_bytes > 0 {
             tracing::info!(
                 topic = %self.topic, partition = self.id.partition, checked_bytes = recovered.checked_bytes,

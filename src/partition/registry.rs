@@ -28,6 +28,7 @@ use super::waiters::WaiterList;
 use super::{Online, Partition, Shared, State, deletion};
 use crate::config::topic::TopicConfig;
 use crate::log::kafka_files::MetaProperties;
+use crate::log::open_files::OpenFiles;
 use crate::metadata::image::{ConfigOverrides, Image, PartitionId, Topic};
 use crate::protocol::record_batch::LeaderEpoch;
 use crate::telemetry::traffic::{NodeTraffic, Traffic};
@@ -57,6 +58,8 @@ pub struct LogSettings {
     pub cleaner_map_bytes: u64,
     /// `remote.segment.roll.ms`: a quiet active segment of a tiered topic rolls when its first record is older; `None` never.
     pub remote_segment_roll_ms: Option<i64>,
+    /// `log.open.files`: files of segments that are open at once, at most.
+    pub open_files_max: usize,
     /// How often the checkpoint is written when something changed.
     pub checkpoint_interval_ms: u64,
 }
@@ -154,6 +157,7 @@ impl Partitions {
         }
         let shared = Shared {
             fs: deps.fs,
+            files: OpenFiles::new(deps.settings.open_files_max),
             clock: deps.clock,
             random: deps.random,
             settings: deps.settings,

@@ -10,6 +10,7 @@ use super::producers::ProducerTable;
 use super::{Online, Partition, State};
 use crate::log::leader_epochs::{EpochCache, EpochStart};
 use crate::log::names::{self, SNAPSHOT};
+use crate::log::segment::Segment;
 use crate::log::walk::WalkError;
 use crate::metadata::remote_log::RemoteChain;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
@@ -80,7 +81,7 @@ impl Partition {
     /// The local segments; none while its files cannot be used.
     pub fn local_info(&self) -> LocalInfo {
         let Ok(view) = self.view() else { return LocalInfo::default() };
-        let first = |segment: &crate::log::segment::Segment| segment.first_timestamp().ok().flatten();
+        let first = |segment: &Arc<Segment>| segment.first_timestamp().ok().flatten();
         let sealed = view.sealed().map(|(segment, next_offset)| SealedInfo {
             base_offset: segment.base(),
             next_offset,

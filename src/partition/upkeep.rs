@@ -321,7 +321,7 @@ impl Partition {
                 return Ok(known.as_ref().map(|known| known.marks.clone()));
             }
             let Ok(online) = state.online() else { return Ok(None) };
-            online.log.seal_index();
+            online.log.seal_index().map_err(io::Error::other)?;
             self.take_snapshot(online).map_err(io::Error::other)?;
         }
         self.sync()?;

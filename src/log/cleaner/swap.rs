@@ -49,8 +49,6 @@ impl Cleaned {
         let (offsets, times) = (segment_file(dir, self.base, INDEX), segment_file(dir, self.base, TIME_INDEX));
         fs.open(&offsets, Open::Create)?.write_all_at(self.offsets.as_bytes(), 0)?;
         fs.open(&times, Open::Create)?.write_all_at(self.times.as_bytes(), 0)?;
-        self.offsets.mark_written(self.offsets.as_bytes().len() as u64);
-        self.times.mark_written(self.times.as_bytes().len() as u64);
         Ok(())
     }
 

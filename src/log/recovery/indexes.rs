@@ -6,11 +6,12 @@ use std::sync::Arc;
 use terrace_tiering::platform::fs::{Open, SharedFile};
 
 use super::super::LogError;
+use super::super::index::IndexEntry;
 use super::super::names::{self, INDEX, LOG, TIME_INDEX};
-use super::super::offset_index::{self, OffsetIndex};
+use super::super::offset_index::{OffsetIndex, OffsetPosition};
 use super::super::segment::LogDirectory;
 use super::super::segment_index::SegmentIndex;
-use super::super::time_index::{self, TimeIndex, TimestampOffset};
+use super::super::time_index::{TimeIndex, TimestampOffset};
 use super::super::walk::HeaderWalk;
 use super::Found;
 use crate::config::topic::TopicConfig;
@@ -25,18 +26,11 @@ pub(super) fn of_sealed(
     config: &TopicConfig,
 ) -> Result<SegmentIndex, LogError> {
     let log = directory.fs.open(&names::segment_file(&directory.path, found.base, LOG), Open::Read)?;
-    let offsets = last_entry::<{ offset_index::ENTRY_BYTES }>(directory, found.base, INDEX)?;
-    let times = last_entry::<{ time_index::ENTRY_BYTES }>(directory, found.base, TIME_INDEX)?;
-    if let (Some((offsets, [a, b, c, d, e, f, g, h])), Some((times, time))) = (offsets, times) {
-        let offset = found.base + i64::from(i32::from_be_bytes([a, b, c, d]));
-        let position = u64::try_from(i32::from_be_bytes([e, f, g, h])).unwrap_or(u64::MAX);
-        let [a, b, c, d, e, f, g, h, relative @ ..] = time;
-        let last_time = TimestampOffset {
-            timestamp: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            offset: found.base + i64::from(i32::from_be_bytes(relative)),
-        };
+    let offsets = last_entry::<OffsetPosition>(directory, found.base, INDEX)?;
+    let times = last_entry::<TimestampOffset>(directory, found.base, TIME_INDEX)?;
+    if let (Some((offsets, last)), Some((times, last_time))) = (offsets, times) {
         let in_segment = last_time.timestamp >= 0 && (found.base..end).contains(&last_time.offset);
-        if in_segment && names_batch(&log, found.size, position, offset)? {
+        if in_segment && names_batch(&log, found.size, last.position.into(), last.offset)? {
             let max_bytes = config.segment_index_bytes;
             return Ok(SegmentIndex::on_disk(found.base, max_bytes, offsets, times, Some(last_time)));
         }
@@ -48,7 +42,7 @@ pub(super) fn of_sealed(
         index.note(stop.position, stop.bytes, last_offset, max_timestamp, config.index_interval_bytes);
     }
     index.seal();
-    index.spill(&directory.fs, &directory.path)?;
+    index.spill(&directory.fs, &directory.path, found.base)?;
     Ok(index)
 }
 
@@ -64,7 +58,8 @@ pub(super) fn below(
     let max_bytes = config.segment_index_bytes;
     let nothing = || (SegmentIndex::new(found.base, max_bytes), 0);
     let useful = OffsetIndex::useful_bytes(found.size);
-    let offsets = OffsetIndex::load(found.base, max_bytes, &read(directory, found.base, INDEX, useful)?, found.size);
+    let offsets =
+        OffsetIndex::load_for(found.base, max_bytes, &read(directory, found.base, INDEX, useful)?, found.size);
     let Some((kept, entry)) = offsets.entries().take_while(|entry| entry.offset < upto).enumerate().last() else {
         return Ok(nothing());
     };
@@ -73,7 +68,7 @@ pub(super) fn below(
     }
     let useful = TimeIndex::useful_bytes(found.size);
     let bytes = read(directory, found.base, TIME_INDEX, useful)?;
-    let times = TimeIndex::load(found.base, max_bytes, &bytes, entry.offset + 1);
+    let times = TimeIndex::load_for(found.base, max_bytes, &bytes, entry.offset + 1);
     let Some(last_time) = times.last() else { return Ok(nothing()) };
     let index = SegmentIndex::on_disk(found.base, max_bytes, kept + 1, times.len(), Some(last_time));
     Ok((index, entry.position.into()))
@@ -90,23 +85,25 @@ fn names_batch(log: &SharedFile, size: u64, position: u64, offset: Offset) -> io
 }
 
 /// Number of entries and the last one; `None` for a file that is missing, empty or ends in the middle of an entry.
-fn last_entry<const N: usize>(
+fn last_entry<E: IndexEntry>(
     directory: &LogDirectory,
     base: Offset,
     extension: &str,
-) -> io::Result<Option<(usize, [u8; N])>> {
+) -> io::Result<Option<(usize, E)>> {
     let file = match directory.fs.open(&names::segment_file(&directory.path, base, extension), Open::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let len = file.len()?;
-    if len == 0 || len % N as u64 != 0 {
+    let entry_bytes = E::BYTES as u64;
+    if len == 0 || len % entry_bytes != 0 {
         return Ok(None);
     }
-    let mut entry = [0; N];
-    file.read_exact_at(&mut entry, len - N as u64)?;
-    Ok(Some(((len / N as u64) as usize, entry)))
+    let mut bytes = [0; 16];
+    let bytes = &mut bytes[..E::BYTES];
+    file.read_exact_at(bytes, len - entry_bytes)?;
+    Ok(Some(((len / entry_bytes) as usize, E::decode(base, bytes))))
 }
 
 /// At most `most` bytes of an index file; none when it is missing.

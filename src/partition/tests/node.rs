@@ -58,6 +58,9 @@ impl Fs for FaultyFs {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         RealFs.create_dir_all(path)
     }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealFs.create_dir(path)
+    }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>> {
         RealFs.read_dir(path)
     }
@@ -159,6 +162,7 @@ impl TestNode {
             cleaner_backoff_ms: 1_000,
             cleaner_map_bytes: 1 << 20,
             remote_segment_roll_ms: Some(3_600_000),
+            open_files_max: 100,
             checkpoint_interval_ms: 1_000,
         };
         let config = Arc::new(Mutex::new(config));

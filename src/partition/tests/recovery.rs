@@ -124,10 +124,11 @@ async fn a_damaged_index_is_built_anew(
     #[values("index", "timeindex")] extension: &str,
 ) {
     let mut node = TestNode::with(|config| {
-        config.segment_bytes = 8192;
+        config.segment_bytes = 64 << 10;
         config.index_interval_bytes = 256;
     });
-    for batch in 0..40 {
+    // So many that the active segment's index is in its files too.
+    for batch in 0..260 {
         node.append(Batch { timestamp: NOW_MS + batch * 100, value_bytes: 100, ..Batch::of(10) }).unwrap();
     }
     node.partitions.checkpoint();
@@ -136,7 +137,7 @@ async fn a_damaged_index_is_built_anew(
         damage(&node.path().join(format!("{base:020}.{extension}")));
     }
     node.crash();
-    for offset in [0, 9, 10, 155, 399] {
+    for offset in [0, 9, 10, 155, 1399, 2599] {
         assert_eq!(node.read_all(offset)[0].0, offset / 10 * 10);
         let spec = crate::partition::list_offsets::OffsetSpec::Time(NOW_MS + offset / 10 * 100);
         let isolation = crate::partition::read::Isolation::ReadUncommitted;

@@ -92,6 +92,7 @@ impl Machines {
                 cleaner_backoff_ms: 1000,
                 cleaner_map_bytes: 1 << 20,
                 remote_segment_roll_ms: None,
+                open_files_max: 100,
                 checkpoint_interval_ms: 1000,
             },
             resolve_config: Arc::new(move |_, _| Arc::new(config.lock().unwrap().clone())),

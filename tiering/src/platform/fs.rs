@@ -50,6 +50,8 @@ pub trait Fs: Send + Sync + Debug + 'static {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Makes a directory and those above it, and makes their names durable.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes one directory; fine when it is there. Its name is durable only after [`Fs::sync_dir`] of the one above.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// The entries of a directory, in no order.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>>;
     /// Does the path exist?
@@ -118,6 +120,12 @@ pub trait File: Send + Sync + Debug + 'static {
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves blocks from `position` on without changing the size, where the file system can. Cutting the file, to its
+    /// own size too, gives them back.
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        let _ = (position, len);
+        Ok(())
+    }
     /// The size in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Is it empty?
@@ -170,11 +178,15 @@ impl Fs for RealFs {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             self.create_dir_all(parent)?;
         }
-        match std::fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other?,
-        }
+        self.create_dir(path)?;
         self.sync_dir(directory_of(path))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -273,6 +285,11 @@ impl File for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, position: u64, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::KEEP_SIZE, position, len)?)
     }
 
     fn len(&self) -> io::Result<u64> {
