@@ -145,11 +145,11 @@ fn check_value(of_address: bool, op: &OpData) -> Result<(), Refusal> {
         // Kafka keeps even what is no number; nothing could be done with it.
         Number::Double if value.is_finite() => return Ok(()),
         Number::Double => return Err(invalid(format!("Proposed value for {key} is not a number."))),
-        Number::Long => (i64::MAX as f64, "LONG"),
-        Number::Int => (f64::from(i32::MAX), "INT"),
+        Number::Long => (i64::MAX as f64, "a LONG"),
+        Number::Int => (f64::from(i32::MAX), "an INT"),
     };
     if value > most {
-        return Err(invalid(format!("Proposed value for {key} is too large for a {name}.")));
+        return Err(invalid(format!("Proposed value for {key} is too large for {name}.")));
     }
     if value.is_nan() || ((value + EPSILON).trunc() - value).abs() > EPSILON {
         return Err(invalid(format!("{key} cannot be a fractional value.")));

@@ -13,7 +13,7 @@ use super::config_resource::{Kind, Settings};
 use super::loggers;
 use super::topic_creation::illegal_name;
 use super::{Call, Disconnect, Node};
-use crate::config::describe::{self, Described};
+use crate::config::describe::{self, Described, Source};
 use crate::protocol::error_code::ErrorCode;
 
 /// The first version with types and documentation.
@@ -74,7 +74,9 @@ fn shown(entry: Described, version: i16, request: &DescribeConfigsRequest) -> De
         .with_is_sensitive(entry.sensitive);
     if version >= TYPES_FROM {
         result.config_type = entry.kind;
-        result.documentation = request.include_documentation.then(|| StrBytes::from_string(entry.documentation));
+        // Loggers have none, which Kafka says whether it is asked or not.
+        let is_wanted = request.include_documentation || entry.source == Source::BrokerLogger;
+        result.documentation = is_wanted.then(|| StrBytes::from_string(entry.documentation));
     }
     if request.include_synonyms {
         let synonyms = entry.synonyms.into_iter().map(|synonym| {

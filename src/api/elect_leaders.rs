@@ -25,7 +25,7 @@ pub async fn handle(
 fn answer(image: &Image, request: &ElectLeadersRequest) -> ElectLeadersResponse {
     // What is wrong with the request as a whole, for each of its partitions.
     let whole = match request.election_type {
-        PREFERRED | UNCLEAN if request.timeout_ms <= 0 => Some(Refusal::bare(ErrorCode::RequestTimedOut)),
+        _ if request.timeout_ms <= 0 => Some(Refusal::bare(ErrorCode::RequestTimedOut)),
         PREFERRED | UNCLEAN => None,
         unknown => Some(Refusal::new(ErrorCode::InvalidRequest, format!("Unknown election type {unknown}"))),
     };

@@ -142,6 +142,11 @@ fn resource(table: impl Iterator<Item = &'static Key>, layers: &Layers<'_>, own:
         .map(|key| {
             let names: Vec<&str> = key.synonyms.iter().map(|synonym| synonym.name).collect();
             let mut synonyms = behind(layers, &names, key.is_sensitive());
+            // A key of groups that no broker key stands behind is its own default.
+            if names.is_empty() && own == Source::Group {
+                let value = key.default.map(str::to_owned);
+                synonyms.push(DescribedSynonym { name: key.name.to_owned(), value, source: Source::Default });
+            }
             if let Some(text) = layers.own.get(key.name) {
                 let value = Some(value::normal(key, text)).filter(|_| !key.is_sensitive());
                 synonyms.insert(0, DescribedSynonym { name: key.name.to_owned(), value, source: own });

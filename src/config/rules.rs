@@ -44,6 +44,9 @@ pub(super) fn offset_reset(value: &str) -> Result<(), String> {
     match value.split_once(':') {
         None if matches!(value, "earliest" | "latest") => Ok(()),
         Some(("by_duration", text)) if duration(text) => Ok(()),
-        _ => Err("Must be one of earliest, latest or of the form by_duration:PnDTnHnMn.nS".to_owned()),
+        _ => Err(format!(
+            "Invalid value `{value}` for configuration share.auto.offset.reset. The value must be either 'earliest', \
+             'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'."
+        )),
     }
 }

@@ -17,4 +17,5 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod requests;
 mod scenario;

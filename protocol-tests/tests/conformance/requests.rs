@@ -1,0 +1,221 @@
+//! Requests written as JSON, sent to our broker and to Apache Kafka by Kafka's own codec, whose answers are compared field
+//! by field.
+//!
+//! One file of `requests/` per subject, one request per line: `Name versions {json}`, with versions as `0,1,2`. `ID` stands
+//! for a name of this run. In front of a request may stand
+//!
+//! - `await`: ask until the answer has no error, and compare nothing;
+//! - `own`: of arrays, compare what names this run's `ID` only (others use the same Kafka);
+//! - `differs`: the answers are known to differ, for the reason in the comment above; it is an error when they do not.
+//!
+//! The line `sync` waits until what was changed before it is seen, which Kafka's broker does a moment after its controller
+//! has answered.
+//!
+//! Arrays of structures are compared as sets: Kafka's order is that of hash maps. Fields that name a moment or a place are
+//! there or not, their values don't count.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use serde_json::Value;
+use terrace_protocol_tests::broker::{Broker, Options};
+use terrace_protocol_tests::peers::{self, Peer, repository, script};
+
+/// Fields whose values no two brokers have in common.
+const PLACES: [&str; 16] = [
+    "topicId",
+    "clusterId",
+    "finalizedFeaturesEpoch",
+    "leaderEpoch",
+    "highWatermark",
+    "logEndOffset",
+    "lastFetchTimestamp",
+    "lastCaughtUpTimestamp",
+    "replicaDirectoryId",
+    "listeners",
+    "documentation",
+    "logDir",
+    "totalBytes",
+    "usableBytes",
+    "port",
+    "controllerId",
+];
+
+/// How the answer of a line counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    Same,
+    Await,
+    Own,
+    Differs,
+}
+
+/// One request at one version.
+struct Line {
+    file: String,
+    id: String,
+    rule: Rule,
+    /// As the Java program reads it.
+    request: String,
+}
+
+fn lines(file: &str, text: &str, id: &str) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let line = line.replace("ID", id);
+        if line == "sync" {
+            lines.extend(sync(file, id, lines.len()));
+            continue;
+        }
+        let (word, rest) = line.split_once(' ').expect("a request");
+        let (rule, rest) = match word {
+            "await" => (Rule::Await, rest),
+            "own" => (Rule::Own, rest),
+            "differs" => (Rule::Differs, rest),
+            _ => (Rule::Same, line.as_str()),
+        };
+        let mut parts = rest.splitn(3, ' ');
+        let (Some(name), Some(versions), Some(json)) = (parts.next(), parts.next(), parts.next()) else {
+            panic!("not a request: {line}")
+        };
+        for version in versions.split(',') {
+            let word = if rule == Rule::Await { "await " } else { "" };
+            lines.push(Line {
+                file: file.to_owned(),
+                id: id.to_owned(),
+                rule,
+                request: format!("{word}{name} {version} {json}"),
+            });
+        }
+    }
+    lines
+}
+
+/// Waits until what was changed is seen: metadata is taken over in order, so that it is when a topic made behind it is.
+fn sync(file: &str, id: &str, number: usize) -> [Line; 2] {
+    let create = format!(
+        r#"await CreateTopics 7 {{"topics":[{{"name":"sync{number}-{id}","numPartitions":1,"replicationFactor":1,"assignments":[],"configs":[]}}],"timeoutMs":5000,"validateOnly":false}}"#
+    );
+    let look = format!(
+        r#"await Metadata 9 {{"topics":[{{"name":"sync{number}-{id}"}}],"allowAutoTopicCreation":false,"includeClusterAuthorizedOperations":false,"includeTopicAuthorizedOperations":false}}"#
+    );
+    [create, look].map(|request| Line { file: file.to_owned(), id: id.to_owned(), rule: Rule::Await, request })
+}
+
+/// The answers of a broker, a line each.
+fn answers(address: &str, lines: &[Line]) -> Vec<Value> {
+    let program = repository().join("protocol-tests/tests/conformance/requests/Requests.java");
+    let mut java = script("kafka")
+        .arg("java")
+        .arg(program)
+        .arg(address)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the peer is there");
+    let mut input = java.stdin.take().expect("piped");
+    let text: String = lines.iter().map(|line| format!("{}\n", line.request)).collect();
+    let writing = std::thread::spawn(move || input.write_all(text.as_bytes()));
+    let output = java.wait_with_output().expect("it ends");
+    writing.join().expect("no panic").expect("it reads");
+    let text = String::from_utf8(output.stdout).expect("JSON");
+    let answers: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(
+        answers.len(),
+        lines.len(),
+        "{address} did not answer {:?}",
+        lines.get(answers.len()).map(|l| &l.request)
+    );
+    answers
+}
+
+/// An answer in the form in which it is compared.
+fn comparable(answer: &Value, only: Option<&str>) -> Value {
+    match answer {
+        Value::Array(elements) => {
+            let wanted =
+                |element: &&Value| only.is_none_or(|id| !element.is_object() || element.to_string().contains(id));
+            let mut elements: Vec<Value> =
+                elements.iter().filter(wanted).map(|element| comparable(element, None)).collect();
+            if elements.iter().all(Value::is_object) {
+                elements.sort_by_key(Value::to_string);
+            }
+            Value::Array(elements)
+        }
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| {
+                let value = match PLACES.contains(&name.as_str()) && !value.is_null() {
+                    true => Value::String("some".to_owned()),
+                    false => comparable(value, only),
+                };
+                (name.clone(), value)
+            };
+            Value::Object(fields.iter().map(field).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Where two answers differ, a line for each place.
+fn differences(path: &str, ours: &Value, kafkas: &Value) -> String {
+    match (ours, kafkas) {
+        (a, b) if a == b => String::new(),
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            let each = a.iter().zip(b).enumerate();
+            each.map(|(at, (a, b))| differences(&format!("{path}[{at}]"), a, b)).collect()
+        }
+        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
+            a.iter().map(|(name, value)| differences(&format!("{path}.{name}"), value, &b[name])).collect()
+        }
+        (a, b) => format!("  {path}\n    terrace      {a}\n    Apache Kafka {b}\n"),
+    }
+}
+
+/// The files of `requests/`. All go through one Java process for each broker, which takes a second to start.
+const FILES: [&str; 10] = [
+    "alter_configs",
+    "client_metrics",
+    "client_quotas",
+    "elect_leaders",
+    "features",
+    "group_configs",
+    "list_config_resources",
+    "loggers",
+    "quorum",
+    "reassignments",
+];
+
+/// Both answers to every request have to be the same.
+#[test]
+fn requests_are_answered_as_by_apache_kafka() {
+    if !peers::have(&[Peer::Kafka]) {
+        return;
+    }
+    let kafka = peers::kafka().expect("installed").to_string();
+    let folder = repository().join("protocol-tests/tests/conformance/requests");
+    let all = FILES.iter().flat_map(|file| {
+        let id = format!("id{}", uuid::Uuid::new_v4().simple());
+        lines(file, &std::fs::read_to_string(folder.join(format!("{file}.txt"))).expect("the file"), &id)
+    });
+    let all: Vec<Line> = all.collect();
+    let broker = Broker::start(&Options::new());
+    let (ours, kafkas) = std::thread::scope(|scope| {
+        let kafkas = scope.spawn(|| answers(&kafka, &all));
+        (answers(&broker.bootstrap(), &all), kafkas.join().expect("no panic"))
+    });
+    let mut wrong = String::new();
+    for ((line, ours), kafkas) in all.iter().zip(&ours).zip(&kafkas) {
+        let only = (line.rule == Rule::Own).then_some(line.id.as_str());
+        let (a, b) = (comparable(ours, only), comparable(kafkas, only));
+        let as_expected = match line.rule {
+            Rule::Await => true,
+            Rule::Same | Rule::Own => a == b,
+            Rule::Differs => a != b,
+        };
+        if !as_expected {
+            let Line { file, rule, request, id } = line;
+            wrong += &format!("{file}: {request} ({rule:?})\n{}", differences("", &a, &b)).replace(id, "ID");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
