@@ -19,6 +19,7 @@ pub mod group;
 pub mod api;
 pub mod server;
 
+pub mod adopt;
 pub mod broker;
 mod cli;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 3] = ["protocol", "config", "telemetry"];
 
 /// Who may use whom, beside the leaves. `broker` and `cli` wire everything and are seen by nobody but each other.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("protocol", &[]),
     ("config", &["metadata"]),
     ("telemetry", &["cli"]),
@@ -21,7 +21,8 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("api", &["group", "coordinator", "partition", "metadata", "wal", "log"]),
     ("server", &["api", "partition", "log"]),
     ("broker", &["server", "api", "group", "coordinator", "remote_log", "partition", "metadata", "log", "wal"]),
-    ("cli", &["broker", "log", "metadata", "remote_log", "partition"]),
+    ("adopt", &["metadata", "log"]),
+    ("cli", &["adopt", "broker", "log", "metadata", "remote_log", "partition"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

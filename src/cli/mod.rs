@@ -3,6 +3,7 @@
 //! `log` and `remote` read files and the bucket, never the metadata that a running broker holds locked; `status` asks
 //! the running broker by HTTP.
 
+mod adopt;
 mod config;
 mod log_dump;
 mod remote;
@@ -41,6 +42,8 @@ enum Command {
     /// Look into the object store.
     #[command(subcommand)]
     Remote(remote::RemoteCommand),
+    /// Take over the data of a stopped Apache Kafka broker, once and for good.
+    Adopt(adopt::AdoptArgs),
     /// Look into the files of the local log.
     #[command(subcommand)]
     Log(log_dump::LogCommand),
@@ -66,6 +69,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Start(settings)) => start::run(&settings),
         Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Config(command)) => config::run(&command),
+        Some(Command::Adopt(arguments)) => adopt::run(&arguments),
         Some(Command::Log(command)) => log_dump::run(&command),
         Some(Command::Remote(command)) => remote::run(&command),
     };
@@ -126,6 +130,8 @@ mod tests {
     #[case::doc(&["config", "doc"], true)]
     #[case::ls(&["remote", "ls", "--cluster", "c", "--config", "f"], true)]
     #[case::dump(&["remote", "dump", "key", "--out", "f"], true)]
+    #[case::adopt(&["adopt", "a", "b", "--recover", "--override", "node.id=2"], true)]
+    #[case::adopt_nothing(&["adopt"], false)]
     #[case::unknown(&["begin"], false)]
     #[case::settings_in_front_of_a_subcommand(&["--env", "start"], false)]
     fn arguments_are_understood(#[case] arguments: &[&str], #[case] understood: bool) {

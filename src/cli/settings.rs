@@ -31,6 +31,15 @@ pub(super) struct SettingsArgs {
 impl SettingsArgs {
     /// Everything that was given, typed and cross-checked, and what is worth a remark.
     pub(super) fn read(&self) -> Result<(BrokerConfig, Remarks), Failure> {
+        self.read_and(&[])
+    }
+
+    /// The same with one more setting, over all others.
+    pub(super) fn read_with(&self, setting: &str) -> Result<(BrokerConfig, Remarks), Failure> {
+        self.read_and(&[setting.to_owned()])
+    }
+
+    fn read_and(&self, more: &[String]) -> Result<(BrokerConfig, Remarks), Failure> {
         let mut given = Given::default();
         if let Some(path) = &self.config {
             given.read_file(path).map_err(|e| Failure::wrong([e]))?;
@@ -40,7 +49,7 @@ impl SettingsArgs {
             let variables = std::env::vars_os();
             given.read_environment(variables.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))));
         }
-        for text in &self.overrides {
+        for text in self.overrides.iter().chain(more) {
             given.read_override(text).map_err(|e| Failure::wrong([e]))?;
         }
         let (remarks, mut errors) = given.check_names(self.strict_config);

@@ -1,5 +1,6 @@
 //! What the node knows of topics, configurations and remote segments, and where that is kept.
 
+pub mod adopted;
 mod apply;
 mod backend;
 pub mod cluster_id;

@@ -21,6 +21,8 @@ pub(super) const CLIENT_METRICS: TableDefinition<'_, &str, &[u8]> = TableDefinit
 pub(super) const CLIENT_QUOTAS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("client_quotas");
 /// Levels of features by name, as far as they were changed.
 pub(super) const FEATURES: TableDefinition<'_, &str, i16> = TableDefinition::new("features");
+/// ACLs, SCRAM credentials and delegation tokens of an adopted broker, as Kafka wrote them, by what is unique about each.
+pub(super) const KAFKA_SECURITY: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("kafka_security");
 /// Remote state, one row per partition.
 pub(super) const REMOTE_PARTITIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("remote_partitions");
 /// Remote state, one row per segment.

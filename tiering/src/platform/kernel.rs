@@ -46,10 +46,18 @@ impl PageCacheId {
 #[must_use = "dropping the lock releases it"]
 pub struct Locked(#[expect(dead_code, reason = "the descriptor is the lock")] OwnedFd);
 
-/// Takes the lock on the file at `path`, which is made when missing. `WouldBlock` when another process holds it.
+/// Takes the lock on the file at `path`, which is made when missing. `WouldBlock` when another process holds it, be it
+/// one of ours (`flock`) or a JVM (a POSIX record lock): Linux keeps the two kinds apart.
 pub fn lock_exclusive(path: &Path) -> io::Result<Locked> {
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+    rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+        |error| match error {
+            // POSIX allows both answers to a lock that is taken.
+            rustix::io::Errno::ACCESS => io::ErrorKind::WouldBlock.into(),
+            error => io::Error::from(error),
+        },
+    )?;
     Ok(Locked(file.into()))
 }
 
