@@ -344,6 +344,7 @@ async fn open_partitions(
         node_id: config.node_id,
         log_dirs: config.dirs.logs.clone(),
         min_free_bytes: config.dirs.logs.iter().map(|dir| config.log.min_free_bytes(dir)).collect(),
+        transaction_verification: config.log.transaction_verification,
         producer_id_expiration_ms: config.log.producer_id_expiration_ms,
         retention_check_interval_ms: ms(config.log.retention_check_interval_ms),
         cleaner_backoff_ms: ms(config.log.cleaner_backoff_ms),

@@ -23,7 +23,7 @@ use super::{Disconnect, Line, Node};
 use crate::log::view::FileRange;
 use crate::metadata::image::{Image, PartitionId};
 use crate::partition::Partition;
-use crate::partition::read::{ColdRead, Isolation, ReadError, ReadSpec};
+use crate::partition::read::{AbortedTransaction, ColdRead, Isolation, ReadError, ReadSpec};
 use crate::partition::waiters::FetchWaiter;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::fetch::{
@@ -68,6 +68,7 @@ struct Outcome {
     last_stable_offset: i64,
     log_start_offset: i64,
     diverging: Option<(i32, i64)>,
+    aborted: Vec<AbortedTransaction>,
     records: Records,
 }
 
@@ -87,6 +88,7 @@ impl Outcome {
             last_stable_offset: -1,
             log_start_offset: -1,
             diverging: None,
+            aborted: Vec::new(),
             records: Records::Empty,
         }
     }
@@ -240,7 +242,7 @@ impl Fetch {
         let hot = self.reads.iter().filter(|read| !matches!(read.outcome.records, Records::Cold(_)));
         hot.filter_map(|read| {
             let partition = read.partition.as_ref().ok()?;
-            Some(partition.watch(read.watched.fetch_offset, read.outcome.bytes(), waiter))
+            Some(partition.watch(read.watched.fetch_offset, self.isolation, read.outcome.bytes(), waiter))
         })
         .collect()
     }
@@ -278,8 +280,9 @@ impl Fetch {
                 }
             };
             match loaded {
-                Some((at, Ok(chunks))) => {
-                    self.reads[at].outcome.records = Records::Loaded(chunks);
+                Some((at, Ok(loaded))) => {
+                    self.reads[at].outcome.aborted = loaded.aborted;
+                    self.reads[at].outcome.records = Records::Loaded(loaded.chunks);
                     answered = true;
                 }
                 Some((at, Err(error))) => failures.push((at, error)),
@@ -325,6 +328,7 @@ impl Fetch {
                 ErrorCode::None => traffic.fetched(outcome.bytes()),
                 _ => traffic.fetch_refused(),
             }
+            let aborted: Vec<_> = outcome.aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect();
             let position = writer.partition(&FetchedPartition {
                 index: read.watched.partition,
                 error_code: outcome.error.code(),
@@ -333,9 +337,9 @@ impl Fetch {
                 log_start_offset: outcome.log_start_offset,
                 diverging: outcome.diverging,
                 current_leader: None,
-                // No transaction was ever aborted here; who reads committed gets an empty list.
+                // Null, as in Kafka, for who doesn't ask.
                 aborted: (self.isolation == Isolation::ReadCommitted && outcome.error == ErrorCode::None)
-                    .then_some(&[]),
+                    .then_some(&aborted),
                 preferred_read_replica: -1,
                 records_bytes: usize::try_from(outcome.bytes()).unwrap_or(usize::MAX),
             });
@@ -443,6 +447,7 @@ fn outcome(read: Result<crate::partition::read::ReadOutcome, ReadError>) -> Outc
             last_stable_offset: found.last_stable_offset,
             log_start_offset: found.log_start_offset,
             diverging: found.diverging,
+            aborted: found.aborted,
             records: match found.records {
                 Found::Empty => Records::Empty,
                 Found::File(range) => Records::File(range),

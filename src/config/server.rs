@@ -132,6 +132,8 @@ pub struct LogSettings {
     pub recovery_threads: usize,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: i64,
+    /// `transaction.partition.verification.enable`.
+    pub transaction_verification: bool,
     /// `producer.id.expiration.check.interval.ms`.
     pub producer_id_expiration_check_ms: u64,
     /// `log.open.files`, with -1 resolved.

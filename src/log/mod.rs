@@ -1,13 +1,14 @@
 //! The files of one partition: an append-only list of segments in Kafka's format, on the local disk.
 //!
 //! ```text
-//! <topic>-<partition>/  <base>.log  .index  .timeindex  .snapshot   leader-epoch-checkpoint  partition.metadata
+//! <topic>-<partition>/  <base>.log  .index  .timeindex  .txnindex  .snapshot   leader-epoch-checkpoint  partition.metadata
 //! ```
 //! A [`Log`] belongs to one partition and is used under its lock; it is synchronous and decides nothing about offsets
 //! or durability. Nothing is on disk before the first append. Written bytes become visible by [`LogView`]s and marks
 //! that the partition hands to its readers. What a crash leaves at each step is in docs/crash-safety.md;
 //! [`recovery`] puts it right.
 
+mod boundary;
 pub mod checkpoint;
 pub mod cleaner;
 mod flush;
@@ -25,6 +26,7 @@ pub mod segment;
 mod segment_index;
 mod text_file;
 pub mod time_index;
+pub mod txn_index;
 pub mod view;
 pub mod walk;
 

@@ -8,7 +8,8 @@
 //! Below the trusted end nothing is read but headers, and of most segments not even these. From there on every batch
 //! is checked: length, magic, CRC, offsets that follow on, epochs that never fall. The first failure ends the log: what
 //! lies behind is kept once as `<name>.log.truncated`, then cut. Indexes are believed as far as their last entry names
-//! a batch that is there, else built anew. A crash during recovery leaves files that the next recovery treats the same
+//! a batch that is there, else built anew; entries of aborted transactions whose markers are read here are written
+//! anew. A crash during recovery leaves files that the next recovery treats the same
 //! way: cut bytes are copied before the cut.
 
 mod cut;
@@ -25,6 +26,7 @@ use super::leader_epochs::{self, EpochCache};
 use super::names::{self, INDEX, LOG, TIME_INDEX, TXN_INDEX};
 use super::segment::{LogDirectory, Segment};
 use super::segment_index::SegmentIndex;
+use super::txn_index::{self, AbortedTransaction};
 use super::view::LogView;
 use super::walk::{HeaderWalk, Stop, WalkError};
 use super::{Active, Log, LogError, roll};
@@ -33,6 +35,9 @@ use crate::protocol::record_batch::{BatchView, CRC_FROM, LeaderEpoch, Offset};
 
 /// Bytes read at once to compute a CRC.
 const CHECK_BYTES: usize = 256 << 10;
+
+/// A marker takes 78 bytes; no control batch of a transaction is larger than this.
+const CONTROL_BYTES_MAX: u64 = 4 << 10;
 
 /// Up to where the files are known to be good.
 #[derive(Debug, Clone, Copy)]
@@ -63,13 +68,17 @@ struct Found {
     size: u64,
 }
 
-/// Opens the log in `directory`. `each_batch` sees the header of every batch from `marks.producers_from` on, in order.
+/// Sees every batch in order; answers with the aborted transaction that the batch ends, if it is such a marker. Of data
+/// batches it sees the header, of control batches all bytes.
+pub type EachBatch<'a> = &'a mut dyn FnMut(&BatchView<'_>) -> Option<AbortedTransaction>;
+
+/// Opens the log in `directory`. `each_batch` sees the batches from `marks.producers_from` on.
 pub fn open(
     directory: LogDirectory,
     marks: &Marks,
     config: &TopicConfig,
     random: &dyn Random,
-    each_batch: &mut dyn FnMut(&BatchView<'_>),
+    each_batch: EachBatch<'_>,
 ) -> Result<(Log, Recovered), LogError> {
     let found = list(&directory)?;
     let mut log = Log::create(directory, marks.start);
@@ -92,7 +101,9 @@ pub fn open(
     for (at, segment) in found[..first].iter().enumerate() {
         let end = found[at + 1].base;
         let index = indexes::of_sealed(&directory, *segment, end, config)?;
-        segments.push(Segment::sealed(&directory, segment.base, segment.size, index));
+        let sealed = Segment::sealed(&directory, segment.base, segment.size, index);
+        sealed.set_aborted_count(txn_index::entries_below(&directory, segment.base, end)?);
+        segments.push(sealed);
     }
     let in_file = epochs_known.then(|| epochs.clone());
     let mut scan = Scan {
@@ -107,6 +118,7 @@ pub fn open(
         recovered: Recovered::default(),
         buffer: Vec::new(),
         each_batch,
+        aborted: Vec::new(),
     };
     for (at, segment) in found.iter().enumerate().skip(first) {
         let last = at + 1 == found.len();
@@ -228,7 +240,9 @@ struct Scan<'a> {
     last_epoch: LeaderEpoch,
     recovered: Recovered,
     buffer: Vec<u8>,
-    each_batch: &'a mut dyn FnMut(&BatchView<'_>),
+    each_batch: EachBatch<'a>,
+    /// Aborted transactions whose markers the segment in hand has.
+    aborted: Vec<AbortedTransaction>,
 }
 
 struct Outcome {
@@ -277,6 +291,9 @@ impl Scan<'_> {
             }
         }
         let segment = Segment::reopened(self.directory, found.base, good, file, index)?;
+        let believed = self.marks.producers_from.min(self.expected);
+        let kept = txn_index::entries_below(self.directory, found.base, believed)?;
+        segment.restore_aborted(kept, &std::mem::take(&mut self.aborted))?;
         if !last && !cut && !refused {
             segment.seal()?;
         }
@@ -314,9 +331,22 @@ impl Scan<'_> {
         self.epochs.assign(epoch, base);
         self.expected = header.next_offset();
         if base >= self.marks.producers_from {
-            (self.each_batch)(header);
+            let whole = if header.is_control() { self.control_batch(file, stop)? } else { None };
+            let batch = whole.as_deref().and_then(|bytes| BatchView::split_first(bytes).ok());
+            let ended = (self.each_batch)(batch.as_ref().map_or(header, |(batch, _)| batch));
+            self.aborted.extend(ended);
         }
         Ok(true)
+    }
+
+    /// The bytes of a control batch; `None` when it is larger than any marker.
+    fn control_batch(&self, file: &SharedFile, stop: &Stop<'_>) -> Result<Option<Vec<u8>>, LogError> {
+        if stop.bytes > CONTROL_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; stop.bytes as usize];
+        file.read_exact_at(&mut bytes, stop.position)?;
+        Ok(Some(bytes))
     }
 
     /// Computes the CRC piece by piece: a length field that lies must not make us allocate what it says.

@@ -10,8 +10,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs};
 use uuid::Uuid;
@@ -23,6 +23,7 @@ use super::offset_index::OffsetPosition;
 use super::open_files::{OpenFiles, Slot};
 use super::segment_index::{Lookup, SegmentIndex};
 use super::time_index::TimestampOffset;
+use super::txn_index::AbortedTransaction;
 use super::walk::{HeaderWalk, WalkError};
 use crate::protocol::record_batch::{BatchError, Offset};
 
@@ -107,6 +108,10 @@ pub struct Segment {
     active: AtomicBool,
     slots: [Slot; 3],
     index: Mutex<SegmentIndex>,
+    /// Entries of the `.txnindex` file that count.
+    aborted: AtomicUsize,
+    /// They themselves, once the file's name is no longer this segment's.
+    retired_aborted: OnceLock<Vec<AbortedTransaction>>,
 }
 
 /// No half-done state is ever left behind these locks, so a panic elsewhere does not spoil what they guard.
@@ -152,6 +157,8 @@ impl Segment {
             active: AtomicBool::new(active),
             slots: Default::default(),
             index: Mutex::new(index),
+            aborted: AtomicUsize::new(0),
+            retired_aborted: OnceLock::new(),
         }
     }
 
@@ -163,6 +170,32 @@ impl Segment {
     /// Bytes that are written and published.
     pub fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
+    }
+
+    /// How many aborted transactions its index lists.
+    pub fn aborted_count(&self) -> usize {
+        self.aborted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_aborted_count(&self, count: usize) {
+        self.aborted.store(count, Ordering::Release);
+    }
+
+    pub(super) fn retired_aborted(&self) -> Option<&[AbortedTransaction]> {
+        self.retired_aborted.get().map(Vec::as_slice)
+    }
+
+    pub(super) fn set_retired_aborted(&self, entries: Vec<AbortedTransaction>) {
+        self.retired_aborted.get_or_init(|| entries);
+    }
+
+    pub(super) fn fs(&self) -> &SharedFs {
+        &self.directory.fs
+    }
+
+    /// See [`SegmentIndex::entries_from`].
+    pub(super) fn index_entries_from(&self, position: u64) -> (usize, Option<Offset>) {
+        self.index().entries_from(position)
     }
 
     pub(super) fn publish_size(&self, size: u64) {
@@ -255,10 +288,10 @@ impl Segment {
         self.spill(&mut index)
     }
 
-    /// Makes everything of it durable: records, both indexes, the producer snapshot taken at its base.
+    /// Makes everything of it durable: records, the indexes, the producer snapshot taken at its base.
     pub(super) fn sync(self: &Arc<Self>) -> io::Result<()> {
         self.file()?.sync_data()?;
-        for extension in [INDEX, TIME_INDEX, SNAPSHOT] {
+        for extension in [INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT] {
             match self.directory.fs.open(&self.path(extension), Open::Read) {
                 Ok(file) => file.sync_data()?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -276,6 +309,7 @@ impl Segment {
     /// Holds the file open and forgets the index files: both names go to a cleaned segment.
     pub(super) fn retire(self: &Arc<Self>) -> io::Result<()> {
         self.slot(SegmentFile::Log).pin(self.file()?);
+        self.retire_aborted()?;
         self.index().forget_files();
         Ok(())
     }

@@ -176,6 +176,13 @@ impl SegmentIndex {
         self.offsets.tail.len().max(self.times.tail.len()) >= SPILL_ENTRIES
     }
 
+    /// Entries of the offset index that the file holds, and the offset of the first one in memory whose batch begins at
+    /// or behind `position`.
+    pub(super) fn entries_from(&self, position: u64) -> (usize, Option<Offset>) {
+        let found = self.offsets.tail.entries().find(|entry| u64::from(entry.position) >= position);
+        (self.offsets.on_disk, found.map(|entry| entry.offset))
+    }
+
     /// Writes the tail behind what the files hold, and drops it from memory. Nothing is synced. After an error the tail
     /// is still in memory, and the next call writes the same bytes to the same places.
     pub(super) fn spill(&mut self, fs: &SharedFs, dir: &Path, base: Offset) -> io::Result<()> {

@@ -80,7 +80,8 @@ impl LogView {
         for segment in self.from(from) {
             let end = match segment.base().cmp(&upto.segment) {
                 std::cmp::Ordering::Less => segment.size(),
-                std::cmp::Ordering::Equal => upto.position,
+                // A mark at the end of a segment that was compacted since lies behind what is left of it.
+                std::cmp::Ordering::Equal => upto.position.min(segment.size()),
                 std::cmp::Ordering::Greater => return Ok(None),
             };
             let Some((position, first)) = segment.find(from)? else { continue };

@@ -11,7 +11,7 @@
 use std::cmp::Ordering;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::producers::{ProducerError, Verdict};
+use super::producers::{Admission, EndedTransaction, ProducerError, Verdict, VerificationGuard};
 use super::validate::{self, Checked};
 use super::{Online, Partition, State, Unavailable, recompress};
 use crate::config::topic::{TimestampType, TopicConfig};
@@ -25,7 +25,7 @@ use crate::wal::ticket::{Rejected, Ticket};
 /// Who appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendOrigin {
-    /// A Produce request: exactly one batch, no transactional or control bit.
+    /// A Produce request: exactly one batch, no control bit.
     Client,
     /// A coordinator of this broker: whole batches of our own making.
     Coordinator,
@@ -146,7 +146,7 @@ impl From<Unavailable> for AppendError {
 struct Incomer<'a> {
     bytes: &'a mut [u8],
     checked: Checked,
-    origin: AppendOrigin,
+    admission: Admission,
     config: &'a TopicConfig,
     now_ms: i64,
     /// The broker's time that the records got, else -1.
@@ -161,6 +161,32 @@ impl Partition {
         origin: AppendOrigin,
         required_leader_epoch: Option<LeaderEpoch>,
     ) -> Result<Appended, AppendError> {
+        self.append_admitted(batches, self.admission(origin), required_leader_epoch)
+    }
+
+    /// As [`Partition::append`], for batches of a transaction whose coordinator was asked; `guard` is what
+    /// [`Partition::begin_verification`] gave before.
+    pub fn append_verified(
+        &self,
+        batches: &mut [u8],
+        origin: AppendOrigin,
+        required_leader_epoch: Option<LeaderEpoch>,
+        guard: Option<VerificationGuard>,
+    ) -> Result<Appended, AppendError> {
+        self.append_admitted(batches, Admission { guard, ..self.admission(origin) }, required_leader_epoch)
+    }
+
+    pub(super) fn admission(&self, origin: AppendOrigin) -> Admission {
+        Admission::of(origin, self.shared.settings.transaction_verification)
+    }
+
+    pub(super) fn append_admitted(
+        &self,
+        batches: &mut [u8],
+        admission: Admission,
+        required_leader_epoch: Option<LeaderEpoch>,
+    ) -> Result<Appended, AppendError> {
+        let origin = admission.origin;
         let current = self.leader_epoch;
         if let Some(required) = required_leader_epoch {
             match required.cmp(&current) {
@@ -191,7 +217,7 @@ impl Partition {
             checked.max_timestamp = now_ms;
             log_append_time_ms = now_ms;
         }
-        self.append_checked(Incomer { bytes, checked, origin, config, now_ms, log_append_time_ms })
+        self.append_checked(Incomer { bytes, checked, admission, config, now_ms, log_append_time_ms })
     }
 
     fn append_checked(&self, mut incomer: Incomer<'_>) -> Result<Appended, AppendError> {
@@ -207,9 +233,9 @@ impl Partition {
             Err(error) => return Err(self.write_failed(&mut state, &error)),
         };
         self.mark_changed(online);
-        let moved = online.settle(config).then_some(online.high_watermark);
-        if let Some(mark) = &moved {
-            self.publish_visible(mark);
+        let moved = online.settle(config).then(|| online.visible());
+        if let Some(visible) = &moved {
+            self.publish_visible(visible);
         }
         let ticket = online.ticket(online.log.end(), epoch);
         self.schedule_after_append(online, config, incomer.now_ms);
@@ -217,8 +243,8 @@ impl Partition {
         let log_start_offset = online.log_start;
         drop(state);
 
-        if let Some(mark) = &moved {
-            self.high_watermark_moved(mark);
+        if let Some(visible) = &moved {
+            self.high_watermark_moved(visible);
         }
         self.send_to_sync(queued);
         Ok(Appended { base_offset, log_append_time_ms: incomer.log_append_time_ms, log_start_offset, ticket })
@@ -243,7 +269,11 @@ impl Partition {
         online.log.append(bytes, self.leader_epoch, config, *now_ms, &*self.shared.random)?;
         let mut rest: &[u8] = bytes;
         while let Ok((batch, behind)) = BatchView::split_first(rest) {
-            online.producers.update(&batch, *now_ms);
+            let ended = online.producers.update(&batch, *now_ms);
+            if let Some(aborted) = ended.and_then(EndedTransaction::to_aborted) {
+                // The marker is in the log: without its entry, readers would be handed what was aborted.
+                online.log.append_aborted(&aborted).map_err(|error| LogError::Corrupt(error.to_string()))?;
+            }
             rest = behind;
         }
         Ok(rolled)
@@ -269,7 +299,7 @@ fn duplicate(online: &mut Online, incomer: &Incomer<'_>, epoch: LeaderEpoch) -> 
     let mut rest: &[u8] = incomer.bytes;
     while let Ok((batch, behind)) = BatchView::split_first(rest) {
         if let Verdict::Duplicate { base_offset, last_offset, timestamp } =
-            online.producers.check(&batch, incomer.origin)?
+            online.producers.check(&batch, &incomer.admission)?
         {
             let log_append_time_ms = if incomer.log_append_time_ms < 0 { -1 } else { timestamp };
             let ticket = online.ticket(last_offset + 1, epoch);

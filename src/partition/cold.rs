@@ -7,8 +7,9 @@ use terrace_tiering::read::ReadHint;
 use terrace_tiering::{ObjectRef, Tier};
 
 use super::Partition;
-use super::read::{ReadError, ReadSpec};
+use super::read::{Isolation, ReadError, ReadSpec};
 use crate::log::LogError;
+use crate::log::txn_index::AbortedTransaction;
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteSegment;
 use crate::protocol::record_batch::{BatchView, Offset, total_bytes};
@@ -24,14 +25,42 @@ pub struct ColdRead {
     upto: Offset,
     max_bytes: u64,
     min_one: bool,
+    isolation: Isolation,
+}
+
+/// What a cold read loaded.
+#[derive(Debug, Default)]
+pub struct ColdRecords {
+    /// Whole batches in order; the first one holds the offset that was asked, or is the next behind it.
+    pub chunks: Vec<Bytes>,
+    /// For readers of committed records: the aborted transactions that lie in them.
+    pub aborted: Vec<AbortedTransaction>,
 }
 
 impl ColdRead {
-    /// Loads it: whole batches in order, the first one holds the offset that was asked (or is the next behind it).
-    pub async fn load(self) -> Result<Vec<Bytes>, ReadError> {
+    /// Loads it.
+    pub async fn load(self) -> Result<ColdRecords, ReadError> {
         let failed = |error| ReadError::Storage(format!("{error}"));
         let read = self.tier.read(&self.object, self.offset, self.max_bytes, self.hint).await.map_err(failed)?;
-        Ok(trim(read.chunks, self.offset, self.upto, self.max_bytes, self.min_one))
+        let chunks = trim(read.chunks, self.offset, self.upto, self.max_bytes, self.min_one);
+        let aborted = match (self.isolation, chunks.last()) {
+            (Isolation::ReadCommitted, Some(last)) => {
+                let footer = self.tier.footer(&self.object).await.map_err(failed)?;
+                let (from, end) = (self.offset, end_of(last));
+                footer.aborted.iter().map(entry_of).filter(|aborted| aborted.overlaps(from, end)).collect()
+            }
+            _ => Vec::new(),
+        };
+        Ok(ColdRecords { chunks, aborted })
+    }
+}
+
+fn entry_of(aborted: &terrace_tiering::object::footer::AbortedTransaction) -> AbortedTransaction {
+    AbortedTransaction {
+        producer_id: aborted.producer_id,
+        first_offset: aborted.first_offset,
+        last_offset: aborted.last_offset,
+        last_stable_offset: aborted.last_stable_offset,
     }
 }
 
@@ -103,6 +132,7 @@ impl Partition {
             upto: local_start.max(segment.last_offset + 1),
             max_bytes: spec.max_bytes,
             min_one: spec.min_one,
+            isolation: spec.isolation,
         })
     }
 

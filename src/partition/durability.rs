@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 
+use super::transactions::Visible;
 use super::{Online, Partition, State};
 use crate::config::topic::TopicConfig;
-use crate::log::view::Mark;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 use crate::wal::partition_sync::SyncTarget;
 use crate::wal::ticket::{Rejected, Ticket};
@@ -38,6 +38,7 @@ impl Online {
         while let Some((_, promise)) = self.pending.pop_front_if(|(next, _)| *next <= reached.offset) {
             promise.accept();
         }
+        self.settle_stable();
         true
     }
 
@@ -67,9 +68,10 @@ impl Partition {
         }
     }
 
-    /// Wakes who waits for the high watermark's move. Without the lock.
-    pub(super) fn high_watermark_moved(&self, mark: &Mark) {
-        self.waiters.moved(mark.bytes);
+    /// Wakes who waits for the high watermark's move, or for the last stable offset's. Without the lock.
+    pub(super) fn high_watermark_moved(&self, visible: &Visible) {
+        self.waiters.moved(visible.bytes);
+        self.stable_waiters.moved(visible.stable_bytes);
     }
 }
 
@@ -101,14 +103,14 @@ impl SyncTarget for Partition {
                 online.synced = mark;
             }
             self.mark_changed(online);
-            let moved = online.settle(&config).then_some(online.high_watermark);
-            if let Some(mark) = &moved {
-                self.publish_visible(mark);
+            let moved = online.settle(&config).then(|| online.visible());
+            if let Some(visible) = &moved {
+                self.publish_visible(visible);
             }
             (moved, if online.holding { self.request_sync(online) } else { None })
         };
-        if let Some(mark) = moved {
-            self.high_watermark_moved(&mark);
+        if let Some(visible) = moved {
+            self.high_watermark_moved(&visible);
         }
         self.send_to_sync(queued);
         Ok(())
@@ -120,6 +122,6 @@ impl SyncTarget for Partition {
             state.leave(State::Offline("log directory is offline".into()), Rejected::Storage);
         }
         drop(state);
-        self.waiters.wake_all();
+        self.wake_waiters();
     }
 }

@@ -46,17 +46,21 @@ impl Found {
 impl Partition {
     /// Answers one ListOffsets question; only a question about time can touch the bucket.
     pub async fn list_offset(self: &Arc<Self>, spec: OffsetSpec, isolation: Isolation) -> Result<Found, ReadError> {
-        // Without transactions both kinds of reader end at the high watermark.
-        let _: Isolation = isolation;
         let offsets = {
             let mut state = self.lock();
             state.online()?.offsets(self.leader_epoch)
         };
+        let end = match isolation {
+            Isolation::ReadUncommitted => offsets.high_watermark,
+            Isolation::ReadCommitted => offsets.last_stable,
+        };
+        // As Kafka: a record that this reader may not see yet is none, even where an earlier one of a later time is.
+        let visible = |found: Found| if found.offset < end { found } else { Found::NOTHING };
         let known = |offset: Offset| Found { offset, timestamp: -1, leader_epoch: self.epoch_of(offset) };
         let tiered = self.topic_config().remote_storage_enable;
         let tiered_end = self.remote_chain().end();
         Ok(match spec {
-            OffsetSpec::Latest => Found { offset: offsets.last_stable, timestamp: -1, leader_epoch: self.leader_epoch },
+            OffsetSpec::Latest => Found { offset: end, timestamp: -1, leader_epoch: self.leader_epoch },
             OffsetSpec::Earliest => known(offsets.log_start),
             OffsetSpec::EarliestLocal => known(offsets.local_start),
             OffsetSpec::LatestTiered => match tiered_end {
@@ -69,8 +73,8 @@ impl Partition {
                 None if tiered && offsets.local_start == offsets.log_start => known(offsets.log_start),
                 _ => Found::NOTHING,
             },
-            OffsetSpec::MaxTimestamp => self.at_max_timestamp().await?,
-            OffsetSpec::Time(timestamp) => self.at_time(timestamp, &offsets).await?,
+            OffsetSpec::MaxTimestamp => visible(self.at_max_timestamp().await?),
+            OffsetSpec::Time(timestamp) => visible(self.at_time(timestamp, &offsets).await?),
         })
     }
 

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`append`] | the one way in; [`validate`] is what it checks outside the lock |
 //! | [`read`], [`list_offsets`], [`cold`] | the ways out, over both tiers |
+//! | [`transactions`] | verification, markers, the last stable offset |
 //! | [`durability`] | tickets, high watermark, the sync thread's side |
 //! | [`upkeep`], [`clean`] | roll by time, retention, checkpoint marks; compaction: called by the node's queues of due work |
 //! | [`registry`] | all partitions of the node; [`node_dirs`], [`due`] and [`deletion`] serve it |
@@ -33,6 +34,7 @@ mod recompress;
 pub mod registry;
 mod start_rule;
 pub mod tiered;
+pub mod transactions;
 pub mod upkeep;
 pub mod validate;
 pub mod waiters;
@@ -55,6 +57,7 @@ use self::opening::Opening;
 use self::producers::ProducerTable;
 use self::read::ReadError;
 use self::registry::{LogSettings, RollListener};
+use self::transactions::Visible;
 use self::waiters::WaiterList;
 use crate::config::topic::TopicConfig;
 use crate::log::Log;
@@ -75,7 +78,8 @@ pub struct Offsets {
     pub local_start: Offset,
     /// Everything below is as durable as the topic's mode asks; readers see nothing above.
     pub high_watermark: Offset,
-    /// Everything below is decided; the high watermark while there are no transactions.
+    /// Everything below is decided: the high watermark, or where the first transaction begins that is open or whose
+    /// marker readers don't see yet.
     pub last_stable: Offset,
     /// The next offset to be written. Never an answer to a reader.
     pub log_end: Offset,
@@ -130,6 +134,9 @@ pub struct Partition {
     /// [`Mark::bytes`] of the high watermark, for waiters that look without the lock.
     visible_bytes: AtomicU64,
     waiters: WaiterList,
+    /// The same of the last stable offset, for readers of committed records.
+    stable_bytes: AtomicU64,
+    stable_waiters: WaiterList,
     /// Counted by who appends and reads for clients.
     pub traffic: Traffic,
 }
@@ -172,6 +179,8 @@ struct Online {
     log_start_known: bool,
     /// Moved only by [`durability`].
     high_watermark: Mark,
+    /// The last stable offset; moved only by [`transactions`].
+    stable: Mark,
     /// The end of what is synced, as a mark.
     synced: Mark,
     /// Appends whose durability is awaited, by next offset.
@@ -242,7 +251,7 @@ impl Online {
             log_start: self.log_start,
             local_start: self.local_start(),
             high_watermark: self.high_watermark.offset,
-            last_stable: self.high_watermark.offset,
+            last_stable: self.stable.offset,
             log_end: self.log.end(),
             leader_epoch,
         }
@@ -384,8 +393,15 @@ impl Partition {
         state
     }
 
-    fn publish_visible(&self, high_watermark: &Mark) {
-        self.visible_bytes.store(high_watermark.bytes, Ordering::SeqCst);
+    fn publish_visible(&self, visible: &Visible) {
+        self.visible_bytes.store(visible.bytes, Ordering::SeqCst);
+        self.stable_bytes.store(visible.stable_bytes, Ordering::SeqCst);
+    }
+
+    /// The partition changed or vanished: everybody who waits looks again.
+    fn wake_waiters(&self) {
+        self.waiters.wake_all();
+        self.stable_waiters.wake_all();
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::node_dirs::NodeDir;
 use super::producers::ProducerTable;
+use super::transactions::Visible;
 use super::{Offsets, Online, Partition, Shared, State};
 use crate::log::checkpoint::PartitionMarks;
 use crate::log::names::{self, SNAPSHOT};
@@ -39,7 +40,9 @@ impl Known {
     pub(super) fn offsets(&self, leader_epoch: LeaderEpoch) -> Offsets {
         let PartitionMarks { log_start, local_start, checked_end: end, .. } = self.marks;
         let local_start = local_start.max(log_start);
-        Offsets { log_start, local_start, high_watermark: end, last_stable: end, log_end: end, leader_epoch }
+        // Where open transactions begin is not known before the files were opened: nothing counts as decided.
+        let last_stable = log_start;
+        Offsets { log_start, local_start, high_watermark: end, last_stable, log_end: end, leader_epoch }
     }
 }
 
@@ -50,10 +53,26 @@ impl Partition {
 
     /// Opens the files through recovery. Blocks.
     pub(super) fn open_online(&self, known: Option<&Known>) -> Result<Online, LogError> {
+        let mut limit = known.map_or(Offset::MAX, |known| known.scan_from);
+        loop {
+            match self.open_with_snapshot_below(known, limit)? {
+                Ok(online) => return Ok(online),
+                // The snapshot speaks of records that are gone: an older one, and more of the log, has to do.
+                Err(end) => limit = end,
+            }
+        }
+    }
+
+    /// Opens with the newest snapshot at or below `limit`; the log's end instead when that lies below the snapshot.
+    fn open_with_snapshot_below(
+        &self,
+        known: Option<&Known>,
+        limit: Offset,
+    ) -> Result<Result<Online, Offset>, LogError> {
         let config = self.topic_config();
         let directory = self.log_directory();
         let scan_from = known.map(|known| known.scan_from);
-        let (snapshot_at, mut producers) = self.newest_snapshot(&directory.path, scan_from.unwrap_or(Offset::MAX))?;
+        let (snapshot_at, mut producers) = self.newest_snapshot(&directory.path, limit)?;
         let mut producers_from = snapshot_at;
         if let Some(Known { marks, scan_from }) = known
             && *scan_from == marks.checked_end
@@ -71,7 +90,7 @@ impl Partition {
         };
         let now_ms = self.shared.clock.now_ms();
         producers.loaded_at(now_ms);
-        let each_batch = &mut |batch: &BatchView<'_>| producers.update(batch, now_ms);
+        let each_batch = &mut |batch: &BatchView<'_>| producers.update(batch, now_ms)?.to_aborted();
         let (mut log, recovered) = recovery::open(directory, &marks, &config, &*self.shared.random, each_batch)?;
         if recovered.checked_bytes > 0 {
             tracing::info!(
@@ -79,9 +98,8 @@ impl Partition {
                 end = log.end(), "partition recovered"
             );
         }
-        if log.end() < producers_from {
-            // The snapshot speaks of records that are gone: everybody may begin anew.
-            producers.clear();
+        if log.end() < producers_from && snapshot_at != NO_SNAPSHOT {
+            return Ok(Err(log.end()));
         }
         if config.flush_messages.is_some()
             && let Some(flush) = log.begin_flush()
@@ -94,7 +112,8 @@ impl Partition {
         online.log_start = known.map_or(online.log.start(), |known| known.marks.log_start.min(online.log.end()));
         online.cleaned_end = known.map_or(0, |known| known.marks.cleaned_end);
         online.log_start_known = known.is_some();
-        Ok(online)
+        online.settle_stable();
+        Ok(Ok(online))
     }
 
     /// Where a log without files begins: where it ended, unless it had records and somebody took them away.
@@ -172,15 +191,17 @@ impl Partition {
                 *state = State::Offline(error.to_string());
             }
         }
-        self.visible_bytes.store(0, std::sync::atomic::Ordering::SeqCst);
-        self.waiters.wake_all();
+        self.publish_visible(&Visible { bytes: 0, stable_bytes: 0 });
+        self.wake_waiters();
     }
 }
 
 impl Online {
     /// A partition without files that begins at `start`.
     pub(super) fn empty(directory: LogDirectory, start: Offset) -> Self {
-        Self::over(Log::create(directory, start), ProducerTable::default(), start, NO_SNAPSHOT)
+        let mut online = Self::over(Log::create(directory, start), ProducerTable::default(), start, NO_SNAPSHOT);
+        online.settle_stable();
+        online
     }
 
     /// A partition over a log as it was opened: all that is there may be read.
@@ -193,6 +214,8 @@ impl Online {
             log_start,
             log_start_known: true,
             high_watermark: end,
+            // Not found yet: the caller settles it when producers and log start are known.
+            stable: Mark { offset: -1, ..end },
             synced,
             pending: Default::default(),
             holding: false,

@@ -1,4 +1,5 @@
-//! What a partition knows of the idempotent producers that write to it: the last five batches of each.
+//! What a partition knows of the idempotent producers that write to it: the last five batches of each, and where its open
+//! transaction begins.
 //!
 //! Owned by the partition, under its lock. [`ProducerTable::check`] decides before an append, [`ProducerTable::update`]
 //! records after it, with the batch as it was stamped; recovery calls `update` alone, for every batch it scans. The
@@ -6,19 +7,27 @@
 //! [`ProducerTable::snapshot`]); what changed since goes into the broker's checkpoint with all five batches
 //! ([`ProducerTable::changes_since`]). A crash loses nothing that a scan from the checkpoint doesn't bring back.
 //!
-//! The rules are those of Kafka's broker for clients without transactions: an unknown producer may begin at any
-//! sequence, a new epoch begins at 0, an older epoch is refused, a batch equal to one of the last five is a duplicate,
-//! everything else must follow on. Sequences wrap from 2^31-1 to 0.
+//! The rules are those of Kafka's broker ([`rules`]): an unknown producer may begin at any sequence, a new epoch begins at
+//! 0, an older epoch is refused, a batch equal to one of the last five is a duplicate, everything else must follow on.
+//! Sequences wrap from 2^31-1 to 0. A transaction begins with the first batch that carries its bit and ends with the
+//! producer's next marker.
 
+mod open_transactions;
+pub mod rules;
 mod snapshot;
+mod verification;
 
 use std::collections::HashMap;
 
-use super::append::AppendOrigin;
-use crate::protocol::error_code::ErrorCode;
+use self::open_transactions::OpenTransactions;
+use self::verification::Verifications;
+use crate::log::txn_index::AbortedTransaction;
+use crate::protocol::control::EndTransaction;
 use crate::protocol::record_batch::{BatchView, Offset, ProducerId, sequence_after};
 
+pub use rules::{Admission, ProducerError, Verdict};
 pub use snapshot::{SnapshotEntry, SnapshotError, read_snapshot};
+pub use verification::VerificationGuard;
 
 /// Batches remembered per producer: as many as a client may have in flight.
 pub const BATCHES_KEPT: usize = 5;
@@ -26,71 +35,6 @@ pub const BATCHES_KEPT: usize = 5;
 /// Producers remembered per partition (about 170 bytes each). Beyond it the longest silent eighth is forgotten, which
 /// costs those producers only the detection of a retry that is still on its way.
 pub const PRODUCERS_MAX: usize = 65_536;
-
-/// What an append of this batch would be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Not seen yet, and it follows on.
-    New,
-    /// A retry of what is in the log already: the answer is the original's.
-    Duplicate {
-        /// Offset of the original's first record.
-        base_offset: Offset,
-        /// Offset of the original's last record.
-        last_offset: Offset,
-        /// The original's largest timestamp.
-        timestamp: i64,
-    },
-}
-
-/// Why a batch of an idempotent producer cannot be appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ProducerError {
-    /// It neither repeats nor follows what this producer wrote.
-    #[error("out of order sequence number for producer {producer_id}: {sequence} (incoming), {last} (current end)")]
-    OutOfOrderSequence {
-        /// The producer.
-        producer_id: ProducerId,
-        /// The first sequence of the batch.
-        sequence: i32,
-        /// The last sequence in the log, -1 when there is none in this epoch.
-        last: i32,
-    },
-    /// A new epoch that doesn't begin at sequence 0.
-    #[error(
-        "invalid sequence number for new epoch of producer {producer_id}: {epoch} (request epoch), {sequence} (sequence), {current} (current epoch)"
-    )]
-    NewEpochNotAtZero {
-        /// The producer.
-        producer_id: ProducerId,
-        /// The epoch of the batch.
-        epoch: i16,
-        /// The first sequence of the batch.
-        sequence: i32,
-        /// The epoch in the log.
-        current: i16,
-    },
-    /// The producer was fenced: a newer epoch has written.
-    #[error("epoch of producer {producer_id} is {epoch}, which is smaller than the last seen epoch {current}")]
-    InvalidEpoch {
-        /// The producer.
-        producer_id: ProducerId,
-        /// The epoch of the batch.
-        epoch: i16,
-        /// The epoch in the log.
-        current: i16,
-    },
-}
-
-impl ProducerError {
-    /// What the client is told.
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            Self::OutOfOrderSequence { .. } | Self::NewEpochNotAtZero { .. } => ErrorCode::OutOfOrderSequenceNumber,
-            Self::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-        }
-    }
-}
 
 /// One batch that a producer wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,6 +71,49 @@ struct Producer {
     coordinator_epoch: i32,
     /// First offset of the running transaction, -1 without.
     txn_first_offset: Offset,
+    /// Offset of its last batch or marker, -1 when only a snapshot speaks of it: what a checkpoint has to say is what was
+    /// touched since the snapshot.
+    touched: Offset,
+}
+
+/// A transaction that ended, as its marker was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedTransaction {
+    /// Whose.
+    pub producer_id: ProducerId,
+    /// Its first offset here.
+    pub first_offset: Offset,
+    /// The offset of its marker.
+    pub last_offset: Offset,
+    /// The first offset that was undecided behind it: the next open transaction's, else the one behind the marker.
+    pub last_stable_offset: Offset,
+    /// Was it aborted?
+    pub aborted: bool,
+}
+
+/// What DescribeProducers tells of a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerState {
+    /// The producer.
+    pub producer_id: ProducerId,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Its last sequence, -1 without a batch in this epoch.
+    pub last_sequence: i32,
+    /// Timestamp of its last batch or marker in milliseconds.
+    pub last_timestamp: i64,
+    /// Epoch of the coordinator that wrote its last marker, -1 without.
+    pub coordinator_epoch: i32,
+    /// First offset of its open transaction, -1 without.
+    pub txn_first_offset: Offset,
+}
+
+impl EndedTransaction {
+    /// Its entry in the index of aborted transactions, if it was.
+    pub fn to_aborted(self) -> Option<AbortedTransaction> {
+        let Self { producer_id, first_offset, last_offset, last_stable_offset, aborted } = self;
+        aborted.then_some(AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset })
+    }
 }
 
 impl Producer {
@@ -139,6 +126,15 @@ impl Producer {
             seen_ms: 0,
             coordinator_epoch: -1,
             txn_first_offset: -1,
+            touched: -1,
+        }
+    }
+
+    /// The batches of another epoch say nothing of this one's sequences.
+    fn enter(&mut self, epoch: i16) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.kept = 0;
         }
     }
 
@@ -158,6 +154,7 @@ impl Producer {
         }
         self.batches[usize::from(self.kept) - 1] = batch;
         self.last_timestamp = batch.timestamp;
+        self.touched = batch.last_offset;
     }
 
     fn is_expired(&self, now_ms: i64, expiration_ms: i64) -> bool {
@@ -169,6 +166,8 @@ impl Producer {
 #[derive(Debug, Default)]
 pub struct ProducerTable {
     producers: HashMap<ProducerId, Producer>,
+    transactions: OpenTransactions,
+    verifications: Verifications,
 }
 
 impl ProducerTable {
@@ -182,66 +181,41 @@ impl ProducerTable {
         self.producers.is_empty()
     }
 
-    /// Decides what an append of `batch` would be. Batches without a producer id are always new.
-    pub fn check(&self, batch: &BatchView<'_>, origin: AppendOrigin) -> Result<Verdict, ProducerError> {
-        let (producer_id, epoch, sequence) = (batch.producer_id(), batch.producer_epoch(), batch.base_sequence());
-        if producer_id < 0 {
-            return Ok(Verdict::New);
-        }
-        let Some(known) = self.producers.get(&producer_id) else { return Ok(Verdict::New) };
-        if origin == AppendOrigin::Client
-            && epoch == known.epoch
-            && let Some(original) = duplicate_of(known.batches(), sequence, batch.last_sequence())
-        {
-            return Ok(Verdict::Duplicate {
-                base_offset: original.base_offset(),
-                last_offset: original.last_offset,
-                timestamp: original.timestamp,
-            });
-        }
-        if epoch < known.epoch {
-            return Err(ProducerError::InvalidEpoch { producer_id, epoch, current: known.epoch });
-        }
-        if origin == AppendOrigin::Coordinator {
-            return Ok(Verdict::New);
-        }
-        if epoch > known.epoch {
-            let current = known.epoch;
-            return match sequence {
-                0 => Ok(Verdict::New),
-                _ => Err(ProducerError::NewEpochNotAtZero { producer_id, epoch, sequence, current }),
-            };
-        }
-        // A known epoch without a batch (a transaction marker raised it) begins at 0, which follows -1.
-        let last = known.last().map_or(-1, |last| last.last_sequence);
-        let next = if last < 0 { 0 } else { sequence_after(last, 1) };
-        if sequence == next {
-            Ok(Verdict::New)
-        } else {
-            Err(ProducerError::OutOfOrderSequence { producer_id, sequence, last })
-        }
-    }
-
-    /// Records a batch that is in the log, stamped. Checks nothing, so that a recovery accepts what was accepted once.
-    pub fn update(&mut self, batch: &BatchView<'_>, now_ms: i64) {
+    /// Records a batch that is in the log, stamped; the transaction that it ends, if it is a marker that ends one. Checks
+    /// nothing, so that a recovery accepts what was accepted once.
+    pub fn update(&mut self, batch: &BatchView<'_>, now_ms: i64) -> Option<EndedTransaction> {
         let producer_id = batch.producer_id();
         if producer_id < 0 {
-            return;
+            return None;
         }
+        let marker = if batch.is_control() { Some(EndTransaction::read(batch)?) } else { None };
         if self.producers.len() >= PRODUCERS_MAX && !self.producers.contains_key(&producer_id) {
             self.forget_the_longest_silent();
         }
         let epoch = batch.producer_epoch();
         let producer = self.producers.entry(producer_id).or_insert_with(|| Producer::new(epoch));
         producer.seen_ms = now_ms;
-        if producer.epoch != epoch {
-            producer.epoch = epoch;
-            producer.kept = 0;
+        producer.enter(epoch);
+        if batch.is_transactional() {
+            // The transaction is open from here on, or over: either way a guard of before is worth nothing.
+            self.verifications.end(producer_id);
         }
-        if batch.is_control() {
-            // A marker has no sequence; it only shows that the producer lives and which epoch it has reached.
+        if let Some(marker) = marker {
             producer.last_timestamp = batch.max_timestamp();
-            return;
+            producer.coordinator_epoch = marker.coordinator_epoch;
+            producer.touched = batch.last_offset();
+            let first_offset = std::mem::replace(&mut producer.txn_first_offset, -1);
+            return (first_offset >= 0).then(|| {
+                let last_offset = batch.last_offset();
+                let next_open = self.transactions.end(first_offset, last_offset);
+                EndedTransaction {
+                    producer_id,
+                    first_offset,
+                    last_offset,
+                    last_stable_offset: next_open.unwrap_or(last_offset + 1),
+                    aborted: !marker.commit,
+                }
+            });
         }
         producer.add(Written {
             last_sequence: batch.last_sequence(),
@@ -249,16 +223,90 @@ impl ProducerTable {
             offset_delta: batch.last_offset_delta(),
             timestamp: batch.max_timestamp(),
         });
+        if batch.is_transactional() && producer.txn_first_offset < 0 {
+            producer.txn_first_offset = batch.base_offset();
+            self.transactions.begin(batch.base_offset());
+        }
+        None
+    }
+
+    /// Begins a verification: the guard that an append of the producer's transaction needs here. `None` when none is
+    /// needed, because its transaction is open already. An error when a newer epoch has written.
+    pub fn begin_verification(
+        &mut self,
+        producer_id: ProducerId,
+        epoch: i16,
+        sequence: i32,
+        supports_epoch_bump: bool,
+        now_ms: i64,
+    ) -> Result<Option<VerificationGuard>, ProducerError> {
+        if let Some(current) = self.producers.get(&producer_id).map(|known| known.epoch).filter(|known| epoch < *known)
+        {
+            return Err(ProducerError::InvalidEpoch { producer_id, epoch, current });
+        }
+        if self.has_open_transaction(producer_id, epoch) {
+            return Ok(None);
+        }
+        Ok(Some(self.verifications.begin(producer_id, epoch, sequence, supports_epoch_bump, now_ms)))
+    }
+
+    /// The first offset that readers of committed records may not see; `None` when all is decided.
+    pub fn first_undecided(&self) -> Option<Offset> {
+        self.transactions.first()
+    }
+
+    /// The high watermark has moved: transactions whose marker is below are decided.
+    pub fn high_watermark_moved(&mut self, high_watermark: Offset) {
+        self.transactions.reached(high_watermark);
+    }
+
+    /// Ends all open transactions without a marker: whoever calls knows that they were decided behind the end of the log
+    /// that the table speaks of.
+    pub fn forget_transactions(&mut self) {
+        for producer in self.producers.values_mut() {
+            producer.txn_first_offset = -1;
+        }
+        self.transactions = OpenTransactions::default();
+    }
+
+    /// All producers, by id.
+    pub fn states(&self) -> Vec<ProducerState> {
+        let state = |(&producer_id, producer): (&ProducerId, &Producer)| ProducerState {
+            producer_id,
+            epoch: producer.epoch,
+            last_sequence: producer.last().map_or(-1, |last| last.last_sequence),
+            last_timestamp: producer.last_timestamp,
+            coordinator_epoch: producer.coordinator_epoch,
+            txn_first_offset: producer.txn_first_offset,
+        };
+        let mut states: Vec<_> = self.producers.iter().map(state).collect();
+        states.sort_unstable_by_key(|state| state.producer_id);
+        states
+    }
+
+    /// The open transactions as the producers say, after the table was loaded.
+    fn find_transactions(&mut self) {
+        self.transactions = OpenTransactions::default();
+        for producer in self.producers.values().filter(|producer| producer.txn_first_offset >= 0) {
+            self.transactions.begin(producer.txn_first_offset);
+        }
     }
 
     fn forget_the_longest_silent(&mut self) {
-        let mut times: Vec<i64> = self.producers.values().map(|producer| producer.seen_ms).collect();
-        let (_, limit, _) = times.select_nth_unstable(PRODUCERS_MAX / 8);
+        // Who has a transaction open is never forgotten: its marker must find it.
+        let idle = |producer: &Producer| producer.txn_first_offset < 0;
+        let mut times: Vec<i64> =
+            self.producers.values().filter(|producer| idle(producer)).map(|producer| producer.seen_ms).collect();
+        if times.is_empty() {
+            return;
+        }
+        let nth = (PRODUCERS_MAX / 8).min(times.len() - 1);
+        let (_, limit, _) = times.select_nth_unstable(nth);
         let limit = *limit;
         // Several may share the limit; an eighth must go, and not many more.
         let mut excess = PRODUCERS_MAX / 8;
         self.producers.retain(|_, producer| {
-            let goes = producer.seen_ms <= limit && excess > 0;
+            let goes = idle(producer) && producer.seen_ms <= limit && excess > 0;
             excess -= usize::from(goes);
             !goes
         });
@@ -276,6 +324,7 @@ impl ProducerTable {
     /// changed anything.
     pub fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> bool {
         let before = self.producers.len();
+        self.verifications.expire(now_ms, expiration_ms);
         self.producers.retain(|_, producer| !producer.is_expired(now_ms, expiration_ms));
         if self.producers.is_empty() {
             self.producers = HashMap::new();
@@ -290,12 +339,8 @@ impl ProducerTable {
 
     /// Forgets everything: the log was emptied.
     pub fn clear(&mut self) {
-        self.producers = HashMap::new();
+        *self = Self::default();
     }
-}
-
-fn duplicate_of(batches: &[Written], first_sequence: i32, last_sequence: i32) -> Option<&Written> {
-    batches.iter().find(|batch| batch.last_sequence == last_sequence && batch.first_sequence() == first_sequence)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Partition;
 pub use super::cold::ColdRead;
+pub use crate::log::txn_index::AbortedTransaction;
 use crate::log::view::{FileRange, LogView, Mark};
 use crate::log::{LogError, leader_epochs};
 use crate::protocol::error_code::ErrorCode;
@@ -58,6 +59,9 @@ pub struct ReadOutcome {
     pub log_start_offset: Offset,
     /// Set when the reader's history diverged: the largest common epoch and its end offset; no records then.
     pub diverging: Option<(LeaderEpoch, Offset)>,
+    /// For readers of committed records: the aborted transactions that lie in the records, by the place of their markers.
+    /// Those of a cold read come with its bytes.
+    pub aborted: Vec<AbortedTransaction>,
     /// The records.
     pub records: Records,
 }
@@ -125,6 +129,9 @@ const VIEWS_MAX: usize = 3;
 struct Moment {
     view: Arc<LogView>,
     high_watermark: Mark,
+    last_stable: Offset,
+    /// Where this reader ends.
+    upto: Mark,
     log_start: Offset,
     local_start: Offset,
     diverging: Option<(LeaderEpoch, Offset)>,
@@ -137,7 +144,7 @@ impl Partition {
         let mut views = 1;
         loop {
             let moment = self.moment(spec)?;
-            let records = match self.records(spec, &moment) {
+            let (records, aborted) = match self.records(spec, &moment) {
                 Err(LogError::Io(error)) if error.kind() == io::ErrorKind::NotFound && views < VIEWS_MAX => {
                     views += 1;
                     continue;
@@ -146,9 +153,10 @@ impl Partition {
             };
             return Ok(ReadOutcome {
                 high_watermark: moment.high_watermark.offset,
-                last_stable_offset: moment.high_watermark.offset,
+                last_stable_offset: moment.last_stable,
                 log_start_offset: moment.log_start,
                 diverging: moment.diverging,
+                aborted,
                 records,
             });
         }
@@ -175,22 +183,36 @@ impl Partition {
             return Err(out_of_range());
         }
         let view = Arc::clone(online.log.view());
-        Ok(Moment { view, high_watermark, log_start, local_start: online.local_start(), diverging })
+        Ok(Moment {
+            view,
+            high_watermark,
+            last_stable: online.stable.offset,
+            upto: online.end_for(spec.isolation),
+            log_start,
+            local_start: online.local_start(),
+            diverging,
+        })
     }
 
     /// The decision between the two tiers.
-    fn records(&self, spec: &ReadSpec, moment: &Moment) -> Result<Records, LogError> {
-        if moment.diverging.is_some() || spec.offset >= moment.high_watermark.offset {
-            return Ok(Records::Empty);
+    fn records(&self, spec: &ReadSpec, moment: &Moment) -> Result<(Records, Vec<AbortedTransaction>), LogError> {
+        let nothing = || (Records::Empty, Vec::new());
+        if moment.diverging.is_some() || spec.offset >= moment.upto.offset {
+            return Ok(nothing());
         }
         // The partitions behind the one that filled the answer: nothing fits, so nothing is looked up.
         if spec.max_bytes == 0 && !spec.min_one {
-            return Ok(Records::Empty);
+            return Ok(nothing());
         }
         if spec.offset < moment.local_start {
-            return self.cold(spec, moment.local_start).map(Records::Cold);
+            return Ok((Records::Cold(self.cold(spec, moment.local_start)?), Vec::new()));
         }
-        let found = moment.view.read(spec.offset, &moment.high_watermark, spec.max_bytes, spec.min_one)?;
-        Ok(found.map_or(Records::Empty, Records::File))
+        let found = moment.view.read(spec.offset, &moment.upto, spec.max_bytes, spec.min_one)?;
+        let Some(range) = found else { return Ok(nothing()) };
+        let aborted = match spec.isolation {
+            Isolation::ReadUncommitted => Vec::new(),
+            Isolation::ReadCommitted => moment.view.aborted_within(&range, spec.offset, moment.upto.offset)?,
+        };
+        Ok((Records::File(range), aborted))
     }
 }

@@ -48,6 +48,8 @@ pub struct LogSettings {
     pub log_dirs: Vec<PathBuf>,
     /// `log.dir.min.free.bytes`, of each of `log_dirs`; none where it names none.
     pub min_free_bytes: Vec<u64>,
+    /// `transaction.partition.verification.enable`.
+    pub transaction_verification: bool,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: i64,
     /// `log.retention.check.interval.ms`.
@@ -295,6 +297,8 @@ impl Partitions {
             maintenance: Mutex::default(),
             visible_bytes: AtomicU64::new(0),
             waiters: WaiterList::default(),
+            stable_bytes: AtomicU64::new(0),
+            stable_waiters: WaiterList::default(),
             traffic: Traffic::default(),
         })
     }

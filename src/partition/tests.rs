@@ -6,5 +6,6 @@ mod node;
 mod offsets;
 mod opening;
 mod recovery;
+mod transactions;
 mod upkeep;
 mod waiting;

@@ -11,6 +11,7 @@ use super::{Online, Partition, State};
 use crate::log::leader_epochs::{EpochCache, EpochStart};
 use crate::log::names::{self, SNAPSHOT};
 use crate::log::segment::Segment;
+use crate::log::txn_index::AbortedTransaction;
 use crate::log::walk::WalkError;
 use crate::metadata::remote_log::RemoteChain;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
@@ -51,6 +52,9 @@ pub struct SealedParts {
     pub log_bytes: u64,
     /// The producer state behind its last offset, as Kafka's `.snapshot` file; empty when there is none.
     pub producer_snapshot: Bytes,
+    /// The aborted transactions that overlap it, also where their markers lie in later segments: all are known, because
+    /// it is copied only when the last stable offset has passed it.
+    pub aborted: Vec<AbortedTransaction>,
 }
 
 fn into_io(error: WalkError) -> io::Error {
@@ -115,7 +119,8 @@ impl Partition {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
             Err(error) => return Err(error),
         };
-        Ok(SealedParts { log: segment.file()?, log_bytes: segment.size(), producer_snapshot })
+        let aborted = view.aborted(base_offset, next).map_err(io::Error::other)?;
+        Ok(SealedParts { log: segment.file()?, log_bytes: segment.size(), producer_snapshot, aborted })
     }
 
     /// The leader epochs with records in `from..upto`, each with its first offset there.
@@ -193,6 +198,10 @@ impl Partition {
         let mut online = Online::empty(directory, start);
         online.log_start = log_start;
         online.producers = producers;
+        // A copy waits until the last stable offset has passed its segment, so what was open at the segment's end was
+        // decided by a marker that is gone with the records behind it; the footer's list has the outcome.
+        online.producers.forget_transactions();
+        online.settle_stable();
         let starts = epochs.iter().map(|&(epoch, start_offset)| EpochStart { epoch, start_offset });
         *online.log.epochs_mut() = EpochCache::from_entries(starts);
         let chain = self.remote_chain();
@@ -210,6 +219,6 @@ impl Partition {
         self.skip_opening(&state);
         state.leave(State::Offline(why.to_owned()), Rejected::Storage);
         drop(state);
-        self.waiters.wake_all();
+        self.wake_waiters();
     }
 }

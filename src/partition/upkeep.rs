@@ -33,6 +33,7 @@ impl Online {
         self.log_start = to;
         self.log_start_known = true;
         self.log.epochs_mut().truncate_from_start(to);
+        self.settle_stable();
     }
 }
 
@@ -161,7 +162,7 @@ impl Partition {
 
     /// As [`Partition::raise_log_start`], on a thread that may block.
     pub fn raise_log_start_blocking(&self, to: Offset) -> Result<Offset, ReadError> {
-        let reached = {
+        let (reached, visible) = {
             let mut state = self.lock();
             let online = state.online()?;
             let high_watermark = online.high_watermark.offset;
@@ -170,8 +171,11 @@ impl Partition {
                 online.set_log_start(to);
                 self.mark_changed(online);
             }
-            online.log_start
+            let visible = online.visible();
+            self.publish_visible(&visible);
+            (online.log_start, visible)
         };
+        self.high_watermark_moved(&visible);
         self.dir.checkpoint_now(self).map_err(|error| ReadError::Storage(error.to_string()))?;
         crash_point::reach(CrashPoint::DeleteAfterStartOffset);
         self.remove_local_below(reached)?;
@@ -330,7 +334,7 @@ impl Partition {
         let marks = self.marks(online).map_err(io::Error::other)?;
         state.leave(State::Offline("broker is stopping".into()), Rejected::NotLeader);
         drop(state);
-        self.waiters.wake_all();
+        self.wake_waiters();
         Ok(Some(marks))
     }
 }

@@ -44,8 +44,8 @@ fn check_client(bytes: &[u8], config: &TopicConfig, now_ms: i64) -> Result<Check
     if batch.is_control() {
         return Err(AppendError::InvalidRecord("clients may not write control batches"));
     }
-    if batch.is_transactional() {
-        return Err(AppendError::InvalidRecord("batch of a transaction that this broker does not know"));
+    if batch.is_transactional() && batch.producer_id() < 0 {
+        return Err(AppendError::InvalidRecord("batch of a transaction without a producer"));
     }
     let (count, span) = (batch.records_count(), i64::from(batch.last_offset_delta()) + 1);
     if count <= 0 || i64::from(count) != span {

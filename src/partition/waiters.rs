@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Partition;
+use super::read::Isolation;
 use crate::protocol::record_batch::Offset;
 
 /// One waiting Fetch, registered with each partition it watches.
@@ -116,6 +117,7 @@ impl Entry {
 /// Ends the watch when dropped.
 pub struct WatchGuard {
     partition: Arc<Partition>,
+    isolation: Isolation,
     id: u64,
 }
 
@@ -127,25 +129,32 @@ impl fmt::Debug for WatchGuard {
 
 impl Drop for WatchGuard {
     fn drop(&mut self) {
-        self.partition.waiters.remove(self.id);
+        self.partition.waiters_of(self.isolation).0.remove(self.id);
     }
 }
 
 impl Partition {
-    /// Counts for `waiter` the bytes from `from` (the offset the Fetch asks) to the high watermark, now and as it
-    /// moves; `already_bytes` of them were found by the read before.
-    pub fn watch(self: &Arc<Self>, from: Offset, already_bytes: u64, waiter: &Arc<FetchWaiter>) -> WatchGuard {
-        let id = self.waiters.next_id.fetch_add(1, Ordering::Relaxed);
-        let (available, counted) = self.available(from);
+    /// Counts for `waiter` the bytes from `from` (the offset the Fetch asks) to where readers of this isolation end, now
+    /// and as that moves; `already_bytes` of them were found by the read before.
+    pub fn watch(
+        self: &Arc<Self>,
+        from: Offset,
+        isolation: Isolation,
+        already_bytes: u64,
+        waiter: &Arc<FetchWaiter>,
+    ) -> WatchGuard {
+        let (list, visible_bytes) = self.waiters_of(isolation);
+        let id = list.next_id.fetch_add(1, Ordering::Relaxed);
+        let (available, counted) = self.available(from, isolation);
         let now = available.map_or(0, |bytes| bytes.max(already_bytes));
         if now > 0 {
             waiter.add(now);
         }
-        let mut entries = self.waiters.entries();
+        let mut entries = list.entries();
         entries.push(Entry { id, counted, waiter: Arc::clone(waiter) });
-        self.waiters.waiting.store(entries.len(), Ordering::SeqCst);
+        list.waiting.store(entries.len(), Ordering::SeqCst);
         // A move since the look above either sees the entry, or is seen here.
-        let visible = self.visible_bytes.load(Ordering::SeqCst);
+        let visible = visible_bytes.load(Ordering::SeqCst);
         if let Some(entry) = entries.last_mut() {
             entry.count(visible);
         }
@@ -153,14 +162,22 @@ impl Partition {
         if available.is_none() {
             waiter.wake();
         }
-        WatchGuard { partition: Arc::clone(self), id }
+        WatchGuard { partition: Arc::clone(self), isolation, id }
     }
 
-    /// Bytes between `from` and the high watermark, and the running number of visible bytes at that moment. `None` when
-    /// waiting would not help: the partition is gone, or the records are in the bucket.
-    fn available(&self, from: Offset) -> (Option<u64>, u64) {
+    /// Who waits for records of this isolation, and the running number of bytes that they see.
+    fn waiters_of(&self, isolation: Isolation) -> (&WaiterList, &AtomicU64) {
+        match isolation {
+            Isolation::ReadUncommitted => (&self.waiters, &self.visible_bytes),
+            Isolation::ReadCommitted => (&self.stable_waiters, &self.stable_bytes),
+        }
+    }
+
+    /// Bytes between `from` and where readers of this isolation end, and the running number of visible bytes at that
+    /// moment. `None` when waiting would not help: the partition is gone, or the records are in the bucket.
+    fn available(&self, from: Offset, isolation: Isolation) -> (Option<u64>, u64) {
         let (view, mark, local_start) = match self.lock().online() {
-            Ok(online) => (Arc::clone(online.log.view()), online.high_watermark, online.local_start()),
+            Ok(online) => (Arc::clone(online.log.view()), online.end_for(isolation), online.local_start()),
             Err(_) => return (None, u64::MAX),
         };
         if from >= mark.offset {

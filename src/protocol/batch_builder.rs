@@ -2,7 +2,8 @@
 
 use super::compression::{Compression, compress};
 use super::record_batch::{
-    BatchView, CRC_FROM, DELETE_HORIZON_BIT, HEADER_BYTES, LENGTH_OVERHEAD, LeaderEpoch, Offset,
+    BatchView, CONTROL_BIT, CRC_FROM, DELETE_HORIZON_BIT, HEADER_BYTES, LENGTH_OVERHEAD, LeaderEpoch, Offset,
+    TRANSACTIONAL_BIT,
 };
 use super::varint;
 
@@ -70,6 +71,18 @@ impl BatchBuilder {
     /// Names the producer.
     pub fn with_producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
         (self.producer_id, self.producer_epoch, self.base_sequence) = (id, epoch, base_sequence);
+        self
+    }
+
+    /// Makes it part of its producer's transaction.
+    pub fn transactional(mut self) -> Self {
+        self.attributes |= TRANSACTIONAL_BIT;
+        self
+    }
+
+    /// Makes it a control batch, whose records no consumer hands on.
+    pub fn control(mut self) -> Self {
+        self.attributes |= CONTROL_BIT;
         self
     }
 

@@ -3,6 +3,7 @@
 pub mod api_key;
 pub mod batch_builder;
 pub mod compression;
+pub mod control;
 pub mod cursor;
 pub mod error_code;
 pub mod frame;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use terrace_tiering::object::footer::SegmentIdentity;
+use terrace_tiering::object::footer::{self, SegmentIdentity};
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::store::health::StoreHealth;
 use terrace_tiering::upload::{SegmentUpload, UploadError};
@@ -22,6 +22,7 @@ use super::ownership::NotOwner;
 use super::partition::SharedPartition;
 use super::state::PartitionState;
 use super::walk::{self, WalkError, Walked};
+use crate::log::txn_index::AbortedTransaction;
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::{RemoteLogError, RemoteSegment, SegmentState};
 use crate::partition::tiered::{SealedInfo, SealedParts};
@@ -241,9 +242,17 @@ impl RemoteLog {
             chunks: walked.chunks,
             epochs: walked.epochs,
             producer_snapshot: files.producer_snapshot,
-            // Until there are transactions.
-            aborted: Vec::new(),
+            aborted: files.aborted.iter().map(footer_entry).collect(),
         }
+    }
+}
+
+fn footer_entry(aborted: &AbortedTransaction) -> footer::AbortedTransaction {
+    footer::AbortedTransaction {
+        producer_id: aborted.producer_id,
+        first_offset: aborted.first_offset,
+        last_offset: aborted.last_offset,
+        last_stable_offset: aborted.last_stable_offset,
     }
 }
 

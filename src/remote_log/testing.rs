@@ -175,7 +175,7 @@ impl TieredPartition for FakePartition {
         });
         let bytes = bytes.ok_or(io::ErrorKind::NotFound)?;
         let (log_bytes, producer_snapshot) = (bytes.len() as u64, Bytes::from_static(b"producers"));
-        Ok(SealedParts { log: Arc::new(MemoryFile::new(bytes)), log_bytes, producer_snapshot })
+        Ok(SealedParts { log: Arc::new(MemoryFile::new(bytes)), log_bytes, producer_snapshot, aborted: Vec::new() })
     }
 
     fn set_remote_chain(&self, chain: Arc<RemoteChain>) {

@@ -8,7 +8,11 @@ pub(super) const KEYS: &[Key] = &[
     int("add.partitions.to.txn.retry.backoff.ms").default("20").at_least(1).high().accepted(),
     int("transaction.abort.timed.out.transaction.cleanup.interval.ms").default("10000").at_least(1).low().accepted(),
     int("transaction.max.timeout.ms").default("900000").at_least(1).high().accepted(),
-    boolean("transaction.partition.verification.enable").default("true").cluster_wide().low().accepted(),
+    boolean("transaction.partition.verification.enable")
+        .default("true")
+        .cluster_wide()
+        .low()
+        .says("Whether a batch that would open a transaction in a partition is checked with its coordinator first. Read at the start."),
     int("transaction.remove.expired.transaction.cleanup.interval.ms").default("3600000").at_least(1).low().accepted(),
     int("transaction.state.log.load.buffer.size").default("5242880").at_least(1).high().accepted(),
     int("transaction.state.log.min.isr").default("2").at_least(1).high().accepted(),

@@ -158,6 +158,7 @@ pub(super) fn log(reader: &Reader<'_>) -> LogSettings {
         retention_check_interval_ms: reader.size("log.retention.check.interval.ms"),
         initial_task_delay_ms: reader.size("log.initial.task.delay.ms"),
         recovery_threads: count(reader, "num.recovery.threads.per.data.dir"),
+        transaction_verification: reader.flag("transaction.partition.verification.enable"),
         producer_id_expiration_ms: reader.long("producer.id.expiration.ms"),
         producer_id_expiration_check_ms: reader.size("producer.id.expiration.check.interval.ms"),
         open_files_max: usize::try_from(open_files.max(16)).unwrap_or(usize::MAX),

@@ -4,10 +4,10 @@
 //! snapshot: 0 version i16 (1) | 2 CRC-32C u32 of all behind it | 6 count i32 | entries of 46 bytes:
 //!   0 producer id i64 | 8 epoch i16 | 10 last sequence i32 | 14 last offset i64 | 22 last offset minus first i32
 //!   26 timestamp i64 | 34 coordinator epoch i32 | 38 first offset of the running transaction i64
-//! changes: 0 version u8 (1) | 1 count u32 | entries of 31 bytes and 24 per batch, at most five, oldest first:
+//! changes: 0 version u8 (2) | 1 count u32 | entries of 39 bytes and 24 per batch, at most five, oldest first:
 //!   0 producer id i64 | 8 epoch i16 | 10 coordinator epoch i32 | 14 first offset of the running transaction i64
-//!   22 timestamp i64 | 30 number of batches u8 | batches: last sequence i32, last offset i64, offset delta i32,
-//!   timestamp i64
+//!   22 offset of its last batch or marker i64 | 30 timestamp i64 | 38 number of batches u8
+//!   | batches: last sequence i32, last offset i64, offset delta i32, timestamp i64
 //! ```
 //! All numbers are big-endian. The changes carry no CRC: the checkpoint around them does.
 
@@ -20,8 +20,8 @@ const SNAPSHOT_VERSION: i16 = 1;
 const SNAPSHOT_HEADER_BYTES: usize = 10;
 const SNAPSHOT_CRC_FROM: usize = 6;
 const SNAPSHOT_ENTRY_BYTES: usize = 46;
-const CHANGES_VERSION: u8 = 1;
-const CHANGES_ENTRY_BYTES: usize = 31;
+const CHANGES_VERSION: u8 = 2;
+const CHANGES_ENTRY_BYTES: usize = 39;
 const CHANGES_BATCH_BYTES: usize = 24;
 
 /// Why bytes are not a producer table.
@@ -148,15 +148,18 @@ impl ProducerTable {
             producer.last_timestamp = entry.timestamp;
             producer.coordinator_epoch = entry.coordinator_epoch;
             producer.txn_first_offset = entry.txn_first_offset;
+            // A snapshot repeats what it was loaded from only when the producer writes again.
+            producer.touched = -1;
             table.producers.insert(entry.producer_id, producer);
         }
+        table.find_transactions();
         Ok(table)
     }
 
-    /// The producers that wrote at or behind `since` (where the last snapshot was taken), with all that is known of
+    /// The producers that wrote or got a marker at or behind `since` (where the last snapshot was taken), with all that is known of
     /// them. `None` when that is more than `max_bytes`: a new snapshot is then the cheaper thing to write.
     pub fn changes_since(&self, since: Offset, max_bytes: usize) -> Option<Vec<u8>> {
-        let changed = |producer: &Producer| producer.last().is_some_and(|last| last.last_offset >= since);
+        let changed = |producer: &Producer| producer.touched >= since.max(0);
         let mut bytes = vec![CHANGES_VERSION, 0, 0, 0, 0];
         let mut count = 0u32;
         for (&id, producer) in self.producers.iter().filter(|(_, producer)| changed(producer)) {
@@ -165,6 +168,7 @@ impl ProducerTable {
             bytes.put_i16(producer.epoch);
             bytes.put_i32(producer.coordinator_epoch);
             bytes.put_i64(producer.txn_first_offset);
+            bytes.put_i64(producer.touched);
             bytes.put_i64(producer.last_timestamp);
             bytes.put_u8(producer.kept);
             for batch in producer.batches() {
@@ -186,6 +190,7 @@ impl ProducerTable {
     pub fn apply_changes(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         let changes = read_changes(bytes)?;
         self.producers.extend(changes);
+        self.find_transactions();
         Ok(())
     }
 }
@@ -205,6 +210,7 @@ fn read_changes(mut at: &[u8]) -> Result<Vec<(ProducerId, Producer)>, SnapshotEr
         let mut producer = Producer::new(at.get_i16());
         producer.coordinator_epoch = at.get_i32();
         producer.txn_first_offset = at.get_i64();
+        let touched = at.get_i64();
         let last_timestamp = at.get_i64();
         let batches = usize::from(at.get_u8());
         if id < 0 || batches > BATCHES_KEPT {
@@ -226,6 +232,7 @@ fn read_changes(mut at: &[u8]) -> Result<Vec<(ProducerId, Producer)>, SnapshotEr
             producer.add(batch);
         }
         producer.last_timestamp = last_timestamp;
+        producer.touched = touched;
         changes.push((id, producer));
     }
     if at.is_empty() { Ok(changes) } else { Err(SnapshotError::Length) }

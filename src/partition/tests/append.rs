@@ -38,7 +38,7 @@ fn offsets_follow_on_and_carry_the_epoch() {
 #[case::count(|b: &mut Vec<u8>| patched(b, 57, &4i32.to_be_bytes()), ErrorCode::InvalidRecord)]
 #[case::no_records(|b: &mut Vec<u8>| { patched(b, 57, &0i32.to_be_bytes()); patched(b, 23, &(-1i32).to_be_bytes()) }, ErrorCode::InvalidRecord)]
 #[case::control(|b: &mut Vec<u8>| patched(b, 21, &0x20i16.to_be_bytes()), ErrorCode::InvalidRecord)]
-#[case::transactional(|b: &mut Vec<u8>| patched(b, 21, &0x10i16.to_be_bytes()), ErrorCode::InvalidRecord)]
+#[case::transactional_without_producer(|b: &mut Vec<u8>| patched(b, 21, &0x10i16.to_be_bytes()), ErrorCode::InvalidRecord)]
 #[case::no_sequence(|b: &mut Vec<u8>| patched(b, 43, &9i64.to_be_bytes()), ErrorCode::InvalidRecord)]
 #[case::compression(|b: &mut Vec<u8>| patched(b, 21, &5i16.to_be_bytes()), ErrorCode::UnsupportedCompressionType)]
 #[case::append_time_bit(|b: &mut Vec<u8>| patched(b, 21, &8i16.to_be_bytes()), ErrorCode::InvalidTimestamp)]

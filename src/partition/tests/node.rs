@@ -157,6 +157,7 @@ impl TestNode {
             node_id: 1,
             log_dirs: vec![dir.path().join("log")],
             min_free_bytes: vec![1_000],
+            transaction_verification: true,
             producer_id_expiration_ms: 86_400_000,
             retention_check_interval_ms: 1_000,
             cleaner_backoff_ms: 1_000,
@@ -291,6 +292,7 @@ pub(super) struct Batch {
     pub(super) producer: Option<(i64, i16, i32)>,
     pub(super) compression: Compression,
     pub(super) keyed: bool,
+    pub(super) transactional: bool,
 }
 
 impl Batch {
@@ -302,6 +304,7 @@ impl Batch {
             producer: None,
             compression: Compression::None,
             keyed: true,
+            transactional: false,
         }
     }
 
@@ -313,6 +316,9 @@ impl Batch {
         let mut builder = BatchBuilder::new(0).with_compression(self.compression);
         if let Some((id, epoch, sequence)) = self.producer {
             builder = builder.with_producer(id, epoch, sequence);
+        }
+        if self.transactional {
+            builder = builder.transactional();
         }
         let value = vec![b'v'; self.value_bytes];
         for delta in 0..self.records {

@@ -87,6 +87,7 @@ impl Machines {
                 node_id: 1,
                 log_dirs: vec![self.log_dir()],
                 min_free_bytes: Vec::new(),
+                transaction_verification: true,
                 producer_id_expiration_ms: 86_400_000,
                 retention_check_interval_ms: 1000,
                 cleaner_backoff_ms: 1000,
@@ -177,7 +178,7 @@ impl Running {
                 }
                 Records::Cold(read) => {
                     cold += 1;
-                    read.load().await.unwrap().concat()
+                    read.load().await.unwrap().chunks.concat()
                 }
             };
             let mut rest = &bytes[..];
