@@ -8,29 +8,27 @@
 //! Versions: 7 sessions; 9 current leader epoch (KIP-320); 12 flexible, diverging epochs (KIP-595); 13 topic ids
 //! (KIP-516); the rest concerns followers, which we don't serve.
 
+mod reading;
+mod targets;
+mod waiting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::time::Instant;
-use uuid::Uuid;
-
+use self::reading::{Budget, Outcome, Read, Records};
 use super::answer::{Outgoing, Piece};
-use super::fetch_sessions::{Begun, Held, Session, Told, TopicRef, Watched};
-use super::list_offsets::{isolation, known};
+use super::fetch_sessions::{Begun, Held, Session};
+use super::list_offsets::isolation;
 use super::{Disconnect, Line, Node};
-use crate::log::view::FileRange;
-use crate::metadata::image::{Image, PartitionId};
 use crate::partition::Partition;
-use crate::partition::read::{AbortedTransaction, ColdRead, Isolation, ReadError, ReadSpec};
-use crate::partition::waiters::FetchWaiter;
+use crate::partition::read::Isolation;
+use crate::partition::waiters::{Watch, Watcher};
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::messages::fetch::{
-    FetchPartition, FetchRequest, FetchResponseHead, FetchResponseWriter, FetchTopic, FetchedPartition,
-};
+use crate::protocol::messages::fetch::{FetchRequest, FetchResponseHead, FetchResponseWriter, FetchedPartition};
 
 const TOPIC_IDS_FROM: i16 = 13;
+/// Partitions of one request: each takes some hundred bytes while it is served.
+const PARTITIONS_MAX: usize = 1 << 18;
 
 /// One Fetch from its request to its answer.
 pub struct Fetch {
@@ -40,7 +38,16 @@ pub struct Fetch {
     max_bytes: u64,
     max_wait: Duration,
     context: Context,
+    buffers: Buffers,
+}
+
+/// What one Fetch of a connection leaves to the next, so that it allocates nothing.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// Without a session they stay: the next request names the same partitions.
     reads: Vec<Read>,
+    watches: Vec<Watch>,
+    watcher: Option<Arc<Watcher>>,
 }
 
 /// Where the list of partitions comes from, and what becomes of it.
@@ -52,58 +59,13 @@ enum Context {
     Refused(ErrorCode),
 }
 
-/// One partition of the request.
-struct Read {
-    watched: Watched,
-    /// In the session, if there is one.
-    slot: usize,
-    partition: Result<Arc<Partition>, ErrorCode>,
-    outcome: Outcome,
-}
-
-/// What is answered for one partition.
-struct Outcome {
-    error: ErrorCode,
-    high_watermark: i64,
-    last_stable_offset: i64,
-    log_start_offset: i64,
-    diverging: Option<(i32, i64)>,
-    aborted: Vec<AbortedTransaction>,
-    records: Records,
-}
-
-enum Records {
-    Empty,
-    File(FileRange),
-    Loaded(Vec<Bytes>),
-    /// Not loaded yet, or being loaded; empty in the answer if that stays so.
-    Cold(Option<ColdRead>),
-}
-
-impl Outcome {
-    fn failed(error: ErrorCode) -> Self {
-        Self {
-            error,
-            high_watermark: -1,
-            last_stable_offset: -1,
-            log_start_offset: -1,
-            diverging: None,
-            aborted: Vec::new(),
-            records: Records::Empty,
+impl Context {
+    fn session(&mut self) -> Option<&mut Session> {
+        match self {
+            Self::Full(session) => Some(session),
+            Self::Incremental(held) => Some(held.session()),
+            Self::Sessionless | Self::Refused(_) => None,
         }
-    }
-
-    fn bytes(&self) -> u64 {
-        match &self.records {
-            Records::Empty | Records::Cold(_) => 0,
-            Records::File(range) => range.len,
-            Records::Loaded(chunks) => chunks.iter().map(|chunk| chunk.len() as u64).sum(),
-        }
-    }
-
-    /// Must it be told at once, whatever else is there?
-    fn is_urgent(&self) -> bool {
-        self.error != ErrorCode::None || self.diverging.is_some()
     }
 }
 
@@ -111,57 +73,37 @@ impl Outcome {
 pub fn partitions(node: &Node, line: Line, body: &[u8]) -> Result<Vec<Arc<Partition>>, Disconnect> {
     let request = FetchRequest::parse(line.version, body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
     let image = node.metadata.image();
-    let named = request.partitions().filter_map(|from| {
-        let watched = watched(&image, from);
-        let topic = image.topic_by_id(&watched.topic.id).or_else(|| image.topic(watched.topic.name.as_deref()?))?;
-        node.partitions.get(PartitionId { topic: topic.id, partition: watched.partition })
-    });
+    let named =
+        request.partitions().filter_map(|from| targets::find(node, &image, &targets::watched(&image, &from)).ok());
     Ok(named.collect())
 }
 
 impl Fetch {
-    /// Reads the request and every partition once.
-    pub fn begin(node: &Node, line: Line, body: &[u8]) -> Result<Self, Disconnect> {
+    /// Reads the request and once every partition that may have something to tell.
+    pub fn begin(node: &Node, line: Line, body: &[u8], buffers: Buffers) -> Result<Self, Disconnect> {
         let request =
             FetchRequest::parse(line.version, body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
+        if request.partitions().nth(PARTITIONS_MAX).is_some() {
+            return Err(Disconnect::Malformed(format!("a Fetch of more than {PARTITIONS_MAX} partitions")));
+        }
         let by_id = line.version >= TOPIC_IDS_FROM;
-        let image = node.metadata.image();
         let max_bytes =
             u64::try_from(request.max_bytes).unwrap_or(0).min(u64::from(node.config.requests.fetch_bytes_max));
-        let asked = |from: FetchPartition<'_>| watched(&image, from);
-        let begun = node.sessions.begin(request.session_id, request.session_epoch, by_id, node.clock.now_ms());
-        let (context, wanted): (_, Vec<(usize, Watched)>) = match begun {
-            Begun::Refused(error) => (Context::Refused(error), Vec::new()),
-            Begun::Sessionless => (Context::Sessionless, request.partitions().map(|from| (0, asked(from))).collect()),
-            Begun::Full => {
-                let mut session = Box::new(Session::new(by_id));
-                request.partitions().for_each(|from| {
-                    session.watch(asked(from));
-                });
-                let wanted = all_of(&session);
-                (Context::Full(session), wanted)
+        let mut context =
+            match node.sessions.begin(request.session_id, request.session_epoch, by_id, node.clock.now_ms()) {
+                Begun::Refused(error) => Context::Refused(error),
+                Begun::Sessionless => Context::Sessionless,
+                Begun::Full => Context::Full(Box::new(Session::new(by_id))),
+                Begun::Incremental(held) => Context::Incremental(held),
+            };
+        if let Some(session) = context.session() {
+            change(session, node, &request);
+            // A session without partitions ends, as in Kafka.
+            let ended = session.is_empty();
+            if ended && matches!(context, Context::Incremental(_)) {
+                context = Context::Sessionless;
             }
-            Begun::Incremental(mut held) => {
-                let session = held.session();
-                request.partitions().for_each(|from| {
-                    session.watch(asked(from));
-                });
-                for (topic, partition) in request.forgotten() {
-                    session.forget(&topic_ref(&image, topic), partition);
-                }
-                // A session without partitions ends, as in Kafka.
-                if session.is_empty() {
-                    (Context::Sessionless, Vec::new())
-                } else {
-                    let wanted = all_of(session);
-                    (Context::Incremental(held), wanted)
-                }
-            }
-        };
-        let reads = wanted.into_iter().map(|(slot, watched)| {
-            let partition = find(node, &image, &watched);
-            Read { watched, slot, partition, outcome: Outcome::failed(ErrorCode::None) }
-        });
+        }
         let mut fetch = Self {
             line,
             isolation: isolation(request.isolation_level),
@@ -169,208 +111,127 @@ impl Fetch {
             max_bytes,
             max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
             context,
-            reads: reads.collect(),
+            buffers,
         };
-        fetch.read_all();
+        match fetch.context {
+            Context::Sessionless => targets::renew(&mut fetch.buffers.reads, node, &request),
+            Context::Refused(_) => fetch.buffers.reads.clear(),
+            Context::Full(_) | Context::Incremental(_) => fetch.list_ready(node),
+        }
+        fetch.read_all(node);
         Ok(fetch)
     }
 
     /// Is there something to wait for, so that [`Fetch::wait`] comes before the answer?
     pub fn must_wait(&self) -> bool {
-        !self.reads.is_empty() && (self.has_cold() || (!self.is_enough() && !self.max_wait.is_zero()))
+        self.has_partitions() && (self.has_cold() || (!self.is_enough() && !self.max_wait.is_zero()))
+    }
+
+    fn has_partitions(&self) -> bool {
+        match &self.context {
+            Context::Sessionless | Context::Refused(_) => !self.buffers.reads.is_empty(),
+            Context::Full(session) => !session.is_empty(),
+            // One without partitions has ended.
+            Context::Incremental(_) => true,
+        }
     }
 
     fn has_cold(&self) -> bool {
-        self.reads.iter().any(|read| matches!(read.outcome.records, Records::Cold(_)))
+        self.buffers.reads.iter().any(|read| read.outcome.is_cold())
     }
 
     fn is_enough(&self) -> bool {
-        self.bytes() >= self.min_bytes || self.reads.iter().any(|read| read.outcome.is_urgent())
+        self.bytes() >= self.min_bytes || self.buffers.reads.iter().any(|read| read.outcome.is_urgent())
     }
 
     fn bytes(&self) -> u64 {
-        self.reads.iter().map(|read| read.outcome.bytes()).sum()
+        self.buffers.reads.iter().map(|read| read.outcome.bytes()).sum()
     }
 
-    fn read_all(&mut self) {
-        let (mut left, mut min_one) = (self.max_bytes, true);
-        for read in &mut self.reads {
-            let max_bytes = u64::try_from(read.watched.max_bytes).unwrap_or(0).min(left);
-            read.outcome = match &read.partition {
-                Ok(partition) => outcome(partition.read(&ReadSpec {
-                    offset: read.watched.fetch_offset,
-                    max_bytes,
-                    min_one,
-                    current_leader_epoch: known(read.watched.current_leader_epoch),
-                    last_fetched_epoch: known(read.watched.last_fetched_epoch),
-                    isolation: self.isolation,
-                })),
-                Err(error) => Outcome::failed(*error),
-            };
-            let bytes = match &read.outcome.records {
-                // Its size shows when it is loaded.
-                Records::Cold(_) => max_bytes.max(1),
-                _ => read.outcome.bytes(),
-            };
-            min_one &= bytes == 0;
-            left = left.saturating_sub(bytes);
-        }
-    }
-
-    /// Waits until there is enough to answer with, or the time is over.
-    pub async fn wait(&mut self, node: &Node) {
-        let begun = Instant::now();
-        let deadline = begun + self.max_wait;
-        if self.has_cold() {
-            let patience = self.max_wait.max(Duration::from_millis(node.config.remote.fetch_wait_ms_max));
-            return self.wait_cold(begun + patience).await;
-        }
-        let waiter = FetchWaiter::new(self.min_bytes);
-        let guards = self.watch(&waiter);
-        waiter.wait(deadline).await;
-        drop(guards);
-        self.read_all();
-        // What was evicted from the local log meanwhile is colder than when the wait began; that is rare, and it waits
-        // no longer than a request for cold data.
-        if self.has_cold() {
-            let patience = Duration::from_millis(node.config.remote.fetch_wait_ms_max);
-            self.wait_cold(Instant::now() + patience).await;
-        }
-    }
-
-    fn watch(&self, waiter: &Arc<FetchWaiter>) -> Vec<crate::partition::waiters::WatchGuard> {
-        let hot = self.reads.iter().filter(|read| !matches!(read.outcome.records, Records::Cold(_)));
-        hot.filter_map(|read| {
-            let partition = read.partition.as_ref().ok()?;
-            Some(partition.watch(read.watched.fetch_offset, self.isolation, read.outcome.bytes(), waiter))
-        })
-        .collect()
-    }
-
-    /// Starts all cold reads at once. The answer goes out with the first that is there, or when hot partitions have
-    /// enough; a failure of the store is told only when nothing else came until `deadline`.
-    async fn wait_cold(&mut self, deadline: Instant) {
-        let mut loads = FuturesUnordered::new();
-        for (at, read) in self.reads.iter_mut().enumerate() {
-            if let Records::Cold(cold) = &mut read.outcome.records
-                && let Some(cold) = cold.take()
-            {
-                loads.push(async move { (at, cold.load().await) });
+    /// Makes the list of reads from the session: those of its partitions that may have something to tell.
+    fn list_ready(&mut self, node: &Node) {
+        let Some(session) = self.context.session() else { return };
+        session.collect();
+        let session = &*session;
+        self.buffers.reads.clear();
+        self.buffers.reads.extend(session.ready().iter().filter_map(|slot| read_of(session, *slot)));
+        for at in 0..self.buffers.reads.len() {
+            if self.buffers.reads[at].partition.is_err() {
+                self.find_again(node, at);
             }
         }
-        let waiter = FetchWaiter::new(self.min_bytes.max(1));
-        let hot_is_enough = self.is_enough() && self.bytes() > 0;
-        let guards = self.watch(&waiter);
-        let mut failures = Vec::new();
-        let mut hot = std::pin::pin!(waiter.wait(deadline));
-        let mut answered = hot_is_enough;
-        // Polled at least once, so that every load has begun: a download outlives the request that began it.
-        loop {
-            let loaded = if answered {
-                // Whatever else is there by now comes along.
-                match futures::poll!(loads.next()) {
-                    std::task::Poll::Ready(loaded) => loaded,
-                    std::task::Poll::Pending => break,
-                }
-            } else {
-                tokio::select! {
-                    biased;
-                    loaded = loads.next(), if !loads.is_empty() => loaded,
-                    _ = &mut hot => { answered = true; continue; }
-                }
-            };
-            match loaded {
-                Some((at, Ok(loaded))) => {
-                    self.reads[at].outcome.aborted = loaded.aborted;
-                    self.reads[at].outcome.records = Records::Loaded(loaded.chunks);
-                    answered = true;
-                }
-                Some((at, Err(error))) => failures.push((at, error)),
-                None => break,
-            }
-        }
-        drop(guards);
-        if answered && self.bytes() > 0 {
-            return;
-        }
-        for (at, error) in failures {
-            tracing::warn!(partition = self.reads[at].watched.partition, %error, "remote read failed");
-            self.reads[at].outcome = Outcome::failed(error.code());
+    }
+
+    fn find_again(&mut self, node: &Node, at: usize) {
+        let read = &mut self.buffers.reads[at];
+        let session = self.context.session();
+        targets::find_again(node, read, session.is_some());
+        if let Some(session) = session {
+            session.place(read.slot, read.partition.as_ref().ok());
         }
     }
 
-    /// Writes the answer.
-    pub fn finish(mut self, node: &Node, outgoing: &mut Outgoing) -> Result<(), Disconnect> {
+    fn read_all(&mut self, node: &Node) {
+        let mut budget = Budget::new(self.max_bytes);
+        for at in 0..self.buffers.reads.len() {
+            self.read(node, at, &mut budget);
+        }
+    }
+
+    fn read(&mut self, node: &Node, at: usize, budget: &mut Budget) {
+        if !self.buffers.reads[at].perform(self.isolation, budget) {
+            self.find_again(node, at);
+            self.buffers.reads[at].perform(self.isolation, budget);
+        }
+    }
+
+    /// Writes the answer; gives back what the next Fetch uses again.
+    pub fn finish(mut self, node: &Node, outgoing: &mut Outgoing) -> Buffers {
+        self.buffers.watches.clear();
+        let stays = matches!(self.context, Context::Sessionless);
         let (error_code, session_id) = self.settle_session(node);
+        let reads = &mut self.buffers.reads;
         let head = FetchResponseHead {
             correlation_id: self.line.correlation_id,
             throttle_time_ms: 0,
             error_code: error_code.code(),
             session_id,
-            topics: groups(&self.reads).count(),
+            topics: reads.chunk_by(of_one_topic).count(),
         };
         let mut writer = FetchResponseWriter::begin(&mut outgoing.buffer, self.line.version, &head);
-        let mut counts = groups(&self.reads).collect::<Vec<_>>().into_iter();
-        let mut left_in_topic = 0;
-        for read in &mut self.reads {
-            if left_in_topic == 0 {
-                left_in_topic = counts.next().unwrap_or_default();
-                let topic = &read.watched.topic;
-                writer.topic(topic.name.as_deref().unwrap_or_default(), topic.id, left_in_topic);
-            }
-            left_in_topic -= 1;
-            let outcome = &mut read.outcome;
-            let traffic = match &read.partition {
-                Ok(partition) => &partition.traffic,
-                Err(_) => &node.partitions.traffic().elsewhere,
-            };
-            match outcome.error {
-                ErrorCode::None => traffic.fetched(outcome.bytes()),
-                _ => traffic.fetch_refused(),
-            }
-            let aborted: Vec<_> = outcome.aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect();
-            let position = writer.partition(&FetchedPartition {
-                index: read.watched.partition,
-                error_code: outcome.error.code(),
-                high_watermark: outcome.high_watermark,
-                last_stable_offset: outcome.last_stable_offset,
-                log_start_offset: outcome.log_start_offset,
-                diverging: outcome.diverging,
-                current_leader: None,
-                // Null, as in Kafka, for who doesn't ask.
-                aborted: (self.isolation == Isolation::ReadCommitted && outcome.error == ErrorCode::None)
-                    .then_some(&aborted),
-                preferred_read_replica: -1,
-                records_bytes: usize::try_from(outcome.bytes()).unwrap_or(usize::MAX),
-            });
-            match std::mem::replace(&mut outcome.records, Records::Empty) {
-                Records::Empty | Records::Cold(_) => {}
-                Records::File(range) => outgoing.pieces.push((position, Piece::File(range))),
-                Records::Loaded(chunks) => {
-                    outgoing.pieces.extend(chunks.into_iter().map(|chunk| (position, Piece::Bytes(chunk))));
-                }
+        for partitions in reads.chunk_by_mut(of_one_topic) {
+            let topic = &partitions[0].watched.topic;
+            writer.topic(topic.name.as_deref().unwrap_or_default(), topic.id, partitions.len());
+            for read in partitions {
+                write(read, self.isolation, node, &mut writer, &mut outgoing.pieces);
             }
         }
         writer.finish(&[]);
-        Ok(())
+        if !stays {
+            reads.clear();
+        }
+        self.buffers
     }
 
     /// Tells the session what is answered, leaves out what is no news, and gives the session back.
     fn settle_session(&mut self, node: &Node) -> (ErrorCode, i32) {
+        let reads = &mut self.buffers.reads;
         match std::mem::replace(&mut self.context, Context::Sessionless) {
             Context::Sessionless => (ErrorCode::None, 0),
             Context::Refused(error) => (error, 0),
             Context::Full(mut session) => {
-                for read in &self.reads {
+                for read in &*reads {
                     // A first answer doesn't rotate: the order is the client's.
-                    session.tell(read.slot, &Told { bytes: 0, ..told(&read.outcome) });
+                    session.tell(read.slot, &read.outcome.told(), false);
                 }
-                (ErrorCode::None, node.sessions.keep(*session, &*node.random, node.clock.now_ms()))
+                session.settle();
+                (ErrorCode::None, node.sessions.keep(session, &*node.random, node.clock.now_ms()))
             }
             Context::Incremental(mut held) => {
                 let session = held.session();
+                reads.retain(|read| session.tell(read.slot, &read.outcome.told(), true));
+                session.settle();
                 let id = session.id();
-                self.reads.retain(|read| session.tell(read.slot, &told(&read.outcome)));
                 held.give_back();
                 (ErrorCode::None, id)
             }
@@ -378,81 +239,62 @@ impl Fetch {
     }
 }
 
-fn all_of(session: &Session) -> Vec<(usize, Watched)> {
-    session.iter().map(|(slot, watched)| (slot, watched.clone())).collect()
-}
-
-fn told(outcome: &Outcome) -> Told {
-    Told {
-        high_watermark: outcome.high_watermark,
-        log_start: outcome.log_start_offset,
-        bytes: outcome.bytes(),
-        failed: outcome.is_urgent(),
+/// Takes over what a request changes in its session.
+fn change(session: &mut Session, node: &Node, request: &FetchRequest<'_>) {
+    let mut image = None;
+    for from in request.partitions() {
+        session.watch(targets::watched(image.get_or_insert_with(|| node.metadata.image()), &from));
+    }
+    for (topic, partition) in request.forgotten() {
+        let image = image.get_or_insert_with(|| node.metadata.image());
+        session.forget(&targets::topic_ref(image, topic), partition);
     }
 }
 
-/// Lengths of the runs of partitions of one topic: each is one topic of the answer.
-fn groups(reads: &[Read]) -> impl Iterator<Item = usize> {
-    reads.chunk_by(|one, next| one.watched.topic == next.watched.topic).map(<[Read]>::len)
+fn read_of(session: &Session, slot: u32) -> Option<Read> {
+    let (watched, partition) = session.at(slot)?;
+    let partition = partition.cloned().ok_or(ErrorCode::UnknownTopicOrPartition);
+    Some(Read { watched: watched.clone(), slot, partition, outcome: Outcome::failed(ErrorCode::None) })
 }
 
-fn topic_ref(image: &Image, topic: FetchTopic<'_>) -> TopicRef {
-    match topic {
-        FetchTopic::Id(id) => TopicRef { name: image.topic_by_id(&id).map(|topic| topic.name.clone()), id },
-        FetchTopic::Name(name) => {
-            let name = image.topic(name).map_or_else(|| Arc::from(name), |topic| topic.name.clone());
-            TopicRef { name: Some(name), id: Uuid::nil() }
-        }
-    }
+/// Neighbours of one topic are one topic of the answer.
+fn of_one_topic(one: &Read, next: &Read) -> bool {
+    one.watched.topic == next.watched.topic
 }
 
-fn watched(image: &Image, from: FetchPartition<'_>) -> Watched {
-    Watched {
-        topic: topic_ref(image, from.topic),
-        partition: from.partition,
-        fetch_offset: from.fetch_offset,
-        max_bytes: from.max_bytes,
-        current_leader_epoch: from.current_leader_epoch,
-        last_fetched_epoch: from.last_fetched_epoch,
-    }
-}
-
-/// The partition, or Kafka's error: 100 for an id that was never known, 3 for a topic or partition that is not there, 103
-/// when the name belongs to another id by now.
-fn find(node: &Node, image: &Image, watched: &Watched) -> Result<Arc<Partition>, ErrorCode> {
-    let TopicRef { name, id } = &watched.topic;
-    let topic = if id.is_nil() {
-        name.as_deref().and_then(|name| image.topic(name)).map(|topic| topic.id)
-    } else if image.topic_by_id(id).is_some() {
-        Some(*id)
-    } else {
-        match name {
-            None => return Err(ErrorCode::UnknownTopicId),
-            Some(name) if image.topic(name).is_some() => return Err(ErrorCode::InconsistentTopicId),
-            Some(_) => None,
-        }
+fn write(
+    read: &mut Read,
+    isolation: Isolation,
+    node: &Node,
+    writer: &mut FetchResponseWriter<'_>,
+    pieces: &mut Vec<(usize, Piece)>,
+) {
+    let outcome = std::mem::replace(&mut read.outcome, Outcome::failed(ErrorCode::None));
+    let traffic = match &read.partition {
+        Ok(partition) => &partition.traffic,
+        Err(_) => &node.partitions.traffic().elsewhere,
     };
-    topic
-        .and_then(|topic| node.partitions.get(PartitionId { topic, partition: watched.partition }))
-        .ok_or(ErrorCode::UnknownTopicOrPartition)
-}
-
-fn outcome(read: Result<crate::partition::read::ReadOutcome, ReadError>) -> Outcome {
-    use crate::partition::read::Records as Found;
-    match read {
-        Err(error) => Outcome::failed(error.code()),
-        Ok(found) => Outcome {
-            error: ErrorCode::None,
-            high_watermark: found.high_watermark,
-            last_stable_offset: found.last_stable_offset,
-            log_start_offset: found.log_start_offset,
-            diverging: found.diverging,
-            aborted: found.aborted,
-            records: match found.records {
-                Found::Empty => Records::Empty,
-                Found::File(range) => Records::File(range),
-                Found::Cold(cold) => Records::Cold(Some(cold)),
-            },
-        },
+    match outcome.error {
+        ErrorCode::None => traffic.fetched(outcome.bytes()),
+        _ => traffic.fetch_refused(),
+    }
+    let aborted: Vec<_> = outcome.aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect();
+    let position = writer.partition(&FetchedPartition {
+        index: read.watched.partition,
+        error_code: outcome.error.code(),
+        high_watermark: outcome.high_watermark,
+        last_stable_offset: outcome.last_stable_offset,
+        log_start_offset: outcome.log_start_offset,
+        diverging: outcome.diverging,
+        current_leader: None,
+        // Null, as in Kafka, for who doesn't ask.
+        aborted: (isolation == Isolation::ReadCommitted && outcome.error == ErrorCode::None).then_some(&aborted),
+        preferred_read_replica: -1,
+        records_bytes: usize::try_from(outcome.bytes()).unwrap_or(usize::MAX),
+    });
+    match outcome.records {
+        Records::Empty | Records::Cold(_) => {}
+        Records::File(range) => pieces.push((position, Piece::File(range))),
+        Records::Loaded(chunks) => pieces.extend(chunks.into_iter().map(|chunk| (position, Piece::Bytes(chunk)))),
     }
 }

@@ -65,6 +65,11 @@ impl LogView {
         &self.segments[behind.saturating_sub(1)..]
     }
 
+    /// Base offset of the segment that `offset` falls into.
+    pub fn segment_of(&self, offset: Offset) -> Option<Offset> {
+        self.from(offset).first().map(|segment| segment.base())
+    }
+
     /// Records from the batch that holds `from` (or the next one) up to the mark: all of one segment, at most
     /// `max_bytes`. The first batch is whole, or there is nothing; `min_one` returns it even if it is larger.
     pub fn read(
@@ -95,21 +100,6 @@ impl LogView {
             return Ok((len > 0).then_some(FileRange { file: segment.file()?, position, len }));
         }
         Ok(None)
-    }
-
-    /// Bytes between the batch that holds `from` and the mark.
-    pub fn bytes_between(&self, from: Offset, upto: &Mark) -> Result<u64, LogError> {
-        let mut bytes = 0;
-        for (at, segment) in self.from(from).iter().enumerate() {
-            let end = match segment.base().cmp(&upto.segment) {
-                std::cmp::Ordering::Less => segment.size(),
-                std::cmp::Ordering::Equal => upto.position,
-                std::cmp::Ordering::Greater => break,
-            };
-            let start = if at == 0 { segment.find(from)?.map_or(end, |(position, _)| position) } else { 0 };
-            bytes += end.saturating_sub(start);
-        }
-        Ok(bytes)
     }
 
     /// The first batch, at or behind `from` and below the mark, whose largest timestamp is at least `timestamp`: its

@@ -233,9 +233,9 @@ impl Partition {
             Err(error) => return Err(self.write_failed(&mut state, &error)),
         };
         self.mark_changed(online);
-        let moved = online.settle(config).then(|| online.visible());
-        if let Some(visible) = &moved {
-            self.publish_visible(visible);
+        let moved = online.settle(config);
+        if moved {
+            self.publish_visible(online);
         }
         let ticket = online.ticket(online.log.end(), epoch);
         self.schedule_after_append(online, config, incomer.now_ms);
@@ -243,8 +243,8 @@ impl Partition {
         let log_start_offset = online.log_start;
         drop(state);
 
-        if let Some(visible) = &moved {
-            self.high_watermark_moved(visible);
+        if moved {
+            self.waiters.moved();
         }
         self.send_to_sync(queued);
         Ok(Appended { base_offset, log_append_time_ms: incomer.log_append_time_ms, log_start_offset, ticket })

@@ -43,7 +43,7 @@ impl Partition {
         self.skip_opening(&state);
         state.leave(State::Gone, Rejected::NotLeader);
         drop(state);
-        self.wake_waiters();
+        self.waiters.wake_all();
         self.dir.forget(self.id);
         if !self.shared.fs.exists(&directory.path) {
             return;

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 
-use super::transactions::Visible;
 use super::{Online, Partition, State};
 use crate::config::topic::TopicConfig;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
@@ -67,12 +66,6 @@ impl Partition {
             self.dir.sync().request(partition);
         }
     }
-
-    /// Wakes who waits for the high watermark's move, or for the last stable offset's. Without the lock.
-    pub(super) fn high_watermark_moved(&self, visible: &Visible) {
-        self.waiters.moved(visible.bytes);
-        self.stable_waiters.moved(visible.stable_bytes);
-    }
 }
 
 impl SyncTarget for Partition {
@@ -103,14 +96,14 @@ impl SyncTarget for Partition {
                 online.synced = mark;
             }
             self.mark_changed(online);
-            let moved = online.settle(&config).then(|| online.visible());
-            if let Some(visible) = &moved {
-                self.publish_visible(visible);
+            let moved = online.settle(&config);
+            if moved {
+                self.publish_visible(online);
             }
             (moved, if online.holding { self.request_sync(online) } else { None })
         };
-        if let Some(visible) = moved {
-            self.high_watermark_moved(&visible);
+        if moved {
+            self.waiters.moved();
         }
         self.send_to_sync(queued);
         Ok(())
@@ -122,6 +115,6 @@ impl SyncTarget for Partition {
             state.leave(State::Offline("log directory is offline".into()), Rejected::Storage);
         }
         drop(state);
-        self.wake_waiters();
+        self.waiters.wake_all();
     }
 }

@@ -42,7 +42,7 @@ pub mod waiters;
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use terrace_tiering::Tier;
@@ -57,7 +57,6 @@ use self::opening::Opening;
 use self::producers::ProducerTable;
 use self::read::ReadError;
 use self::registry::{LogSettings, RollListener};
-use self::transactions::Visible;
 use self::waiters::WaiterList;
 use crate::config::topic::TopicConfig;
 use crate::log::Log;
@@ -131,12 +130,7 @@ pub struct Partition {
     /// Compaction waits in the cleaning queue.
     clean_due: AtomicBool,
     maintenance: Mutex<()>,
-    /// [`Mark::bytes`] of the high watermark, for waiters that look without the lock.
-    visible_bytes: AtomicU64,
     waiters: WaiterList,
-    /// The same of the last stable offset, for readers of committed records.
-    stable_bytes: AtomicU64,
-    stable_waiters: WaiterList,
     /// Counted by who appends and reads for clients.
     pub traffic: Traffic,
 }
@@ -393,15 +387,9 @@ impl Partition {
         state
     }
 
-    fn publish_visible(&self, visible: &Visible) {
-        self.visible_bytes.store(visible.bytes, Ordering::SeqCst);
-        self.stable_bytes.store(visible.stable_bytes, Ordering::SeqCst);
-    }
-
-    /// The partition changed or vanished: everybody who waits looks again.
-    fn wake_waiters(&self) {
-        self.waiters.wake_all();
-        self.stable_waiters.wake_all();
+    /// Tells the watchers' list how much is visible; under the lock.
+    fn publish_visible(&self, online: &Online) {
+        self.waiters.publish(online.visible());
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::node_dirs::NodeDir;
 use super::producers::ProducerTable;
-use super::transactions::Visible;
+use super::waiters::Visible;
 use super::{Offsets, Online, Partition, Shared, State};
 use crate::log::checkpoint::PartitionMarks;
 use crate::log::names::{self, SNAPSHOT};
@@ -191,8 +191,8 @@ impl Partition {
                 *state = State::Offline(error.to_string());
             }
         }
-        self.publish_visible(&Visible { bytes: 0, stable_bytes: 0 });
-        self.wake_waiters();
+        self.waiters.publish(Visible::default());
+        self.waiters.wake_all();
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Partition;
 pub use super::cold::ColdRead;
+use super::waiters::Visible;
 pub use crate::log::txn_index::AbortedTransaction;
 use crate::log::view::{FileRange, LogView, Mark};
 use crate::log::{LogError, leader_epochs};
@@ -64,6 +65,10 @@ pub struct ReadOutcome {
     pub aborted: Vec<AbortedTransaction>,
     /// The records.
     pub records: Records,
+    /// More records are at hand than a wait could bring: the answer ends with an old segment, or no batch fits its limit.
+    pub cut: bool,
+    /// How much was visible.
+    pub visible: Visible,
 }
 
 /// Why a read has no answer.
@@ -135,6 +140,18 @@ struct Moment {
     log_start: Offset,
     local_start: Offset,
     diverging: Option<(LeaderEpoch, Offset)>,
+    visible: Visible,
+}
+
+impl Moment {
+    fn cut(&self, spec: &ReadSpec, records: &Records) -> bool {
+        match records {
+            // As Kafka has it: who reads an older segment doesn't wait for the newest.
+            Records::File(_) => self.view.segment_of(spec.offset) < Some(self.upto.segment),
+            Records::Empty => self.diverging.is_none() && spec.offset < self.upto.offset,
+            Records::Cold(_) => false,
+        }
+    }
 }
 
 impl Partition {
@@ -157,7 +174,9 @@ impl Partition {
                 log_start_offset: moment.log_start,
                 diverging: moment.diverging,
                 aborted,
+                cut: moment.cut(spec, &records),
                 records,
+                visible: moment.visible,
             });
         }
     }
@@ -182,15 +201,15 @@ impl Partition {
         if diverging.is_none() && (spec.offset < log_start || spec.offset > online.log.end()) {
             return Err(out_of_range());
         }
-        let view = Arc::clone(online.log.view());
         Ok(Moment {
-            view,
+            view: Arc::clone(online.log.view()),
             high_watermark,
             last_stable: online.stable.offset,
             upto: online.end_for(spec.isolation),
             log_start,
             local_start: online.local_start(),
             diverging,
+            visible: online.visible(),
         })
     }
 

@@ -8,7 +8,7 @@ mod jobs;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use terrace_tiering::Tier;
@@ -295,10 +295,7 @@ impl Partitions {
             retention_due: AtomicBool::new(false),
             clean_due: AtomicBool::new(false),
             maintenance: Mutex::default(),
-            visible_bytes: AtomicU64::new(0),
             waiters: WaiterList::default(),
-            stable_bytes: AtomicU64::new(0),
-            stable_waiters: WaiterList::default(),
             traffic: Traffic::default(),
         })
     }

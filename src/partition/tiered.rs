@@ -157,6 +157,9 @@ impl Partition {
             // It is settled by the chain of the moment at which it opens.
             State::Unopened(_) | State::Behind { .. } | State::Offline(_) | State::Gone => {}
         }
+        drop(state);
+        // The log start may have moved.
+        self.waiters.moved();
     }
 
     /// The end of the tier, when the local log ends before it and waits for [`Partition::restart_at`]. Blocks: the
@@ -219,6 +222,6 @@ impl Partition {
         self.skip_opening(&state);
         state.leave(State::Offline(why.to_owned()), Rejected::Storage);
         drop(state);
-        self.wake_waiters();
+        self.waiters.wake_all();
     }
 }

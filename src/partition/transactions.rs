@@ -13,6 +13,7 @@
 use super::append::{AppendError, AppendOrigin, Appended};
 use super::producers::{ProducerState, VerificationGuard};
 use super::read::{Isolation, ReadError};
+use super::waiters::Visible;
 use super::{Online, Partition};
 use crate::log::LogError;
 use crate::log::view::Mark;
@@ -34,15 +35,6 @@ pub struct EndMarker {
     pub transaction_version: i8,
 }
 
-/// How far readers see, as running numbers of bytes ([`Mark::bytes`]).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Visible {
-    /// Of the high watermark.
-    pub(super) bytes: u64,
-    /// Of the last stable offset.
-    pub(super) stable_bytes: u64,
-}
-
 impl Online {
     /// Where readers of this isolation end.
     pub(super) fn end_for(&self, isolation: Isolation) -> Mark {
@@ -52,8 +44,9 @@ impl Online {
         }
     }
 
+    /// How many bytes readers can see, of each kind.
     pub(super) fn visible(&self) -> Visible {
-        Visible { bytes: self.high_watermark.bytes, stable_bytes: self.stable.bytes }
+        Visible { high: self.high_watermark.bytes, stable: self.stable.bytes }
     }
 
     /// Moves the last stable offset to where it belongs; it stays, and so do readers, when the log cannot be read there.

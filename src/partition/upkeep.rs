@@ -162,7 +162,7 @@ impl Partition {
 
     /// As [`Partition::raise_log_start`], on a thread that may block.
     pub fn raise_log_start_blocking(&self, to: Offset) -> Result<Offset, ReadError> {
-        let (reached, visible) = {
+        let reached = {
             let mut state = self.lock();
             let online = state.online()?;
             let high_watermark = online.high_watermark.offset;
@@ -171,11 +171,10 @@ impl Partition {
                 online.set_log_start(to);
                 self.mark_changed(online);
             }
-            let visible = online.visible();
-            self.publish_visible(&visible);
-            (online.log_start, visible)
+            self.publish_visible(online);
+            online.log_start
         };
-        self.high_watermark_moved(&visible);
+        self.waiters.moved();
         self.dir.checkpoint_now(self).map_err(|error| ReadError::Storage(error.to_string()))?;
         crash_point::reach(CrashPoint::DeleteAfterStartOffset);
         self.remove_local_below(reached)?;
@@ -334,7 +333,7 @@ impl Partition {
         let marks = self.marks(online).map_err(io::Error::other)?;
         state.leave(State::Offline("broker is stopping".into()), Rejected::NotLeader);
         drop(state);
-        self.wake_waiters();
+        self.waiters.wake_all();
         Ok(Some(marks))
     }
 }

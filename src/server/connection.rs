@@ -78,6 +78,8 @@ pub(super) struct Connection {
     inbox: Inbox,
     outgoing: Outgoing,
     waiting: VecDeque<Waiting>,
+    /// Used again by the next Fetch.
+    fetching: fetch::Buffers,
     /// Client ids rarely change within a connection.
     client_id: Option<Arc<str>>,
     last_read: Instant,
@@ -121,6 +123,7 @@ impl Connection {
             inbox: Inbox::default(),
             outgoing: Outgoing::default(),
             waiting: VecDeque::new(),
+            fetching: fetch::Buffers::default(),
             client_id: None,
             last_read: now,
             tick: Box::pin(tokio::time::sleep_until(later(now, limits.idle_max))),
@@ -212,12 +215,14 @@ impl Connection {
                     let named = fetch::partitions(&self.node, line, &self.inbox.bytes_mut()[frame.clone()][body..])?;
                     self.node.partitions.opened(named).await;
                 }
-                let mut fetch = fetch::Fetch::begin(&self.node, line, &self.inbox.bytes_mut()[frame][body..])?;
+                let buffers = std::mem::take(&mut self.fetching);
+                let body = &self.inbox.bytes_mut()[frame][body..];
+                let mut fetch = fetch::Fetch::begin(&self.node, line, body, buffers)?;
                 if fetch.must_wait() {
                     self.flush().await?;
                     while_peer_stays(&self.stream, &self.bell, fetch.wait(&self.node)).await?;
                 }
-                fetch.finish(&self.node, &mut self.outgoing)?;
+                self.fetching = fetch.finish(&self.node, &mut self.outgoing);
                 Ok(Answered::Now)
             }
             Routed::To { handler: Handler::Owned(serve), line, body, decoded_bytes, .. } => {
@@ -364,6 +369,7 @@ impl Connection {
         } else if silent >= RELEASE_AFTER && self.inbox.is_empty() {
             self.inbox.release(&mut self.share);
             self.outgoing = Outgoing::default();
+            self.fetching = fetch::Buffers::default();
             later(self.last_read, self.limits.idle_max)
         } else {
             (now + RELEASE_AFTER).min(later(self.last_read, self.limits.idle_max))

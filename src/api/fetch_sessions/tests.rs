@@ -1,7 +1,9 @@
 use rstest::rstest;
 use terrace_tiering::platform::random::SystemRandom;
+use uuid::Uuid;
 
 use super::*;
+use crate::protocol::record_batch::Offset;
 
 fn watched(partition: i32, fetch_offset: Offset) -> Watched {
     Watched {
@@ -14,42 +16,75 @@ fn watched(partition: i32, fetch_offset: Offset) -> Watched {
     }
 }
 
-fn session(partitions: i32) -> Session {
-    let mut session = Session::new(true);
+fn session(partitions: i32) -> Box<Session> {
+    let mut session = Box::new(Session::new(true));
     for partition in 0..partitions {
         session.watch(watched(partition, 0));
     }
     session
 }
 
-fn order(session: &Session) -> Vec<i32> {
-    session.iter().map(|(_, watched)| watched.partition).collect()
+/// The partitions that the next request would read.
+fn ready(session: &mut Session) -> Vec<i32> {
+    session.collect();
+    session.ready().iter().map(|slot| session.at(*slot).unwrap().0.partition).collect()
 }
 
-const QUIET: Told = Told { high_watermark: 5, log_start: 0, bytes: 0, failed: false };
+/// Tells the same of all that are ready.
+fn tell_all(session: &mut Session, told: Told) -> usize {
+    session.collect();
+    let slots = session.ready().to_vec();
+    let news = slots.into_iter().filter(|slot| session.tell(*slot, &told, true)).count();
+    session.settle();
+    news
+}
+
+const QUIET: Told = Told { high_watermark: 5, log_start: 0, bytes: 0, failed: false, readable: false };
+const GAVE: Told = Told { bytes: 1, readable: true, ..QUIET };
 
 #[test]
 fn an_answer_carries_only_what_changed() {
     let mut session = session(1);
-    assert!(session.tell(0, &QUIET), "the first answer tells everything");
-    assert!(!session.tell(0, &QUIET));
-    assert!(session.tell(0, &Told { high_watermark: 6, ..QUIET }));
-    assert!(session.tell(0, &Told { high_watermark: 6, log_start: 1, ..QUIET }));
-    let failed = Told { high_watermark: -1, log_start: -1, failed: true, bytes: 0 };
-    assert!(session.tell(0, &failed));
-    assert!(session.tell(0, &failed), "an error is told every time");
-    assert!(session.tell(0, &QUIET), "and its end too");
+    let mut tell = |told: Told| session.tell(0, &told, true);
+    assert!(tell(QUIET), "the first answer tells everything");
+    assert!(!tell(QUIET));
+    assert!(tell(Told { high_watermark: 6, ..QUIET }));
+    assert!(tell(Told { high_watermark: 6, log_start: 1, ..QUIET }));
+    let failed = Told { high_watermark: -1, log_start: -1, failed: true, ..QUIET };
+    assert!(tell(failed));
+    assert!(tell(failed), "an error is told every time");
+    assert!(tell(QUIET), "and its end too");
+}
+
+#[test]
+fn only_who_may_have_something_to_tell_is_read() {
+    let mut session = session(4);
+    assert_eq!(ready(&mut session), [0, 1, 2, 3], "all are new");
+    assert_eq!(tell_all(&mut session, QUIET), 4);
+    assert_eq!(ready(&mut session), [] as [i32; 0]);
+    session.watch(watched(2, 7));
+    assert_eq!(ready(&mut session), [2], "it is asked anew");
+    session.tell(2, &GAVE, true);
+    session.settle();
+    assert_eq!(ready(&mut session), [2], "it may have more, and the client may not have taken what it got");
+    session.tell(2, &Told { failed: true, ..QUIET }, true);
+    session.settle();
+    assert_eq!(ready(&mut session), [2], "what failed is tried again");
+    tell_all(&mut session, QUIET);
+    assert_eq!(ready(&mut session), [] as [i32; 0]);
 }
 
 #[test]
 fn partitions_that_gave_records_go_to_the_end() {
     let mut session = session(3);
-    session.tell(0, &Told { bytes: 1, ..QUIET });
-    assert_eq!(order(&session), [1, 2, 0]);
-    session.tell(2, &Told { bytes: 1, ..QUIET });
-    assert_eq!(order(&session), [1, 0, 2]);
-    session.tell(2, &Told { bytes: 1, ..QUIET });
-    assert_eq!(order(&session), [1, 0, 2]);
+    let mut order_after = |slot: u32| {
+        session.collect();
+        session.tell(slot, &GAVE, true);
+        ready(&mut session)
+    };
+    assert_eq!(order_after(0), [1, 2, 0]);
+    assert_eq!(order_after(2), [1, 0, 2]);
+    assert_eq!(order_after(2), [1, 0, 2]);
 }
 
 #[test]
@@ -57,11 +92,17 @@ fn forgotten_partitions_leave_and_their_place_is_used_again() {
     let mut session = session(3);
     session.forget(&watched(1, 0).topic, 1);
     session.forget(&watched(1, 0).topic, 1);
-    assert_eq!(order(&session), [0, 2]);
+    assert_eq!(ready(&mut session), [0, 2]);
+    let bytes = session.bytes();
     session.watch(watched(7, 0));
-    assert_eq!((order(&session), session.slots.len()), (vec![0, 2, 7], 3));
+    assert_eq!((ready(&mut session), session.len()), (vec![0, 2, 7], 3));
+    assert_eq!(session.bytes(), bytes + 1, "only the name is counted anew");
     session.watch(watched(2, 42));
-    assert_eq!(session.iter().nth(1).map(|(_, watched)| watched.fetch_offset), Some(42));
+    assert_eq!(session.at(2).map(|(watched, _)| watched.fetch_offset), Some(42));
+    for partition in [0, 2, 7, 7] {
+        session.forget(&watched(partition, 0).topic, partition);
+    }
+    assert_eq!((ready(&mut session), session.is_empty()), (vec![], true));
 }
 
 #[test]
@@ -133,5 +174,7 @@ fn a_full_cache_evicts_as_kafka_does() {
 
 #[test]
 fn without_slots_there_are_no_sessions() {
-    assert_eq!(FetchSessions::new(0).keep(session(1), &SystemRandom, 0), 0);
+    let none = FetchSessions::new(0);
+    assert_eq!(none.keep(session(1), &SystemRandom, 0), 0);
+    assert!(matches!(none.begin(0, INITIAL_EPOCH, true, 0), Begun::Sessionless));
 }
