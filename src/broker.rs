@@ -125,7 +125,14 @@ impl Broker {
         };
         let groups = GroupCoordinator::new(
             shards,
-            GroupContext { group: config.group.clone(), offsets: config.offsets.clone(), random: parts.random.clone() },
+            GroupContext {
+                group: config.group.clone(),
+                offsets: config.offsets.clone(),
+                rack: config.rack.clone(),
+                random: parts.random.clone(),
+                metadata: store.clone(),
+                new_topics: Arc::default(),
+            },
         );
         if config.remote.enable {
             // What the rows say must be known before a partition opens, and what the bucket says before one is used.

@@ -1,4 +1,4 @@
-//! DescribeGroups 0-6: state, protocol and members of groups.
+//! DescribeGroups 0-6: state, protocol and members of classic groups. One of the consumer protocol is not found.
 //!
 //! Versions: 3 authorised operations; 4 static members (KIP-345); 5 flexible; 6 GROUP_ID_NOT_FOUND with a text (KIP-1043),
 //! where older ones show a group in state Dead.
@@ -13,13 +13,14 @@ use kafka_protocol::messages::describe_groups_response::{
 use super::text::{shared, text};
 use super::{Call, Disconnect, Node};
 use crate::group::classic::Description;
+use crate::group::consumer::Refused;
 use crate::protocol::error_code::ErrorCode;
 
 const NOT_FOUND_FROM: i16 = 6;
 const DEAD: &str = "Dead";
 /// Everything that can be done to a group, as bits of Kafka's operation codes: read 3, delete 6, describe 8, describe
 /// configurations 10, alter configurations 11. Nobody is denied anything while there are no ACLs.
-const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+pub(super) const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// Answers one request.
 pub async fn handle(
@@ -30,13 +31,17 @@ pub async fn handle(
     let mut groups = Vec::with_capacity(request.groups.len());
     for id in request.groups {
         let described = match node.groups.describe(shared(&id.0)).await {
-            Ok(Some(description)) => described(description),
-            Ok(None) if call.version >= NOT_FOUND_FROM => DescribedGroup::default()
-                .with_error_code(ErrorCode::GroupIdNotFound.code())
-                .with_error_message(Some(text(&format!("Group {} not found.", &*id))))
-                .with_group_state(text(DEAD)),
-            Ok(None) => DescribedGroup::default().with_group_state(text(DEAD)),
-            Err(error) => DescribedGroup::default().with_error_code(error.code()),
+            Ok(description) => described(description),
+            Err(Refused { code: code @ ErrorCode::GroupIdNotFound, message }) if call.version >= NOT_FOUND_FROM => {
+                DescribedGroup::default()
+                    .with_error_code(code.code())
+                    .with_error_message(Some(text(&message)))
+                    .with_group_state(text(DEAD))
+            }
+            Err(Refused { code: ErrorCode::GroupIdNotFound, .. }) => {
+                DescribedGroup::default().with_group_state(text(DEAD))
+            }
+            Err(refused) => DescribedGroup::default().with_error_code(refused.code.code()),
         };
         let operations = match request.include_authorized_operations && described.error_code == ErrorCode::None.code() {
             true => ALL_OPERATIONS,

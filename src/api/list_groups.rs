@@ -13,8 +13,6 @@ use super::{Call, Disconnect, Node};
 
 const STATE_FROM: i16 = 4;
 const TYPE_FROM: i16 = 5;
-/// Of the classic protocol; there is no other yet.
-const CLASSIC: &str = "classic";
 
 /// Answers one request.
 pub async fn handle(node: &Node, call: &Call, request: ListGroupsRequest) -> Result<ListGroupsResponse, Disconnect> {
@@ -27,13 +25,13 @@ pub async fn handle(node: &Node, call: &Call, request: ListGroupsRequest) -> Res
     };
     let listed = listed
         .iter()
-        .filter(|group| wanted(&request.states_filter, group.state) && wanted(&request.types_filter, CLASSIC));
+        .filter(|group| wanted(&request.states_filter, group.state) && wanted(&request.types_filter, group.group_type));
     let groups = listed.map(|group| {
         ListedGroup::default()
             .with_group_id(GroupId(text(&group.group)))
             .with_protocol_type(text(&group.protocol_type))
             .with_group_state(if call.version >= STATE_FROM { text(group.state) } else { StrBytes::default() })
-            .with_group_type(if call.version >= TYPE_FROM { text(CLASSIC) } else { StrBytes::default() })
+            .with_group_type(if call.version >= TYPE_FROM { text(group.group_type) } else { StrBytes::default() })
     });
     Ok(ListGroupsResponse::default().with_groups(groups.collect()))
 }

@@ -32,6 +32,8 @@ mod assignment;
 mod change;
 mod client_quotas;
 mod config_resource;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
@@ -236,6 +238,8 @@ pub static ROWS: &[Row] = &[
     owned!(UpdateFeatures, 0..=2, update_features::handle),
     owned!(DescribeCluster, 0..=2, describe_cluster::handle),
     owned!(UnregisterBroker, 0..=0, unregister_broker::handle),
+    owned!(ConsumerGroupHeartbeat, 0..=1, consumer_group_heartbeat::handle),
+    owned!(ConsumerGroupDescribe, 0..=1, consumer_group_describe::handle),
     owned!(ListConfigResources, 0..=1, list_config_resources::handle),
     owned!(DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];

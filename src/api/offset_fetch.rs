@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::text::text;
 use super::{Call, Disconnect, Frame, Node, encode};
-use crate::group::offsets::{FetchTopic, FetchTopics};
+use crate::group::offsets::{FetchRequest, FetchTopic, FetchTopics};
 use crate::group::records::Committed;
 use crate::metadata::image::Image;
 use crate::protocol::error_code::ErrorCode;
@@ -50,9 +50,14 @@ pub async fn serve(node: &Node, call: &Call, body: Bytes) -> Result<Frame, Disco
 
 async fn fetch(node: &Node, version: i16, group: &OffsetFetchGroup) -> Result<Vec<Found>, ErrorCode> {
     let image = node.metadata.image();
-    let id: Arc<str> = group.group_id.as_str().into();
+    let request = |topics| FetchRequest {
+        group: group.group_id.as_str().into(),
+        member_id: group.member_id.as_deref().map(Arc::from),
+        member_epoch: group.member_epoch,
+        topics,
+    };
     let Some(asked) = &group.topics else {
-        let all = node.groups.fetch(id, FetchTopics::All).await?;
+        let all = node.groups.fetch(request(FetchTopics::All)).await?;
         let found = all.into_iter().map(|(name, partitions)| Found {
             id: image.topic(&name).map(|topic| topic.id).unwrap_or_default(),
             name,
@@ -70,7 +75,7 @@ async fn fetch(node: &Node, version: i16, group: &OffsetFetchGroup) -> Result<Ve
             partitions: topic.partition_indexes.clone(),
         })
     });
-    let mut fetched = node.groups.fetch(id, FetchTopics::These(known.collect())).await?.into_iter();
+    let mut fetched = node.groups.fetch(request(FetchTopics::These(known.collect()))).await?.into_iter();
     let found = asked.iter().zip(names).map(|(topic, name)| {
         let partitions = match name.as_ref().and_then(|_| fetched.next()) {
             Some((_, partitions)) => partitions.into_iter().map(|(index, committed)| (index, Ok(committed))).collect(),

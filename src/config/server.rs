@@ -1,5 +1,6 @@
 //! The broker's configuration as typed values, complete and cross-checked before anything is opened.
 
+mod consumer_groups;
 mod read;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use super::key::Mode;
 use super::listeners::{self, Endpoint, Listener};
 use super::reader::Reader;
 use super::{alter, keys, machine};
+pub use consumer_groups::{BoundedMs, ConsumerGroupSettings};
 
 /// Everything the broker reads from its operator.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,7 +157,7 @@ impl LogSettings {
     }
 }
 
-/// Bounds of the classic group protocol.
+/// Bounds of the group protocols; those without a prefix are of the classic one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSettings {
     /// `group.initial.rebalance.delay.ms`.
@@ -166,6 +168,8 @@ pub struct GroupSettings {
     pub session_timeout_ms_max: i32,
     /// `group.max.size`.
     pub size_max: usize,
+    /// `group.consumer.*`.
+    pub consumer: ConsumerGroupSettings,
 }
 
 /// `__consumer_offsets`.

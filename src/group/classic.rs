@@ -234,6 +234,25 @@ impl ClassicGroup {
         }
     }
 
+    /// Its id.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// All protocols of one member, in its order of preference.
+    pub fn protocols_of(&self, member_id: &str) -> Vec<(Arc<str>, Bytes)> {
+        self.members.get(member_id).map(|member| member.protocols.clone()).unwrap_or_default()
+    }
+
+    /// Gives members that came from a consumer group all their protocols, of which the log keeps the chosen one.
+    pub fn restore_protocols(&mut self, protocols: Vec<(Arc<str>, Vec<(Arc<str>, Bytes)>)>) {
+        for (id, protocols) in protocols {
+            if let Some(member) = self.member_mut(&id) {
+                member.protocols = protocols;
+            }
+        }
+    }
+
     /// Where it stands.
     pub fn state(&self) -> State {
         self.state

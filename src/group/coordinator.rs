@@ -6,7 +6,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::classic::{Description, HeartbeatRequest, JoinRequest, Joined, Leaving, SyncRequest, Synced};
-use super::offsets::{CommitRequest, FetchTopics, FetchedTopic};
+use super::consumer::Refused;
+use super::consumer::describe::Description as ConsumerDescription;
+use super::consumer::heartbeat::{HeartbeatAnswer, HeartbeatRequest as ConsumerHeartbeat};
+use super::offsets::{CommitRequest, FetchRequest, FetchedTopic};
 use super::shard::{GroupContext, Listed, Shard};
 use crate::coordinator::{Outcomes, Shards, ShardsDeps};
 use crate::protocol::error_code::ErrorCode;
@@ -94,9 +97,9 @@ impl GroupCoordinator {
     }
 
     /// OffsetFetch of one group.
-    pub async fn fetch(&self, group: Arc<str>, topics: FetchTopics) -> Result<Vec<FetchedTopic>, ErrorCode> {
-        let of = Arc::clone(&group);
-        self.shards.ask(&group, move |shard, to, _| shard.fetch(&of, &topics, to)).await
+    pub async fn fetch(&self, request: FetchRequest) -> Result<Vec<FetchedTopic>, ErrorCode> {
+        let group = Arc::clone(&request.group);
+        self.shards.ask(&group, move |shard, to, _| shard.fetch(&request, to)).await?
     }
 
     /// OffsetDelete.
@@ -105,10 +108,30 @@ impl GroupCoordinator {
         self.shards.ask(&group, move |shard, to, now| shard.delete_offsets(&of, &partitions, to, now)).await?
     }
 
-    /// DescribeGroups of one group; `None` for one that isn't there.
-    pub async fn describe(&self, group: Arc<str>) -> Result<Option<Description>, ErrorCode> {
+    /// DescribeGroups of one group; GROUP_ID_NOT_FOUND also for one of the consumer protocol.
+    pub async fn describe(&self, group: Arc<str>) -> Result<Description, Refused> {
         let of = Arc::clone(&group);
-        self.shards.ask(&group, move |shard, to, _| shard.describe(&of, to)).await
+        self.shards.ask(&group, move |shard, to, _| shard.describe(&of, to)).await?
+    }
+
+    /// ConsumerGroupHeartbeat. `needs_id` since version 1: clients make the ids of members.
+    pub async fn consumer_heartbeat(
+        &self,
+        request: ConsumerHeartbeat,
+        needs_id: bool,
+    ) -> Result<HeartbeatAnswer, Refused> {
+        request.check(needs_id, &self.shards.context().assignors())?;
+        let group = Arc::clone(&request.group);
+        self.shards.ask(&group, move |shard, to, now| shard.consumer_heartbeat(request, to, now)).await?
+    }
+
+    /// ConsumerGroupDescribe of one group.
+    pub async fn describe_consumers(&self, group: Arc<str>) -> Result<ConsumerDescription, Refused> {
+        if group.is_empty() {
+            return Err(ErrorCode::InvalidGroupId.into());
+        }
+        let of = Arc::clone(&group);
+        self.shards.ask(&group, move |shard, to, _| shard.describe_consumers(&of, to)).await?
     }
 
     /// DeleteGroups of one group.

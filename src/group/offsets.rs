@@ -26,7 +26,8 @@ pub struct CommitRequest {
     pub generation: i32,
     /// How long to keep the offsets, from clients before version 5.
     pub retention_ms: Option<i64>,
-    /// Version 9+: an unknown group is GROUP_ID_NOT_FOUND, not ILLEGAL_GENERATION.
+    /// Version 9+: an unknown group is GROUP_ID_NOT_FOUND, not ILLEGAL_GENERATION, and `generation` may be the epoch of a
+    /// member of the consumer protocol.
     pub knows_group_id_not_found: bool,
     /// The offsets.
     pub offsets: Vec<CommitOffset>,
@@ -47,6 +48,19 @@ pub struct CommitOffset {
     pub leader_epoch: LeaderEpoch,
     /// The client's own note.
     pub metadata: Option<Arc<str>>,
+}
+
+/// An OffsetFetch of one group.
+#[derive(Debug, Clone)]
+pub struct FetchRequest {
+    /// The group.
+    pub group: Arc<str>,
+    /// The member that asks; absent from outside of the group, and always before version 9.
+    pub member_id: Option<Arc<str>>,
+    /// Its epoch, or -1.
+    pub member_epoch: i32,
+    /// What it asks for.
+    pub topics: FetchTopics,
 }
 
 /// What is asked of one group's offsets.
@@ -154,19 +168,20 @@ impl Offsets {
     /// The offsets of `group` that have outlived their retention, and whether those are all it has.
     pub fn expired(
         &self,
-        group: &ClassicGroup,
         id: &Arc<str>,
+        base: Option<ExpiryBase>,
+        is_subscribed_to: impl Fn(&str) -> bool,
         now_ms: i64,
         retention_ms: i64,
     ) -> (Vec<OffsetKey>, bool) {
         let Some(topics) = self.groups.get(id) else { return (Vec::new(), true) };
-        let Some(base) = ExpiryBase::of(group) else { return (Vec::new(), false) };
+        let Some(base) = base else { return (Vec::new(), false) };
         let (expired, kept): (Vec<_>, Vec<_>) = keys(id, topics).partition(|(key, committed)| {
             let out_of_time = match committed.expire_timestamp {
                 Some(at) => now_ms >= at,
                 None => now_ms.saturating_sub(base.timestamp(committed)) >= retention_ms,
             };
-            out_of_time && !group.is_subscribed_to(&key.topic)
+            out_of_time && !is_subscribed_to(&key.topic)
         });
         (expired.into_iter().map(|(key, _)| key).collect(), kept.is_empty())
     }
@@ -183,7 +198,8 @@ fn keys<'o>(group: &Arc<str>, topics: &'o GroupOffsets) -> impl Iterator<Item = 
 }
 
 /// From when the retention of a group's offsets counts.
-enum ExpiryBase {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiryBase {
     /// From when the group became empty.
     Emptied(i64),
     /// From the commit.
@@ -193,7 +209,7 @@ enum ExpiryBase {
 impl ExpiryBase {
     /// `None` while members may still need the offsets: only an empty group's expire, and those of topics that a stable
     /// group of consumers no longer reads.
-    fn of(group: &ClassicGroup) -> Option<Self> {
+    pub fn of(group: &ClassicGroup) -> Option<Self> {
         match (group.protocol_type(), group.state()) {
             (None, _) => Some(Self::Commit),
             (Some(_), State::Empty) => Some(group.state_timestamp().map_or(Self::Commit, Self::Emptied)),

@@ -1,14 +1,16 @@
 //! The records of `__consumer_offsets` in Kafka's formats: a key and a value, each behind its type or version (i16).
 //!
 //! Written at the versions that Kafka 4.3.1 writes at its default features: offsets at version 4 (1 when the client named
-//! a retention time), classic groups at version 3. Read at every version since 0. Keys of newer types (consumer, share and
-//! streams groups) are not ours to judge: they read as [`Record::Unknown`] and stay in the log as they are.
+//! a retention time), classic groups at version 3. Read at every version since 0. Those
+//! of consumer groups are in [`super::consumer::records`]. Keys of other types (share and streams groups) are not ours to
+//! judge: they read as [`Record::Unknown`] and stay in the log as they are.
 
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use uuid::Uuid;
 
+use super::consumer::records::ConsumerRecord;
 use crate::coordinator::Encoded;
 use crate::protocol::cursor::{Cursor, ReadError};
 use crate::protocol::put::Put;
@@ -98,6 +100,8 @@ pub enum Record {
     Offset(OffsetKey, Option<Committed>),
     /// A classic group or its end.
     Group(Arc<str>, Option<GroupMetadata>),
+    /// One of a consumer group.
+    Consumer(Arc<str>, ConsumerRecord),
     /// Of a type we do not know; stays in the log.
     Unknown {
         /// The type in front of the key.
@@ -115,6 +119,10 @@ impl Record {
                 Ok(Self::Offset(key, value.map(decode_offset).transpose()?))
             }
             KEY_GROUP => Ok(Self::Group(key.string()?.into(), value.map(decode_group).transpose()?)),
+            key_type if ConsumerRecord::has_type(key_type) => {
+                let (group, record) = ConsumerRecord::decode(key_type, key, value)?;
+                Ok(Self::Consumer(group, record))
+            }
             key_type => Ok(Self::Unknown { key_type }),
         }
     }
@@ -135,6 +143,10 @@ impl Record {
                 key.put_i16(KEY_GROUP);
                 Put { out: &mut key, flexible: false }.string(group);
                 metadata.as_ref().map(encode_group)
+            }
+            Self::Consumer(group, record) => {
+                let (key, value) = record.encode(group);
+                return Some(Encoded { key, value });
             }
             Self::Unknown { .. } => return None,
         };

@@ -6,6 +6,8 @@
 //! depend on are durable. What the log doesn't keep (rebalances in progress, deadlines) lives beside it in each group's
 //! [`ClassicGroup`] and begins anew after a load.
 
+mod consumers;
+mod entry;
 mod members;
 mod offsets;
 
@@ -18,14 +20,19 @@ use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::platform::random::SharedRandom;
 use tokio::sync::oneshot;
 
+use self::entry::Entry;
 use super::classic::{Answer, ClassicGroup, Description, Joined, Out, ReplyId, Synced};
+use super::consumer::Refused;
+use super::consumer::settings::GroupLimits;
 use super::internal_topic::offsets_topic;
+use super::new_topics::NewTopics;
 use super::offsets::Offsets;
-use super::records::{GroupMetadata, Record};
+use super::records::Record;
 use crate::config::server::{GroupSettings, OffsetsSettings};
 use crate::coordinator::internal_topic::InternalTopic;
 use crate::coordinator::journal::{Journal, client_error};
 use crate::coordinator::{Encoded, Now, Replayed, ShardState};
+use crate::metadata::store::SharedMetadata;
 use crate::protocol::error_code::ErrorCode;
 
 /// When an append of the shard's own (expired members) failed, it is tried again after this time.
@@ -38,8 +45,14 @@ pub struct GroupContext {
     pub group: GroupSettings,
     /// `offsets.*`.
     pub offsets: OffsetsSettings,
+    /// `broker.rack`.
+    pub rack: Option<String>,
     /// Member ids.
     pub random: SharedRandom,
+    /// Topics, and configurations of groups.
+    pub metadata: SharedMetadata,
+    /// When topics last appeared.
+    pub new_topics: Arc<NewTopics>,
 }
 
 /// One group as ListGroups shows it.
@@ -51,13 +64,8 @@ pub struct Listed {
     pub protocol_type: Arc<str>,
     /// The state's name.
     pub state: &'static str,
-}
-
-#[derive(Debug)]
-struct Entry {
-    live: ClassicGroup,
-    /// What the log has of it; none for a group that only has offsets.
-    logged: Option<GroupMetadata>,
+    /// "classic" or "consumer".
+    pub group_type: &'static str,
 }
 
 #[derive(Debug)]
@@ -131,11 +139,7 @@ impl ShardState for Shard {
     fn loaded(&mut self, now: Now) {
         let ids: Vec<_> = self.groups.keys().cloned().collect();
         for id in ids {
-            let over = |entry: &Entry| entry.live.member_count() > self.context.group.size_max;
-            if self.groups.get(&id).is_some_and(over) {
-                // Members over a lowered limit are turned away when they join again.
-                let _ = self.change(&id, now, |group, settings, out| group.shrink(now, settings, out));
-            }
+            self.begin_sessions(&id, now);
             self.schedule(&id);
         }
     }
@@ -153,9 +157,9 @@ impl ShardState for Shard {
                 continue; // superseded by an earlier one
             }
             self.due.remove(&id);
-            if self.groups.get(&id).and_then(|entry| entry.live.next_due()).is_none_or(|at| at > now.mono_ms) {
+            if self.groups.get(&id).and_then(Entry::next_due).is_none_or(|at| at > now.mono_ms) {
                 self.schedule(&id);
-            } else if self.change(&id, now, |group, settings, out| group.on_time(now, settings, out)).is_err() {
+            } else if self.group_on_time(&id, now).is_err() {
                 let retry_at = now.mono_ms + RETRY_MS;
                 self.due.insert(Arc::clone(&id), retry_at);
                 self.timers.push(Reverse((retry_at, id)));
@@ -172,9 +176,7 @@ impl ShardState for Shard {
     }
 
     fn snapshot(&self) -> Vec<Encoded> {
-        let groups = self.groups.iter().filter_map(|(id, entry)| {
-            entry.logged.as_ref().and_then(|logged| Record::Group(Arc::clone(id), Some(logged.clone())).encode())
-        });
+        let groups = self.groups.iter().flat_map(|(id, entry)| entry.logged(id)).filter_map(|record| record.encode());
         let offsets =
             self.offsets.iter().filter_map(|(key, committed)| Record::Offset(key, Some(committed.clone())).encode());
         let unknown = self.unknown.iter().map(|(key, value)| Encoded { key: key.clone(), value: Some(value.clone()) });
@@ -189,17 +191,20 @@ impl Shard {
             Record::Offset(key, committed) => {
                 if committed.is_some() && !self.groups.contains_key(&key.group) {
                     let live = ClassicGroup::new(Arc::clone(&key.group), now);
-                    self.groups.insert(Arc::clone(&key.group), Entry { live, logged: None });
+                    self.groups.insert(Arc::clone(&key.group), Entry::Classic { live, logged: None });
                 }
                 self.offsets.apply(key, committed);
             }
             Record::Group(id, Some(logged)) => {
                 let live = ClassicGroup::absorb(&id, &logged, live, now);
-                self.groups.insert(id, Entry { live, logged: Some(logged) });
+                self.groups.insert(id, Entry::Classic { live, logged: Some(logged) });
             }
             Record::Group(id, None) => {
-                self.groups.remove(&id);
+                if self.groups.get(&id).is_some_and(|entry| entry.classic().is_some()) {
+                    self.groups.remove(&id);
+                }
             }
+            Record::Consumer(id, record) => self.apply_consumer(id, record),
             Record::Unknown { .. } => {}
         }
     }
@@ -228,7 +233,7 @@ impl Shard {
         now: Now,
         operation: impl FnOnce(&mut ClassicGroup, &GroupSettings, &mut Out) -> R,
     ) -> Result<R, ErrorCode> {
-        let known = self.groups.get(id).map(|entry| entry.live.clone());
+        let known = self.groups.get(id).and_then(Entry::classic).cloned();
         let born = known.is_none();
         let mut live = known.unwrap_or_else(|| ClassicGroup::new(Arc::clone(id), now));
         let mut out = Out::default();
@@ -238,14 +243,45 @@ impl Shard {
             let record = Record::Group(Arc::clone(id), Some(logged));
             self.append(std::slice::from_ref(&record), now)?;
             self.apply(record, Some(live), now);
-        } else if let Some(entry) = self.groups.get_mut(id) {
-            entry.live = live;
+        } else if let Some(group) = self.groups.get_mut(id).and_then(Entry::classic_mut) {
+            *group = live;
         }
         self.schedule(id);
+        self.answer_all(out);
+        Ok(result)
+    }
+
+    /// Sessions of a group that was loaded begin.
+    fn begin_sessions(&mut self, id: &Arc<str>, now: Now) {
+        let context = Arc::clone(&self.context);
+        match self.groups.get_mut(id) {
+            Some(Entry::Consumer(group)) => {
+                let image = context.metadata.image();
+                group.loaded(&GroupLimits::of(id, &context.group.consumer, &image), now);
+            }
+            Some(Entry::Classic { live, .. }) if live.member_count() > context.group.size_max => {
+                // Members over a lowered limit are turned away when they join again.
+                let _ = self.change(id, now, |group, settings, out| group.rejoin_all(now, settings, out));
+            }
+            Some(Entry::Classic { .. }) | None => {}
+        }
+    }
+
+    /// Does all that is due in one group.
+    fn group_on_time(&mut self, id: &Arc<str>, now: Now) -> Result<(), ErrorCode> {
+        match self.groups.get(id) {
+            Some(Entry::Classic { .. }) => {
+                self.change(id, now, |group, settings, out| group.on_time(now, settings, out))
+            }
+            Some(Entry::Consumer(_)) => self.consumers_on_time(id, now),
+            None => Ok(()),
+        }
+    }
+
+    fn answer_all(&mut self, out: Out) {
         for (reply, answer) in out.answers {
             self.answer(reply, answer);
         }
-        Ok(result)
     }
 
     fn answer(&mut self, reply: ReplyId, answer: Answer) {
@@ -263,7 +299,7 @@ impl Shard {
     }
 
     fn schedule(&mut self, id: &Arc<str>) {
-        let Some(at) = self.groups.get(id).and_then(|entry| entry.live.next_due()) else { return };
+        let Some(at) = self.groups.get(id).and_then(Entry::next_due) else { return };
         // An earlier entry finds out by itself that nothing is due yet.
         if self.due.get(id).is_none_or(|&earlier| at < earlier) {
             self.due.insert(Arc::clone(id), at);
@@ -272,17 +308,24 @@ impl Shard {
     }
 
     /// One group as DescribeGroups shows it.
-    pub fn describe(&mut self, group: &str, to: oneshot::Sender<Option<Description>>) {
-        let description = self.groups.get(group).map(|entry| entry.live.describe());
-        self.journal.tell(to, description);
+    pub fn describe(&mut self, id: &str, to: oneshot::Sender<Result<Description, Refused>>) {
+        let described = match self.groups.get(id) {
+            Some(Entry::Classic { live, .. }) => Ok(live.describe()),
+            Some(Entry::Consumer(_)) => {
+                Err(Refused::new(ErrorCode::GroupIdNotFound, format!("Group {id} is not a classic group.")))
+            }
+            None => Err(consumers::not_found(id)),
+        };
+        self.journal.tell(to, described);
     }
 
     /// All groups.
     pub fn list(&mut self, to: oneshot::Sender<Vec<Listed>>) {
         let listed = self.groups.iter().map(|(id, entry)| Listed {
             group: Arc::clone(id),
-            protocol_type: entry.live.protocol_type().cloned().unwrap_or_default(),
-            state: entry.live.state().name(),
+            protocol_type: entry.protocol_type(),
+            state: entry.state_name(),
+            group_type: entry.type_name(),
         });
         let listed = listed.collect();
         self.journal.tell(to, listed);

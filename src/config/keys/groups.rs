@@ -4,22 +4,59 @@ use crate::config::key::{Check, Key, int, list, long, short, string};
 
 /// The entries.
 pub(super) const KEYS: &[Key] = &[
-    int("group.consumer.assignment.interval.ms").default("1000").at_least(0).cluster_wide().accepted(),
-    list("group.consumer.assignors").default("uniform,range").accepted(),
-    int("group.consumer.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
-    int("group.consumer.max.assignment.interval.ms").default("15000").at_least(0).accepted(),
-    int("group.consumer.max.heartbeat.interval.ms").default("15000").at_least(1).accepted(),
-    int("group.consumer.max.session.timeout.ms").default("60000").at_least(1).accepted(),
-    int("group.consumer.max.size").default("2147483647").at_least(1).accepted(),
+    int("group.consumer.assignment.interval.ms")
+        .default("1000")
+        .at_least(0)
+        .cluster_wide()
+        .says("Least time from one target assignment of a group to the next (KIP-1263)."),
+    list("group.consumer.assignors")
+        .default("uniform,range")
+        .says("Server-side assignors that members may ask for; the first is for those that ask for none."),
+    int("group.consumer.heartbeat.interval.ms")
+        .default("5000")
+        .at_least(1)
+        .says("How often members of the consumer protocol send a heartbeat."),
+    int("group.consumer.max.assignment.interval.ms")
+        .default("15000")
+        .at_least(0)
+        .says("The most that a group may set as consumer.assignment.interval.ms."),
+    int("group.consumer.max.heartbeat.interval.ms")
+        .default("15000")
+        .at_least(1)
+        .says("The most that a group may set as consumer.heartbeat.interval.ms."),
+    int("group.consumer.max.session.timeout.ms")
+        .default("60000")
+        .at_least(1)
+        .says("The most that a group may set as consumer.session.timeout.ms."),
+    int("group.consumer.max.size")
+        .default("2147483647")
+        .at_least(1)
+        .says("Members of one group of the consumer protocol."),
     string("group.consumer.migration.policy")
         .default("bidirectional")
         .check(Check::OneOfAnyCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]))
-        .accepted(),
-    int("group.consumer.min.assignment.interval.ms").default("0").at_least(0).accepted(),
-    int("group.consumer.min.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
-    int("group.consumer.min.session.timeout.ms").default("45000").at_least(1).accepted(),
-    int("group.consumer.regex.refresh.interval.ms").default("600000").at_least(10000).internal().accepted(),
-    int("group.consumer.session.timeout.ms").default("45000").at_least(1).accepted(),
+        .says("Which way groups may change between the classic and the consumer protocol while they run."),
+    int("group.consumer.min.assignment.interval.ms")
+        .default("0")
+        .at_least(0)
+        .says("The least that a group may set as consumer.assignment.interval.ms."),
+    int("group.consumer.min.heartbeat.interval.ms")
+        .default("5000")
+        .at_least(1)
+        .says("The least that a group may set as consumer.heartbeat.interval.ms."),
+    int("group.consumer.min.session.timeout.ms")
+        .default("45000")
+        .at_least(1)
+        .says("The least that a group may set as consumer.session.timeout.ms."),
+    int("group.consumer.regex.refresh.interval.ms")
+        .default("600000")
+        .at_least(10000)
+        .internal()
+        .says("How old a resolved regular expression of a group may become."),
+    int("group.consumer.session.timeout.ms")
+        .default("45000")
+        .at_least(1)
+        .says("How long a member of the consumer protocol lives without a heartbeat."),
     int("group.coordinator.append.linger.ms").default("-1").at_least(-1).accepted(),
     int("group.coordinator.background.threads").default("2").at_least(1).high().accepted(),
     int("group.coordinator.cached.buffer.max.bytes").default("1048588").at_least(524288).cluster_wide().accepted(),

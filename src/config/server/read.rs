@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Dirs, GroupSettings, LogSettings, OffsetsSettings, RemoteSettings, Requests, Topics};
+use super::{
+    ConsumerGroupSettings, Dirs, GroupSettings, LogSettings, OffsetsSettings, RemoteSettings, Requests, Topics,
+};
 use crate::config::given::ConfigError;
 use crate::config::listeners::Listener;
 use crate::config::reader::Reader;
@@ -169,7 +171,7 @@ pub(super) fn log(reader: &Reader<'_>) -> LogSettings {
     }
 }
 
-/// The classic group protocol.
+/// Groups of both protocols.
 pub(super) fn group(reader: &mut Reader<'_>) -> GroupSettings {
     let settings = GroupSettings {
         // Below zero is as good as no delay.
@@ -177,6 +179,7 @@ pub(super) fn group(reader: &mut Reader<'_>) -> GroupSettings {
         session_timeout_ms_min: reader.int("group.min.session.timeout.ms"),
         session_timeout_ms_max: reader.int("group.max.session.timeout.ms"),
         size_max: count(reader, "group.max.size"),
+        consumer: ConsumerGroupSettings::read(reader),
     };
     if settings.session_timeout_ms_min > settings.session_timeout_ms_max {
         let reason = "must not be more than group.max.session.timeout.ms";

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{CONSUMER_PROTOCOL, ClassicGroup, Member};
 use crate::group::classic::State;
-use crate::protocol::cursor::{Cursor, ReadError};
+use crate::group::consumer_protocol::subscribed_topics;
 
 impl ClassicGroup {
     /// May a member with these protocols join? The type must be the group's, and one protocol common to all.
@@ -19,17 +19,23 @@ impl ClassicGroup {
             && protocols.iter().any(|(name, _)| self.members.values().all(|member| member.supports(name)))
     }
 
-    /// The protocol that most members prefer among those that all support. Of several with as many votes it is the one
-    /// that the longest member of the group likes best (Kafka leaves that to chance).
     pub(super) fn elected_protocol(&self) -> Option<Arc<str>> {
-        let candidate = |name: &str| self.members.values().all(|member| member.supports(name));
+        Self::elect(self.members.values().map(|member| &member.protocols[..]))
+    }
+
+    /// The protocol that most members prefer among those that all support. Of several with as many votes it is the one
+    /// that the longest member of the group likes best (Kafka leaves that to chance). Members in order of joining, each
+    /// with its protocols in order of preference.
+    pub fn elect<'p>(members: impl Iterator<Item = &'p [(Arc<str>, Bytes)]> + Clone) -> Option<Arc<str>> {
+        let candidate =
+            |name: &str| members.clone().all(|protocols| protocols.iter().any(|(other, _)| &**other == name));
         let preferred =
-            |member: &Member| member.protocols.iter().map(|(name, _)| name).find(|name| candidate(name)).cloned();
-        let votes: Vec<_> = self.members.values().filter_map(|member| preferred(member)).collect();
-        let (_, oldest) = self.members.first()?;
-        let candidates = oldest.protocols.iter().map(|(name, _)| name).filter(|name| candidate(name));
+            |protocols: &'p [(Arc<str>, Bytes)]| protocols.iter().map(|(name, _)| name).find(|name| candidate(name));
+        let votes: Vec<_> = members.clone().filter_map(preferred).collect();
+        let oldest = members.clone().next()?;
+        let candidates = oldest.iter().map(|(name, _)| name).filter(|name| candidate(name));
         // `max_by_key` takes the last of equals.
-        candidates.rev().max_by_key(|name| votes.iter().filter(|vote| vote == name).count()).cloned()
+        candidates.rev().max_by_key(|name| votes.iter().filter(|vote| **vote == *name).count()).cloned()
     }
 
     /// Is `topic` read by members of this group? When their subscriptions cannot be known, every topic may be.
@@ -61,7 +67,7 @@ impl ClassicGroup {
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
             // What cannot be read is no consumer's subscription: then nothing is known of the whole group.
-            read_subscription(&member.metadata(protocol), &mut topics).ok()?;
+            topics.extend(subscribed_topics(&member.metadata(protocol)).ok()?);
         }
         Some(topics)
     }
@@ -71,17 +77,4 @@ impl Member {
     fn supports(&self, protocol: &str) -> bool {
         self.protocols.iter().any(|(name, _)| &**name == protocol)
     }
-}
-
-/// The topics of a consumer's subscription; version 0 is the front of every later one.
-fn read_subscription(metadata: &[u8], topics: &mut BTreeSet<Arc<str>>) -> Result<(), ReadError> {
-    let mut metadata = Cursor::new(metadata, false);
-    let version = metadata.i16()?;
-    if version < 0 {
-        return Err(ReadError::Version(version));
-    }
-    for _ in 0..metadata.array(2)?.unwrap_or(0) {
-        topics.insert(metadata.string()?.into());
-    }
-    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, ClassicGroup, JoinWait, Now, Out, State};
+use super::{Answer, ClassicGroup, JoinWait, Joined, Now, Out, State, Synced};
 use crate::config::server::GroupSettings;
 use crate::protocol::error_code::ErrorCode;
 
@@ -73,8 +73,20 @@ impl ClassicGroup {
         }
     }
 
-    /// Lets members join anew because there are more than `group.max.size` allows since the last start.
-    pub fn shrink(&mut self, now: Now, settings: &GroupSettings, out: &mut Out) {
+    /// Tells everyone who waits that a rebalance begins: the group goes on in another form.
+    pub fn dismiss(&mut self, out: &mut Out) {
+        for (id, member) in &mut self.members {
+            let member = Arc::make_mut(member);
+            let (join, sync) = (member.awaiting_join.take(), member.awaiting_sync.take());
+            let error = ErrorCode::RebalanceInProgress;
+            out.answers.extend(join.map(|reply| (reply, Answer::Join(Joined::refused(Arc::clone(id), error)))));
+            out.answers.extend(sync.map(|reply| (reply, Answer::Sync(Synced::refused(error)))));
+        }
+    }
+
+    /// Lets members join anew because the group was another: there are more than `group.max.size` allows since the last
+    /// start, or members of the consumer protocol left.
+    pub fn rejoin_all(&mut self, now: Now, settings: &GroupSettings, out: &mut Out) {
         if self.state == State::Stable {
             self.prepare_rebalance(now, settings, out);
         }

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use rstest::rstest;
 
 use super::*;
+use crate::config::server::ConsumerGroupSettings;
 use crate::config::server::GroupSettings;
 use crate::protocol::error_code::ErrorCode;
 
@@ -25,6 +26,7 @@ fn driven() -> Driven {
         session_timeout_ms_min: 6000,
         session_timeout_ms_max: 1_800_000,
         size_max: usize::MAX,
+        consumer: ConsumerGroupSettings::for_tests(),
     };
     let now = Now { mono_ms: 0, wall_ms: 1_000_000 };
     let group = ClassicGroup::new("g".into(), now);

@@ -7,11 +7,11 @@ use terrace_tiering::platform::task::Tasks;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::server::{GroupSettings, OffsetsSettings};
+use crate::config::server::{ConsumerGroupSettings, GroupSettings, OffsetsSettings};
 use crate::coordinator::log::ShardLog;
 use crate::coordinator::log::fake::{FakeLog, FakeLogs};
 use crate::group::internal_topic::OFFSETS_TOPIC;
-use crate::group::offsets::CommitOffset;
+use crate::group::offsets::{CommitOffset, FetchTopics};
 use crate::metadata::fake::FakeStore;
 use crate::metadata::image::{Change, Topic};
 use crate::metadata::store::{CommitError, MetadataStore, SharedMetadata};
@@ -32,6 +32,7 @@ fn node() -> Node {
         session_timeout_ms_min: 6000,
         session_timeout_ms_max: 1_800_000,
         size_max: usize::MAX,
+        consumer: ConsumerGroupSettings::for_tests(),
     };
     let offsets = OffsetsSettings {
         partitions: 1,
@@ -50,7 +51,14 @@ fn node() -> Node {
         random: SeededRandom::new(2),
         tasks: tasks.clone(),
     };
-    let context = GroupContext { group, offsets, random: SeededRandom::new(2) };
+    let context = GroupContext {
+        group,
+        offsets,
+        rack: None,
+        random: SeededRandom::new(2),
+        metadata: deps.metadata.clone(),
+        new_topics: Arc::default(),
+    };
     let groups = GroupCoordinator::new(deps.clone(), context.clone());
     groups.start();
     Node { groups, deps, context, log, store, tasks }
@@ -84,7 +92,10 @@ impl Node {
     }
 
     async fn offset(&self) -> Result<Option<i64>, ErrorCode> {
-        let fetched = self.groups.fetch("g".into(), FetchTopics::All).await?;
+        let fetched = self
+            .groups
+            .fetch(FetchRequest { group: "g".into(), member_id: None, member_epoch: -1, topics: FetchTopics::All })
+            .await?;
         Ok(fetched.first().and_then(|(_, partitions)| partitions[0].1.as_ref()).map(|committed| committed.offset))
     }
 }
@@ -221,7 +232,7 @@ async fn deadlines_come_without_a_request() {
     let joined = node.groups.join(request.clone()).await;
     assert_eq!((joined.error, joined.generation), (ErrorCode::None, 1));
     tokio::time::sleep(Duration::from_millis(6001)).await;
-    assert_eq!(node.groups.describe("g".into()).await.unwrap().unwrap().state, "Empty");
+    assert_eq!(node.groups.describe("g".into()).await.unwrap().state, "Empty");
 
     let short = node.groups.join(JoinRequest { session_timeout_ms: 5999, ..request.clone() }).await;
     assert_eq!(short.error, ErrorCode::InvalidSessionTimeout);

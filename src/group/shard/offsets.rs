@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Shard;
+use super::entry::Entry;
 use crate::coordinator::{Now, Outcomes};
-use crate::group::offsets::{CommitOffset, CommitRequest, FetchTopics, FetchedTopic, check_metadata};
+use crate::group::consumer::commits::Committer;
+use crate::group::offsets::{CommitOffset, CommitRequest, FetchRequest, FetchedTopic, check_metadata};
 use crate::group::records::{Committed, OffsetKey, Record};
 use crate::protocol::error_code::ErrorCode;
 
@@ -23,8 +25,18 @@ impl Shard {
     /// A group that isn't there is made by a commit from outside of any group.
     fn check_commit(&mut self, request: &CommitRequest, now: Now) -> Result<(), ErrorCode> {
         match self.groups.get_mut(&request.group) {
-            Some(entry) => {
-                let group = &mut entry.live;
+            Some(Entry::Consumer(group)) => {
+                let committer = Committer {
+                    member_id: &request.member_id,
+                    instance_id: request.instance_id.as_deref(),
+                    epoch: request.generation,
+                    transactional: false,
+                    knows_epochs: request.knows_group_id_not_found,
+                };
+                let partitions = request.offsets.iter().map(|offset| (offset.topic_id, offset.partition));
+                group.check_commit(&committer, partitions)
+            }
+            Some(Entry::Classic { live: group, .. }) => {
                 group.check_commit(&request.member_id, request.instance_id.as_deref(), request.generation)?;
                 group.heard_by_commit(&request.member_id, now);
                 Ok(())
@@ -48,8 +60,12 @@ impl Shard {
     }
 
     /// OffsetFetch of one group.
-    pub fn fetch(&mut self, group: &str, wanted: &FetchTopics, to: oneshot::Sender<Vec<FetchedTopic>>) {
-        let fetched = self.offsets.fetch(group, wanted);
+    pub fn fetch(&mut self, request: &FetchRequest, to: oneshot::Sender<Result<Vec<FetchedTopic>, ErrorCode>>) {
+        let allowed = match self.groups.get(&request.group) {
+            Some(Entry::Consumer(group)) => group.check_fetch(request.member_id.as_deref(), request.member_epoch),
+            Some(Entry::Classic { .. }) | None => Ok(()),
+        };
+        let fetched = allowed.map(|()| self.offsets.fetch(&request.group, &request.topics));
         self.journal.tell(to, fetched);
     }
 
@@ -66,8 +82,8 @@ impl Shard {
     }
 
     fn try_delete_offsets(&mut self, id: &Arc<str>, partitions: &[(Arc<str>, i32)], now: Now) -> Outcomes {
-        let group = &self.groups.get(id).ok_or(ErrorCode::GroupIdNotFound)?.live;
-        if !group.is_empty() && !group.uses_consumer_protocol() {
+        let group = self.groups.get(id).ok_or(ErrorCode::GroupIdNotFound)?;
+        if !group.may_delete_offsets() {
             return Err(ErrorCode::NonEmptyGroup);
         }
         let check = |(topic, _): &(Arc<str>, i32)| match group.is_subscribed_to(topic) {
@@ -92,10 +108,10 @@ impl Shard {
     pub fn delete_group(&mut self, id: &Arc<str>, to: oneshot::Sender<Result<(), ErrorCode>>, now: Now) {
         let outcome = match self.groups.get(id) {
             None => Err(ErrorCode::GroupIdNotFound),
-            Some(entry) if !entry.live.is_empty() => Err(ErrorCode::NonEmptyGroup),
-            Some(_) => {
+            Some(entry) if !entry.is_empty() => Err(ErrorCode::NonEmptyGroup),
+            Some(entry) => {
                 let offsets = self.offsets.keys_of_group(id).into_iter().map(|key| Record::Offset(key, None));
-                let tombstones = offsets.chain([Record::Group(Arc::clone(id), None)]).collect();
+                let tombstones = offsets.chain(entry.tombstones(id)).collect();
                 self.bury(tombstones, now)
             }
         };
@@ -114,10 +130,12 @@ impl Shard {
         let retention_ms = self.context.offsets.retention_ms;
         let mut tombstones = Vec::new();
         for (id, entry) in &self.groups {
-            let (expired, all) = self.offsets.expired(&entry.live, id, now.wall_ms, retention_ms);
+            let is_subscribed_to = |topic: &str| entry.is_subscribed_to(topic);
+            let (expired, all) =
+                self.offsets.expired(id, entry.expiry_base(), is_subscribed_to, now.wall_ms, retention_ms);
             tombstones.extend(expired.into_iter().map(|key| Record::Offset(key, None)));
-            if all && entry.live.is_idle() {
-                tombstones.push(Record::Group(Arc::clone(id), None));
+            if all && entry.is_idle() {
+                tombstones.extend(entry.tombstones(id));
             }
         }
         if self.bury(tombstones, now).is_err() {
@@ -126,7 +144,7 @@ impl Shard {
     }
 
     /// Tombstones need not come all at once: each stands for itself.
-    fn bury(&mut self, tombstones: Vec<Record>, now: Now) -> Result<(), ErrorCode> {
+    pub(super) fn bury(&mut self, tombstones: Vec<Record>, now: Now) -> Result<(), ErrorCode> {
         for some in tombstones.chunks(TOMBSTONES_PER_BATCH) {
             self.commit_records(some.to_vec(), now)?;
         }

@@ -5,13 +5,17 @@ use terrace_tiering::platform::random::SeededRandom;
 use uuid::Uuid;
 
 use super::*;
+use crate::config::server::ConsumerGroupSettings;
 use crate::coordinator::log::ShardLog;
 use crate::coordinator::log::fake::FakeLog;
 use crate::coordinator::testing::replay;
 use crate::group::classic::{JoinRequest, Leaving, SyncRequest};
-use crate::group::offsets::{CommitOffset, CommitRequest, FetchTopics};
+use crate::group::offsets::{CommitOffset, CommitRequest, FetchRequest, FetchTopics};
 use crate::group::records::{Committed, OffsetKey};
+use crate::metadata::fake::FakeStore;
 use crate::partition::append::AppendError;
+
+mod consumers;
 
 const RETENTION_MS: i64 = 1000;
 
@@ -27,6 +31,7 @@ fn context() -> Arc<GroupContext> {
         session_timeout_ms_min: 6000,
         session_timeout_ms_max: 1_800_000,
         size_max: usize::MAX,
+        consumer: ConsumerGroupSettings::for_tests(),
     };
     let offsets = OffsetsSettings {
         partitions: 1,
@@ -37,7 +42,14 @@ fn context() -> Arc<GroupContext> {
         metadata_bytes_max: 8,
         commit_timeout_ms: 5000,
     };
-    Arc::new(GroupContext { group, offsets, random: SeededRandom::new(1) })
+    Arc::new(GroupContext {
+        group,
+        offsets,
+        rack: None,
+        random: SeededRandom::new(1),
+        metadata: FakeStore::new(),
+        new_topics: Arc::default(),
+    })
 }
 
 fn shard(log: &Arc<FakeLog>) -> Shard {
@@ -69,6 +81,10 @@ fn commit(member_id: &str, generation: i32, offsets: &[(&str, i32, i64)]) -> Com
     }
 }
 
+fn fetch_all() -> FetchRequest {
+    FetchRequest { group: "g".into(), member_id: None, member_epoch: -1, topics: FetchTopics::All }
+}
+
 fn join(member_id: &str) -> JoinRequest {
     JoinRequest {
         group: "g".into(),
@@ -80,7 +96,7 @@ fn join(member_id: &str) -> JoinRequest {
         rebalance_timeout_ms: 30_000,
         protocol_type: "consumer".into(),
         // Version 0, one topic: "t".
-        protocols: vec![("range".into(), Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t"))],
+        protocols: vec![("range".into(), Bytes::from_static(b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff"))],
         needs_known_member_id: false,
         understands_skip_assignment: false,
     }
@@ -159,7 +175,7 @@ impl Driven {
 fn a_commit_from_outside_makes_a_simple_group() {
     let mut driven = driven();
     assert_eq!(driven.commit(&commit("", -1, &[("t", 0, 5), ("u", 1, 6)])), Ok(vec![Ok(()), Ok(())]));
-    let fetched = driven.ask(|shard, to, _| shard.fetch("g", &FetchTopics::All, to));
+    let fetched = driven.ask(|shard, to, _| shard.fetch(&fetch_all(), to)).unwrap();
     assert_eq!(fetched.iter().map(|(topic, _)| &**topic).collect::<Vec<_>>(), ["t", "u"]);
     let listed = driven.ask(|shard, to, _| shard.list(to));
     assert_eq!((&*listed[0].protocol_type, listed[0].state), ("", "Empty"));
@@ -204,7 +220,7 @@ fn a_group_that_the_log_refuses_is_not_born() {
     driven.log.fail(Some(AppendError::Storage));
     let joined = driven.ask(|shard, to, now| shard.join(&join(""), to, now));
     assert_eq!(joined.error, ErrorCode::NotCoordinator);
-    assert!(driven.ask(|shard, to, _| shard.describe("g", to)).is_none());
+    assert!(driven.ask(|shard, to, _| shard.describe("g", to)).is_err());
     assert!(driven.shard.parked.is_empty());
 }
 
@@ -242,12 +258,12 @@ async fn answers_wait_for_the_appends_they_read() {
     let mut driven = driven();
     driven.log.hold();
     let mut committed = driven.asked(|shard, to, now| shard.commit(&commit("", -1, &[("t", 0, 5)]), to, now));
-    let mut fetched = driven.asked(|shard, to, _| shard.fetch("g", &FetchTopics::All, to));
+    let mut fetched = driven.asked(|shard, to, _| shard.fetch(&fetch_all(), to));
     assert!(committed.try_recv().is_err() && fetched.try_recv().is_err());
     driven.log.accept();
     driven.shard.journal.settle().await.unwrap();
     assert_eq!(committed.try_recv().unwrap(), Ok(vec![Ok(())]));
-    assert_eq!(fetched.try_recv().unwrap().len(), 1);
+    assert_eq!(fetched.try_recv().unwrap().unwrap().len(), 1);
 }
 
 #[rstest]
@@ -259,7 +275,7 @@ fn offsets_of_a_simple_group_expire_after_their_commit(#[case] passed_ms: i64, #
     driven.now.wall_ms += passed_ms;
     driven.shard.upkeep(driven.now);
     assert_eq!(driven.offset("t", 0).is_some(), kept);
-    assert_eq!(driven.ask(|shard, to, _| shard.describe("g", to)).is_some(), kept, "the group goes with its offsets");
+    assert_eq!(driven.ask(|shard, to, _| shard.describe("g", to)).is_ok(), kept, "the group goes with its offsets");
     assert_eq!(Driven::snapshot(&driven.reloaded()), Driven::snapshot(&driven.shard));
 }
 
@@ -370,7 +386,11 @@ fn a_topic_made_again_under_its_name_has_no_offsets() {
     for (topic_id, expected) in [(7, Some(5)), (0, Some(5)), (8, None)] {
         let topic_id = Uuid::from_u128(topic_id);
         let wanted = crate::group::offsets::FetchTopic { topic: "t".into(), topic_id, partitions: vec![0] };
-        let fetched = driven.ask(|shard, to, _| shard.fetch("g", &FetchTopics::These(vec![wanted]), to));
+        let fetched = driven
+            .ask(|shard, to, _| {
+                shard.fetch(&FetchRequest { topics: FetchTopics::These(vec![wanted]), ..fetch_all() }, to)
+            })
+            .unwrap();
         assert_eq!(fetched[0].1[0].1.as_ref().map(|committed| committed.offset), expected);
     }
 }
@@ -379,15 +399,15 @@ fn a_topic_made_again_under_its_name_has_no_offsets() {
 fn records_of_unknown_types_stay() {
     let mut driven = driven();
     let records: [(&[u8], Option<&[u8]>); 4] = [
-        (b"\0\x05\0\x01g", Some(b"\0\0x")),
-        (b"\0\x06\0\x01g", Some(b"\0\0y")),
-        (b"\0\x06\0\x01g", None),
+        (b"\0\x0b\0\x01g", Some(b"\0\0x")),
+        (b"\0\x0c\0\x01g", Some(b"\0\0y")),
+        (b"\0\x0c\0\x01g", None),
         (b"", Some(b"")),
     ];
     for (offset, (key, value)) in (0..).zip(records) {
         driven.shard.replay(Replayed { offset, transaction: None, key, value }, driven.now);
     }
-    let kept = Encoded { key: b"\0\x05\0\x01g".to_vec(), value: Some(b"\0\0x".to_vec()) };
+    let kept = Encoded { key: b"\0\x0b\0\x01g".to_vec(), value: Some(b"\0\0x".to_vec()) };
     assert_eq!(Driven::snapshot(&driven.shard), [kept]);
 }
 
@@ -400,7 +420,7 @@ fn a_loaded_group_over_the_limit_lets_its_members_join_anew() {
     lowered.group.size_max = 0;
     loaded.context = Arc::new(lowered);
     loaded.loaded(driven.now);
-    assert_eq!(loaded.groups["g"].live.state().name(), "PreparingRebalance");
+    assert_eq!(loaded.groups["g"].state_name(), "PreparingRebalance");
 }
 
 #[derive(Debug, Clone)]
@@ -439,7 +459,7 @@ proptest! {
         let topic = |topic: u8| Arc::from(["t", "u", "v"][usize::from(topic)]);
         for step in steps {
             let member = driven.shard.groups.get("g").and_then(|entry| {
-                entry.live.describe().members.first().map(|member| Arc::clone(&member.member_id))
+                entry.classic()?.describe().members.first().map(|member| Arc::clone(&member.member_id))
             });
             match step {
                 Step::Commit(name, offset) => {
