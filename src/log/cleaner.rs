@@ -14,19 +14,21 @@
 //! Three things differ, and each is safe:
 //!
 //! - Kafka leaves a batch without records where it held a live producer's last sequence. Several clients hang on such a
-//!   batch, so none is ever written: that sequence is in the partition's snapshot and in the checkpoint. Only when both
-//!   are lost, the producer is unknown, and an unknown producer may begin at any sequence.
+//!   batch, so none is ever written: that sequence is in the producer snapshot of the segment behind, which no cleaning
+//!   removes before a later one is there, and every start begins with the newest (docs/decisions/0006-no-empty-batches.md).
 //! - Kafka leaves one too where a round ends in nothing, so that a reader's position can reach the log's end. Here the
 //!   last record of the round stays instead, for one round longer. Nothing that it could bring back to life is gone
 //!   already: it is the newest of its key, or has none.
 //! - A batch whose CRC is wrong, whose records can't be read, or which would decompress beyond
-//!   `record.decompressed.max.bytes` is kept as it is and counted; older records of its keys stay too. So are
-//!   transactional and control batches, which no client can write yet.
+//!   `record.decompressed.max.bytes` is kept as it is and counted; older records of its keys stay too.
+//!
+//! Records of aborted transactions go at the first pass, markers when nothing hangs on them any more ([`transactions`]).
 
 mod filter;
 mod key_map;
 mod plan;
 mod swap;
+mod transactions;
 
 use std::borrow::Cow;
 use std::io;
@@ -36,12 +38,14 @@ use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs};
 
 use crate::log::offset_index::{OffsetIndex, OffsetPosition};
 use crate::log::time_index::{NO_TIMESTAMP, TimeIndex, TimestampOffset};
+use crate::log::txn_index::AbortedTransaction;
 use crate::protocol::record_batch::{BatchError, BatchView, HEADER_BYTES, Offset, total_bytes};
 
 pub use filter::Rules;
 pub use key_map::KeyMap;
 pub use plan::{Plan, SealedSegment, groups, plan};
 pub use swap::recover;
+pub use transactions::TransactionWalk;
 
 /// Bytes read and written at once, unless one batch is larger.
 const IO_BYTES: usize = 1 << 20;
@@ -125,6 +129,8 @@ pub struct Cleaned {
     pub newest: TimestampOffset,
     /// Largest timestamp of its first batch.
     pub first_timestamp: Option<i64>,
+    /// Its index of aborted transactions: those of which it may still hold records.
+    pub aborted: Vec<AbortedTransaction>,
     /// What the clean did.
     pub stats: Stats,
 }
@@ -168,13 +174,14 @@ fn walk(source: &Source, mut each: impl FnMut(BatchView<'_>) -> Result<bool, Cle
 }
 
 /// Writes what `rules` keep of `sources` (neighbours, in order) to one segment in `dir`, synced under its temporary
-/// name. `proceed` is asked before each batch. After an error nothing is left but a `.cleaned` file, which the next
+/// name. `transactions` has met what lies in front of them. `proceed` is asked before each batch. After an error nothing is left but a `.cleaned` file, which the next
 /// clean or start removes.
 pub fn clean_group(
     fs: &SharedFs,
     dir: &Path,
     sources: &[Source],
     rules: &Rules<'_>,
+    transactions: &mut TransactionWalk,
     layout: &Layout,
     proceed: &dyn Fn() -> bool,
 ) -> Result<Cleaned, CleanError> {
@@ -183,12 +190,14 @@ pub fn clean_group(
     fs.remove_file(&path)?;
     let mut output = Output::new(fs.open(&path, Open::CreateNew)?, first.base, layout);
     let mut stats = Stats::default();
+    let mut aborted = Vec::new();
     for source in sources {
         walk(source, |batch| {
             if !proceed() {
                 return Err(CleanError::Stopped);
             }
-            let kept = rules.filter(&batch);
+            let kept = rules.filter(&batch, transactions);
+            aborted.extend(kept.aborted);
             stats.dropped_records += kept.dropped_records;
             stats.bad_batches += u64::from(kept.is_bad);
             stats.changed_batches += u64::from(!matches!(kept.bytes, Some(Cow::Borrowed(_))));
@@ -200,6 +209,7 @@ pub fn clean_group(
         stats.read_bytes += source.len;
     }
     output.finish()?;
+    swap::write_aborted(fs, dir, first.base, &aborted)?;
     stats.written_bytes = output.len;
     Ok(Cleaned {
         base: first.base,
@@ -211,6 +221,7 @@ pub fn clean_group(
         times: output.times,
         newest: output.newest,
         first_timestamp: output.first_timestamp,
+        aborted,
         stats,
     })
 }

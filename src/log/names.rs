@@ -19,6 +19,10 @@ pub const SNAPSHOT: &str = "snapshot";
 pub const CLEANED: &str = "log.cleaned";
 /// A cleaned segment that is about to take the place of others.
 pub const SWAP: &str = "log.swap";
+/// The index of aborted transactions of a cleaned segment, on its way with it.
+pub const TXN_CLEANED: &str = "txnindex.cleaned";
+/// The same as Kafka names it once the clean has happened.
+pub const TXN_SWAP: &str = "txnindex.swap";
 /// The base offsets of the segments that a cleaned one replaces.
 pub const REPLACES: &str = "replaces";
 

@@ -31,6 +31,7 @@ impl Log {
         );
         index.first_timestamp = cleaned.first_timestamp;
         let segment = Segment::sealed(&self.directory, cleaned.base, cleaned.len, index);
+        segment.set_aborted_count(cleaned.aborted.len());
         let keep = |segment: &&Arc<Segment>| !cleaned.replaced.contains(&segment.base());
         let mut segments: Vec<_> = self.view.segments().iter().filter(keep).cloned().collect();
         let at = segments.partition_point(|other| other.base() < cleaned.base);

@@ -11,7 +11,7 @@ use super::due::Work;
 use super::read::ReadError;
 use super::{Partition, State};
 use crate::config::topic::TopicConfig;
-use crate::log::cleaner::{self, CleanError, Cleaned, KeyMap, Layout, Rules, SealedSegment, Source};
+use crate::log::cleaner::{self, CleanError, Cleaned, KeyMap, Layout, Rules, SealedSegment, Source, TransactionWalk};
 use crate::log::segment::Segment;
 use crate::protocol::record_batch::Offset;
 use crate::wal::ticket::Rejected;
@@ -49,7 +49,8 @@ impl Partition {
             let mut state = self.lock();
             let online = state.online()?;
             // Only what survives a power loss is rewritten: a scan never meets a gap that cleaning made.
-            let settled = online.high_watermark.offset.min(online.log.flushed());
+            // And only what is decided: the high watermark is never below the last stable offset.
+            let settled = online.stable.offset.min(online.log.flushed());
             (online.log.view().clone(), online.cleaned_end, settled)
         };
         self.schedule_clean(&config, now_ms);
@@ -62,7 +63,8 @@ impl Partition {
         let sources: Vec<_> = sources.collect::<Result<_, _>>().map_err(storage)?;
         let proceed = || self.offline_reason().is_none();
         let buffer = usize::try_from(self.shared.settings.cleaner_map_bytes).unwrap_or(usize::MAX);
-        let map = KeyMap::build(&sources, plan.from, buffer, config.record_decompressed_max_bytes, &proceed)?;
+        let met = TransactionWalk::new(view.aborted(plan.from, plan.upto)?);
+        let map = KeyMap::build(&sources, plan.from, buffer, config.record_decompressed_max_bytes, met, &proceed)?;
         let rules = Rules {
             map: &map,
             now_ms,
@@ -70,8 +72,12 @@ impl Partition {
             decompressed_max_bytes: config.record_decompressed_max_bytes,
         };
         let mapped = facts[..cleanable].partition_point(|segment| segment.base < map.end());
+        let mut met = match facts[..mapped].first().zip(facts[..mapped].last()) {
+            Some((first, last)) => TransactionWalk::new(view.aborted(first.base, last.next)?),
+            None => TransactionWalk::default(),
+        };
         for group in cleaner::groups(&config, &facts[..mapped]) {
-            self.clean_group(&sources[group], &rules, &config, &proceed)?;
+            self.clean_group(&sources[group], &rules, &mut met, &config, &proceed)?;
         }
         if let Ok(online) = self.lock().online() {
             online.cleaned_end = map.end();
@@ -84,6 +90,7 @@ impl Partition {
         &self,
         sources: &[Source],
         rules: &Rules<'_>,
+        met: &mut TransactionWalk,
         config: &TopicConfig,
         proceed: &dyn Fn() -> bool,
     ) -> Result<(), ReadError> {
@@ -93,7 +100,7 @@ impl Partition {
             index_interval_bytes: config.index_interval_bytes,
             segment_index_bytes: config.segment_index_bytes,
         };
-        let mut cleaned = cleaner::clean_group(fs, path, sources, rules, &layout, proceed)?;
+        let mut cleaned = cleaner::clean_group(fs, path, sources, rules, met, &layout, proceed)?;
         let _maintenance = self.maintenance();
         let first_gone = self.view()?.segments().first().is_none_or(|first| first.base() > cleaned.base);
         if cleaned.stats.changed_batches == 0 && sources.len() == 1 || first_gone {

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 
 use crate::log::cleaner::key_map::KeyMap;
+use crate::log::cleaner::transactions::TransactionWalk;
+use crate::log::txn_index::AbortedTransaction;
 use crate::protocol::batch_builder::BatchBuilder;
+use crate::protocol::control::EndTransaction;
 use crate::protocol::record_batch::{BatchView, Offset};
 use crate::protocol::records::{Record, Records, RecordsError, records};
 
@@ -25,6 +28,8 @@ pub struct Rules<'a> {
 pub(super) struct Kept<'a> {
     /// The batch as it was, or what is left of it; `None` when nothing is.
     pub bytes: Option<Cow<'a, [u8]>>,
+    /// It ends an aborted transaction of which the pass has met a batch.
+    pub aborted: Option<AbortedTransaction>,
     pub dropped_records: u64,
     /// It could not be opened and stays as it is.
     pub is_bad: bool,
@@ -32,7 +37,15 @@ pub(super) struct Kept<'a> {
 
 impl<'a> Kept<'a> {
     fn whole(batch: &BatchView<'a>) -> Self {
-        Self { bytes: Some(Cow::Borrowed(batch.bytes())), dropped_records: 0, is_bad: false }
+        Self { bytes: Some(Cow::Borrowed(batch.bytes())), aborted: None, dropped_records: 0, is_bad: false }
+    }
+
+    fn nothing(dropped_records: u64) -> Self {
+        Self { bytes: None, aborted: None, dropped_records, is_bad: false }
+    }
+
+    fn rebuilt(bytes: Vec<u8>, dropped_records: u64) -> Self {
+        Self { bytes: Some(Cow::Owned(bytes)), aborted: None, dropped_records, is_bad: false }
     }
 }
 
@@ -46,17 +59,25 @@ struct Fates {
 }
 
 impl Rules<'_> {
-    /// What stays of `batch`.
-    pub(super) fn filter<'b>(&self, batch: &BatchView<'b>) -> Kept<'b> {
+    /// What stays of `batch`, the next one of the pass.
+    pub(super) fn filter<'b>(&self, batch: &BatchView<'b>, transactions: &mut TransactionWalk) -> Kept<'b> {
         let bad = || Kept { is_bad: true, ..Kept::whole(batch) };
-        if batch.is_control() || batch.is_transactional() {
-            return Kept::whole(batch);
-        }
         if batch.check_crc().is_err() {
             return bad();
         }
+        if batch.is_control() {
+            return self.marker(batch, transactions);
+        }
+        let is_aborted = transactions.data(batch);
         if batch.records_count() == 0 {
-            return Kept { bytes: None, dropped_records: 0, is_bad: false };
+            return Kept::nothing(0);
+        }
+        if is_aborted {
+            return match batch.next_offset() == self.map.end() {
+                // Readers need something that carries them to the end of the round; they know that it was aborted.
+                true => Kept::whole(batch),
+                false => Kept::nothing(u64::try_from(batch.records_count()).unwrap_or(0)),
+            };
         }
         let Ok(opened) = records(batch, self.decompressed_max_bytes) else { return bad() };
         let Ok(mut fates) = self.fates(batch, &opened) else { return bad() };
@@ -69,7 +90,7 @@ impl Rules<'_> {
         }
         let dropped_records = (fates.stays.len() - fates.kept) as u64;
         if fates.kept == 0 {
-            return Kept { bytes: None, dropped_records, is_bad: false };
+            return Kept::nothing(dropped_records);
         }
         let needs_horizon = fates.has_tombstone && !batch.has_delete_horizon();
         if dropped_records == 0 && !needs_horizon {
@@ -77,14 +98,45 @@ impl Rules<'_> {
         }
         let Some(mut builder) = BatchBuilder::like(batch) else { return bad() };
         if needs_horizon {
-            builder = builder.with_delete_horizon(self.now_ms.saturating_add(self.delete_retention_ms));
+            builder = builder.with_delete_horizon(self.horizon_ms());
         }
         // The walk above has read every record, so none is lost to an error here.
         let stayed = opened.iter().flatten().zip(&fates.stays).filter(|(_, stays)| **stays);
         for (record, _) in stayed {
             builder.push(record.offset_delta, record.timestamp, record.key, record.value, record.headers);
         }
-        Kept { bytes: Some(Cow::Owned(builder.finish())), dropped_records, is_bad: false }
+        Kept::rebuilt(builder.finish(), dropped_records)
+    }
+
+    /// A marker stays as long as a batch of its transaction does, and from the first pass that meets none of them until
+    /// the delete horizon is over: a reader may be on its way to it.
+    fn marker<'b>(&self, batch: &BatchView<'b>, transactions: &mut TransactionWalk) -> Kept<'b> {
+        let Some(end) = EndTransaction::read(batch) else { return Kept::whole(batch) };
+        let marker = transactions.marker(batch, end.commit);
+        if !marker.is_idle {
+            return Kept { aborted: marker.entry, ..Kept::whole(batch) };
+        }
+        if batch.has_delete_horizon() {
+            let is_last = batch.next_offset() == self.map.end();
+            return if self.horizon_passed(batch) && !is_last { Kept::nothing(1) } else { Kept::whole(batch) };
+        }
+        let (Some(builder), Ok(opened)) = (BatchBuilder::like(batch), records(batch, self.decompressed_max_bytes))
+        else {
+            return Kept::whole(batch);
+        };
+        let mut builder = builder.with_delete_horizon(self.horizon_ms());
+        for record in opened.iter().flatten() {
+            builder.push(record.offset_delta, record.timestamp, record.key, record.value, record.headers);
+        }
+        Kept::rebuilt(builder.finish(), 0)
+    }
+
+    fn horizon_ms(&self) -> i64 {
+        self.now_ms.saturating_add(self.delete_retention_ms)
+    }
+
+    fn horizon_passed(&self, batch: &BatchView<'_>) -> bool {
+        batch.has_delete_horizon() && self.now_ms >= batch.base_timestamp()
     }
 
     fn fates(&self, batch: &BatchView<'_>, opened: &Records<'_>) -> Result<Fates, RecordsError> {
@@ -107,7 +159,6 @@ impl Rules<'_> {
         // Without a key it means nothing here: the topic was not compacted when it came.
         let Some(key) = record.key else { return false };
         let superseded = self.map.last_offset(key).is_some_and(|last: Offset| last > record.offset);
-        let horizon_passed = batch.has_delete_horizon() && self.now_ms >= batch.base_timestamp();
-        !superseded && (record.value.is_some() || !horizon_passed)
+        !superseded && (record.value.is_some() || !self.horizon_passed(batch))
     }
 }

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
 
-use super::{CleanError, Source, walk};
+use super::{CleanError, Source, TransactionWalk, walk};
+use crate::protocol::control::EndTransaction;
 use crate::protocol::record_batch::{BatchView, Offset};
 use crate::protocol::records::records;
 
@@ -25,13 +26,14 @@ pub struct KeyMap {
 
 impl KeyMap {
     /// Maps the keys of `sources` (neighbours, in order) from offset `from` on, in at most `buffer_bytes`. The map ends
-    /// where the sources end, or where the buffer is full. Batches that cannot be opened add nothing. `proceed` is asked
-    /// before each batch.
+    /// where the sources end, or where the buffer is full. Batches that cannot be opened add nothing, nor do aborted ones:
+    /// what was never valid supersedes nothing. `proceed` is asked before each batch.
     pub fn build(
         sources: &[Source],
         from: Offset,
         buffer_bytes: usize,
         decompressed_max_bytes: u64,
+        mut transactions: TransactionWalk,
         proceed: &dyn Fn() -> bool,
     ) -> Result<Self, CleanError> {
         let mut map = Self {
@@ -46,7 +48,7 @@ impl KeyMap {
                 if !proceed() {
                     return Err(CleanError::Stopped);
                 }
-                full = batch.next_offset() > from && !map.add(&batch, from, decompressed_max_bytes);
+                full = !map.add(&batch, from, decompressed_max_bytes, &mut transactions);
                 Ok(!full)
             })?;
             if full {
@@ -58,8 +60,21 @@ impl KeyMap {
     }
 
     /// False when the buffer is full: the map then ends at the first offset that didn't fit.
-    fn add(&mut self, batch: &BatchView<'_>, from: Offset, decompressed_max_bytes: u64) -> bool {
-        if batch.is_control() || batch.is_transactional() || batch.check_crc().is_err() {
+    fn add(
+        &mut self,
+        batch: &BatchView<'_>,
+        from: Offset,
+        decompressed_max_bytes: u64,
+        transactions: &mut TransactionWalk,
+    ) -> bool {
+        if batch.check_crc().is_err() {
+            return true;
+        }
+        if batch.is_control() {
+            EndTransaction::read(batch).map(|end| transactions.marker(batch, end.commit));
+            return true;
+        }
+        if transactions.data(batch) || batch.next_offset() <= from {
             return true;
         }
         let Ok(opened) = records(batch, decompressed_max_bytes) else { return true };

@@ -1,9 +1,11 @@
 //! How a cleaned segment takes the place of others, so that a crash leaves the old ones or the new one.
 //!
 //! ```text
-//! <base>.log.cleaned   written and synced                         a crash: removed, nothing happened
+//! <base>.log.cleaned   written and synced, <base>.txnindex.cleaned beside it (empty without an aborted transaction)
+//!                                                                 a crash: removed, nothing happened
 //! <base>.replaces      the base offsets that go, synced           a crash: removed with it
 //! <base>.log.swap      renamed, durable: the clean has happened   a crash: the steps below are taken at the start
+//! <base>.txnindex      renamed over the old one                   a crash: it stays; only its `.cleaned` replaces it
 //! <base>.log           renamed over the old one                   a crash: the list says what still has to go
 //! the others' files    removed; then <base>.replaces              a crash: as above
 //! ```
@@ -17,12 +19,15 @@ use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::platform::fs::{Open, SharedFs};
 
 use super::{Cleaned, Source, walk};
-use crate::log::names::{self, CLEANED, INDEX, LOG, REPLACES, SNAPSHOT, SWAP, TIME_INDEX, TXN_INDEX, segment_file};
+use crate::log::names::{
+    self, CLEANED, INDEX, LOG, REPLACES, SNAPSHOT, SWAP, TIME_INDEX, TXN_CLEANED, TXN_INDEX, TXN_SWAP, segment_file,
+};
 use crate::log::text_file;
+use crate::log::txn_index::AbortedTransaction;
 use crate::protocol::record_batch::Offset;
 
-/// Made from a `.log`: worthless next to another one.
-const INDEXES: [&str; 3] = [INDEX, TIME_INDEX, TXN_INDEX];
+/// Made from a `.log`: worthless next to another one, and made anew where they are missing.
+const INDEXES: [&str; 2] = [INDEX, TIME_INDEX];
 
 pub(super) fn cleaned_path(dir: &Path, base: Offset) -> PathBuf {
     segment_file(dir, base, CLEANED)
@@ -65,12 +70,32 @@ fn name_it(fs: &SharedFs, dir: &Path, base: Offset) -> io::Result<()> {
         fs.remove_file(&segment_file(dir, base, extension))?;
     }
     fs.sync_dir(dir)?;
-    fs.rename(&segment_file(dir, base, SWAP), &segment_file(dir, base, LOG))
+    for prepared in [TXN_CLEANED, TXN_SWAP] {
+        let path = segment_file(dir, base, prepared);
+        if fs.exists(&path) {
+            fs.rename(&path, &segment_file(dir, base, TXN_INDEX))?;
+        }
+    }
+    fs.rename(&segment_file(dir, base, SWAP), &segment_file(dir, base, LOG))?;
+    let aborted = segment_file(dir, base, TXN_INDEX);
+    // Without entries it has done its work: the old one is gone.
+    let is_empty = fs.exists(&aborted) && fs.open(&aborted, Open::Read)?.len()? == 0;
+    if is_empty { fs.remove_file(&aborted) } else { Ok(()) }
+}
+
+/// Writes the cleaned segment's index of aborted transactions under its temporary name, synced. It is written without
+/// entries too: that the old index goes must survive a crash.
+pub(super) fn write_aborted(fs: &SharedFs, dir: &Path, base: Offset, aborted: &[AbortedTransaction]) -> io::Result<()> {
+    let file = fs.open(&segment_file(dir, base, TXN_CLEANED), Open::Create)?;
+    let bytes: Vec<u8> = aborted.iter().flat_map(AbortedTransaction::to_bytes).collect();
+    file.write_all_at(&bytes, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_data()
 }
 
 fn sweep(fs: &SharedFs, dir: &Path, base: Offset, replaced: &[Offset]) -> io::Result<()> {
     for &gone in replaced.iter().filter(|gone| **gone != base) {
-        for extension in INDEXES.into_iter().chain([LOG, SNAPSHOT]) {
+        for extension in INDEXES.into_iter().chain([TXN_INDEX, LOG, SNAPSHOT]) {
             fs.remove_file(&segment_file(dir, gone, extension))?;
         }
     }
@@ -88,6 +113,7 @@ pub fn recover(fs: &SharedFs, dir: &Path) -> io::Result<bool> {
             LOG => found.logs.push(base),
             CLEANED => found.cleaned.push(base),
             SWAP => found.swaps.push(base),
+            TXN_CLEANED | TXN_SWAP => found.transactions.push((base, dir.join(&entry.name))),
             REPLACES => found.lists.push(base),
             // Kafka names index files on their way like the log's.
             other if other.ends_with(".cleaned") || other.ends_with(".swap") => {
@@ -105,6 +131,8 @@ struct Leftovers {
     cleaned: Vec<Offset>,
     swaps: Vec<Offset>,
     lists: Vec<Offset>,
+    /// Indexes of aborted transactions on their way: part of a clean that has happened, or worth nothing.
+    transactions: Vec<(Offset, PathBuf)>,
     others: Vec<PathBuf>,
 }
 
@@ -117,7 +145,8 @@ impl Leftovers {
             fs.sync_dir(dir)?;
             fs.remove_file(&cleaned_path(dir, base))?;
         }
-        for path in &self.others {
+        let worthless = self.transactions.iter().filter(|(base, _)| !self.swaps.contains(base)).map(|(_, path)| path);
+        for path in self.others.iter().chain(worthless) {
             fs.remove_file(path)?;
         }
         for &base in &self.swaps {

@@ -10,6 +10,7 @@ use crate::config::server::BrokerConfig;
 use crate::config::topic::TopicConfig;
 use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::compression::Compression;
+use crate::protocol::control::EndTransaction;
 use crate::protocol::record_batch::{CRC_FROM, sequence_after};
 use crate::protocol::records::records;
 
@@ -59,8 +60,16 @@ impl Dir {
     }
 
     fn clean(&self, sources: &[Source], from: Offset, now_ms: i64) -> Result<Cleaned, CleanError> {
-        let map = KeyMap::build(sources, from, 1 << 20, 1 << 20, &|| true)?;
-        clean_group(&self.fs, self.path(), sources, &rules(&map, now_ms), &LAYOUT, &|| true)
+        let map = KeyMap::build(sources, from, 1 << 20, 1 << 20, TransactionWalk::default(), &|| true)?;
+        clean_group(
+            &self.fs,
+            self.path(),
+            sources,
+            &rules(&map, now_ms),
+            &mut TransactionWalk::default(),
+            &LAYOUT,
+            &|| true,
+        )
     }
 
     fn names(&self) -> Vec<String> {
@@ -196,16 +205,17 @@ fn a_full_buffer_ends_the_round_early() {
         dir.segment(&[batch(0, Compression::None, &pairs[..2])]),
         dir.segment(&[batch(2, Compression::None, &pairs[2..])]),
     ];
-    let map = KeyMap::build(&sources, 0, 100, 1 << 20, &|| true).expect("built");
+    let map = KeyMap::build(&sources, 0, 100, 1 << 20, TransactionWalk::default(), &|| true).expect("built");
     assert_eq!((map.len(), map.end()), (2, 2));
-    let cleaned = clean_group(&dir.fs, dir.path(), &sources, &rules(&map, 0), &LAYOUT, &|| true).expect("cleaned");
+    let cleaned =
+        clean_group(&dir.fs, dir.path(), &sources, &rules(&map, 0), &mut TransactionWalk::default(), &LAYOUT, &|| true)
+            .expect("cleaned");
     assert_eq!(offsets(&cleaned), [0, 1, 2, 3], "what lies above the round is not judged");
 }
 
 #[rstest]
 #[case::crc(|bytes: &mut Vec<u8>| bytes[CRC_FROM + 40] ^= 1)]
 #[case::records(|bytes: &mut Vec<u8>| { bytes[61] = 0x7f; recrc(bytes) })]
-#[case::transactional(|bytes: &mut Vec<u8>| { bytes[22] |= 0x10; recrc(bytes) })]
 fn a_batch_that_cannot_be_opened_stays_as_it_is(#[case] damage: impl Fn(&mut Vec<u8>)) {
     let dir = Dir::new();
     let a = |value| [(Some("a"), Some(value))];
@@ -243,6 +253,130 @@ fn a_bomb_is_kept_and_counted() {
     );
 }
 
+/// A batch of one record at `base` in producer 9's transaction.
+fn written(base: Offset, key: &'static str, value: &'static str) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(base).with_producer(9, 0, base as i32).transactional();
+    builder.push(0, 5_000 + base, Some(key.as_bytes()), Some(value.as_bytes()), [(&b"h"[..], None)].into_iter());
+    builder.finish()
+}
+
+fn marker(base: Offset, commit: bool) -> Vec<u8> {
+    let mut bytes = EndTransaction { commit, coordinator_epoch: 0 }.batch(9, 0, 5_000 + base);
+    bytes[..8].copy_from_slice(&base.to_be_bytes());
+    bytes
+}
+
+fn aborted(first_offset: Offset, last_offset: Offset) -> AbortedTransaction {
+    AbortedTransaction { producer_id: 9, first_offset, last_offset, last_stable_offset: last_offset + 1 }
+}
+
+/// One pass over a log: first offsets of the batches that stay, whether they have a horizon, and the index.
+fn pass(
+    sources: &[Source],
+    from: Offset,
+    now_ms: i64,
+    index: Vec<AbortedTransaction>,
+) -> (Source, Vec<(Offset, bool)>, Vec<AbortedTransaction>) {
+    let dir = Dir::new();
+    let build = TransactionWalk::new(index.clone());
+    let map = KeyMap::build(sources, from, 1 << 20, 1 << 20, build, &|| true).expect("built");
+    let mut met = TransactionWalk::new(index);
+    let cleaned =
+        clean_group(&dir.fs, dir.path(), sources, &rules(&map, now_ms), &mut met, &LAYOUT, &|| true).expect("cleaned");
+    let source = source_of(&cleaned);
+    let mut stays = Vec::new();
+    walk(&source, |batch| {
+        batch.check_crc().expect("a right crc");
+        assert!(batch.records_count() > 0, "clients hang on empty batches");
+        stays.push((batch.base_offset(), batch.has_delete_horizon()));
+        Ok(true)
+    })
+    .expect("walkable");
+    (source, stays, cleaned.aborted)
+}
+
+#[test]
+fn an_aborted_transaction_goes_record_by_record_and_its_marker_after_them() {
+    let dir = Dir::new();
+    let kept = |base, value| batch(base, Compression::None, &[(Some("a"), Some(value))]);
+    let first = dir.segment(&[kept(0, "1"), written(1, "a", "never"), written(2, "b", "never")]);
+    let second = dir.segment(&[marker(3, false), batch(4, Compression::None, &[(Some("z"), Some("1"))])]);
+    let (log, stays, index) = pass(&[first, second], 0, 0, vec![aborted(1, 3)]);
+    assert_eq!(stays, [(0, false), (3, false), (4, false)], "what was aborted supersedes nothing");
+    assert_eq!(index, [aborted(1, 3)], "somebody may still read the old files");
+    let (log, stays, index) = pass(&[log], 0, 0, index);
+    assert_eq!((stays, index), (vec![(0, false), (3, true), (4, false)], vec![]));
+    let (log, stays, _) = pass(&[log], 0, RETENTION_MS - 1, vec![]);
+    assert_eq!(stays, [(0, false), (3, true), (4, false)]);
+    let (_, stays, _) = pass(&[log], 0, RETENTION_MS, vec![]);
+    assert_eq!(stays, [(0, false), (4, false)]);
+}
+
+#[test]
+fn a_commit_marker_stays_as_long_as_a_record_of_its_transaction() {
+    let dir = Dir::new();
+    let log = dir.segment(&[
+        batch(0, Compression::None, &[(Some("a"), Some("1"))]),
+        written(1, "a", "2"),
+        marker(2, true),
+        batch(3, Compression::None, &[(Some("z"), Some("1"))]),
+    ]);
+    let (log, stays, _) = pass(&[log], 0, 0, vec![]);
+    assert_eq!(stays, [(1, false), (2, false), (3, false)], "what was committed counts");
+    let (log, stays, _) = pass(&[log], 0, 9 * RETENTION_MS, vec![]);
+    assert_eq!(stays, [(1, false), (2, false), (3, false)]);
+    let newer = dir.segment(&[batch(4, Compression::None, &[(Some("a"), Some("3"))])]);
+    let (log, stays, _) = pass(&[log, newer], 4, 0, vec![]);
+    assert_eq!(stays, [(2, false), (3, false), (4, false)]);
+    let (_, stays, _) = pass(&[log], 4, 0, vec![]);
+    assert_eq!(stays, [(2, true), (3, false), (4, false)]);
+}
+
+#[test]
+fn the_end_of_a_round_is_never_an_aborted_gap() {
+    let dir = Dir::new();
+    let log = dir.segment(&[batch(0, Compression::None, &[(Some("a"), Some("1"))]), written(1, "a", "never")]);
+    // The marker lies behind the round.
+    let (_, stays, index) = pass(&[log], 0, 0, vec![aborted(1, 2)]);
+    assert_eq!((stays, index), (vec![(0, false), (1, false)], vec![]));
+    let log = dir.segment(&[batch(0, Compression::None, &[(Some("a"), Some("1"))]), marker(1, true)]);
+    let (log, stays, _) = pass(&[log], 0, 0, vec![]);
+    assert_eq!(stays, [(0, false), (1, true)]);
+    let (_, stays, _) = pass(&[log], 0, RETENTION_MS, vec![]);
+    assert_eq!(stays, [(0, false), (1, true)]);
+}
+
+#[test]
+fn a_crash_never_leaves_the_index_of_another_log() {
+    for installed in [false, true] {
+        let dir = Dir::new();
+        let source = dir.segment(&[
+            written(0, "b", "never"),
+            marker(1, false),
+            written(2, "b", "never"),
+            marker(3, false),
+            batch(4, Compression::None, &[(Some("a"), Some("1"))]),
+        ]);
+        let index = dir.path().join(format!("{:020}.txnindex", 0));
+        dir.fs.replace(&index, &aborted(7, 9).to_bytes(), None).expect("written");
+        let entries = vec![aborted(0, 1), aborted(2, 3)];
+        let map =
+            KeyMap::build(&[source.clone()], 0, 1 << 20, 1 << 20, TransactionWalk::new(entries.clone()), &|| true)
+                .expect("built");
+        let mut met = TransactionWalk::new(entries.clone());
+        let mut cleaned =
+            clean_group(&dir.fs, dir.path(), &[source], &rules(&map, 0), &mut met, &LAYOUT, &|| true).expect("cleaned");
+        cleaned.commit(&dir.fs, dir.path()).expect("committed");
+        if installed {
+            cleaned.install(&dir.fs, dir.path()).expect("installed");
+        }
+        recover(&dir.fs, dir.path()).expect("recovered");
+        let expected: Vec<u8> = entries.iter().flat_map(AbortedTransaction::to_bytes).collect();
+        assert_eq!(dir.fs.read(&index).expect("there"), expected);
+        assert!(!recover(&dir.fs, dir.path()).expect("recovered"), "a second start finds nothing");
+    }
+}
+
 #[rstest]
 #[case::cut(|bytes: &mut Vec<u8>| { bytes.pop(); })]
 #[case::magic(|bytes: &mut Vec<u8>| bytes[16] = 1)]
@@ -261,7 +395,10 @@ fn a_segment_that_cannot_be_walked_is_left_alone(#[case] damage: impl Fn(&mut Ve
 fn a_round_stops_when_it_is_told() {
     let dir = Dir::new();
     let source = dir.segment(&[batch(0, Compression::None, &[(Some("a"), Some("1"))])]);
-    assert!(matches!(KeyMap::build(&[source], 0, 1 << 20, 1 << 20, &|| false), Err(CleanError::Stopped)));
+    assert!(matches!(
+        KeyMap::build(&[source], 0, 1 << 20, 1 << 20, TransactionWalk::default(), &|| false),
+        Err(CleanError::Stopped)
+    ));
 }
 
 /// Where the process dies, as what is on disk then.
@@ -286,8 +423,12 @@ fn a_crash_leaves_the_old_segments_or_the_new_one(
         dir.segment(&[batch(1, Compression::None, &a("1"))]),
     ];
     let rest = dir.segment(&[batch(2, Compression::None, &a("2"))]);
-    let map = KeyMap::build(&[&sources[..], &[rest]].concat(), 0, 1 << 20, 1 << 20, &|| true).expect("built");
-    let mut cleaned = clean_group(&dir.fs, dir.path(), &sources, &rules(&map, 0), &LAYOUT, &|| true).expect("cleaned");
+    let map =
+        KeyMap::build(&[&sources[..], &[rest]].concat(), 0, 1 << 20, 1 << 20, TransactionWalk::default(), &|| true)
+            .expect("built");
+    let mut cleaned =
+        clean_group(&dir.fs, dir.path(), &sources, &rules(&map, 0), &mut TransactionWalk::default(), &LAYOUT, &|| true)
+            .expect("cleaned");
     if died == Died::Listed {
         dir.fs.replace(&dir.path().join(format!("{:020}.replaces", 0)), b"0\n2\n0\n1\n", None).expect("written");
     }
