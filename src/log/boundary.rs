@@ -14,8 +14,8 @@ impl Log {
         }
         let segments = self.view.segments();
         let first = segments.partition_point(|segment| segment.base() <= offset).saturating_sub(1);
-        let mut behind: u64 = segments[first..].iter().map(|segment| segment.size()).sum();
-        for segment in &segments[first..] {
+        let mut behind: u64 = segments.iter_from(first).map(|segment| segment.size()).sum();
+        for segment in segments.iter_from(first) {
             let found = if offset <= segment.base() { Some((0, 0)) } else { segment.find(offset)? };
             if let Some((position, _)) = found {
                 let bytes = end.bytes.saturating_sub(behind - position);

@@ -4,6 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
+use terrace_tiering::platform::fs::Open;
+
 use super::leader_epochs;
 use super::segment::{LogDirectory, Segment};
 use super::{Log, LogError};
@@ -28,7 +30,7 @@ impl Flush {
     /// Syncs. The directory comes last, so that a name never points at what is not there.
     pub fn run(&self) -> io::Result<()> {
         if let Some(epochs) = &self.epochs {
-            epochs.write()?;
+            epochs.write_durably()?;
         }
         for segment in &self.segments {
             match segment.sync() {
@@ -41,6 +43,13 @@ impl Flush {
     }
 }
 
+impl Flush {
+    /// Writes the leader epochs, which whoever syncs the whole file system then makes durable.
+    pub fn write_epochs(&self) -> io::Result<()> {
+        self.epochs.as_ref().map_or(Ok(()), EpochsFile::write)
+    }
+}
+
 impl Log {
     /// Everything below survives a power loss.
     pub fn flushed(&self) -> Offset {
@@ -49,14 +58,14 @@ impl Log {
 
     /// What is dirty; `None` when nothing is.
     pub fn begin_flush(&mut self) -> Option<Flush> {
-        if self.flushed >= self.end && !self.has_unwritten_epochs() && !self.names_unsynced {
+        if self.flushed >= self.end && !self.has_unsynced_epochs() && !self.names_unsynced {
             return None;
         }
         let first = self.view.segments.partition_point(|segment| segment.base() <= self.flushed).saturating_sub(1);
         Some(Flush {
             directory: Arc::clone(&self.directory),
-            segments: self.view.segments[first..].to_vec(),
-            epochs: self.unwritten_epochs(),
+            segments: self.view.segments.iter_from(first).cloned().collect(),
+            epochs: self.has_unsynced_epochs().then(|| self.epochs_file()),
             names: std::mem::take(&mut self.names_unsynced),
             upto: self.end,
         })
@@ -67,6 +76,7 @@ impl Log {
         self.flushed = self.flushed.max(flush.upto).min(self.end);
         if let Some(epochs) = &flush.epochs {
             self.note_epochs_written(epochs);
+            self.epochs_synced = self.epochs_synced.max(epochs.version);
         }
     }
 
@@ -106,11 +116,15 @@ impl Log {
     /// The leader epochs that are not in their file yet, to be written off the lock before a checkpoint names this
     /// log's end.
     pub fn unwritten_epochs(&self) -> Option<EpochsFile> {
-        self.has_unwritten_epochs().then(|| EpochsFile {
-            directory: Arc::clone(&self.directory),
-            version: self.epochs_version,
-            text: self.epochs.to_text(),
-        })
+        self.has_unwritten_epochs().then(|| self.epochs_file())
+    }
+
+    fn has_unsynced_epochs(&self) -> bool {
+        self.active.is_some() && self.epochs_synced < self.epochs_version
+    }
+
+    fn epochs_file(&self) -> EpochsFile {
+        EpochsFile { directory: Arc::clone(&self.directory), version: self.epochs_version, text: self.epochs.to_text() }
     }
 
     /// The file has them now.
@@ -128,14 +142,33 @@ pub struct EpochsFile {
 }
 
 impl EpochsFile {
-    /// Replaces the file, durably, unless a later version is there already: the sync thread and the checkpoint both
-    /// write it.
+    /// Replaces the file unless a later version is there already: the sync thread and the checkpoint both write it. It
+    /// survives the process; a loss of power sends the next start to the flushed end, and that moved only behind
+    /// [`EpochsFile::write_durably`].
     pub fn write(&self) -> io::Result<()> {
-        let mut written = self.directory.epochs_version();
-        if *written < self.version {
+        let mut on_disk = self.directory.epochs_on_disk();
+        if on_disk.written < self.version {
             let path = self.directory.path.join(leader_epochs::FILE_NAME);
-            self.directory.fs.replace(&path, self.text.as_bytes(), None)?;
-            *written = self.version;
+            self.directory.fs.replace_unsynced(&path, self.text.as_bytes())?;
+            on_disk.written = self.version;
+        }
+        Ok(())
+    }
+
+    /// The same, durably.
+    fn write_durably(&self) -> io::Result<()> {
+        let mut on_disk = self.directory.epochs_on_disk();
+        if on_disk.synced < self.version {
+            let (fs, path) = (&self.directory.fs, self.directory.path.join(leader_epochs::FILE_NAME));
+            if on_disk.written > self.version {
+                // A later version is there, and says all that this one does.
+                fs.open(&path, Open::Write)?.sync_data()?;
+                fs.sync_dir(&self.directory.path)?;
+            } else {
+                fs.replace(&path, self.text.as_bytes(), None)?;
+                on_disk.written = self.version;
+            }
+            on_disk.synced = self.version;
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ pub mod retention;
 mod roll;
 pub mod segment;
 mod segment_index;
+pub mod segment_list;
 mod text_file;
 pub mod time_index;
 pub mod txn_index;
@@ -123,6 +124,8 @@ pub struct Log {
     epochs_version: u64,
     /// The version that the file has.
     epochs_written: u64,
+    /// The version that survives a power loss.
+    epochs_synced: u64,
     /// Everything below survives a power loss.
     flushed: Offset,
     /// Names were made in the directory since its last sync.
@@ -141,6 +144,7 @@ impl Log {
             epochs: EpochCache::default(),
             epochs_version: 0,
             epochs_written: 0,
+            epochs_synced: 0,
             flushed: start,
             names_unsynced: false,
         }
@@ -248,8 +252,7 @@ impl Log {
         if gone == 0 {
             return Vec::new();
         }
-        let mut segments = self.view.segments.clone();
-        let removed = segments.drain(..gone).collect();
+        let (segments, removed) = self.view.segments.without_oldest(gone);
         self.view = Arc::new(LogView { segments });
         removed
     }

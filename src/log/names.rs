@@ -29,6 +29,9 @@ pub const REPLACES: &str = "replaces";
 /// Behind the name of a `.log` whose tail recovery cut: the bytes it cut.
 pub const TRUNCATED_SUFFIX: &str = ".truncated";
 
+/// Behind the names of a segment's files from when it left the log until they are removed.
+pub const DELETED_SUFFIX: &str = ".deleted";
+
 /// `<dir>/<base, 20 digits>.<extension>`.
 pub fn segment_file(dir: &Path, base: Offset, extension: &str) -> PathBuf {
     dir.join(format!("{base:020}.{extension}"))

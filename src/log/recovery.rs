@@ -23,7 +23,7 @@ use terrace_tiering::platform::random::Random;
 
 use super::cleaner;
 use super::leader_epochs::{self, EpochCache};
-use super::names::{self, INDEX, LOG, TIME_INDEX, TXN_INDEX};
+use super::names::{self, DELETED_SUFFIX, INDEX, LOG, TIME_INDEX, TXN_INDEX};
 use super::segment::{LogDirectory, Segment};
 use super::segment_index::SegmentIndex;
 use super::txn_index::{self, AbortedTransaction};
@@ -144,7 +144,11 @@ pub fn open(
             "log ended in bytes that are no batch; they are kept as .truncated"
         );
     }
-    log.epochs_version = u64::from(in_file.as_ref() != Some(&epochs));
+    // Version 1 is the file's. It is durable, as are the names, when the flush that reached the end was.
+    (log.epochs_version, log.epochs_written) = (1 + u64::from(in_file.as_ref() != Some(&epochs)), 1);
+    let all_is_flushed = marks.flushed_end >= end;
+    log.epochs_synced = u64::from(all_is_flushed);
+    log.names_unsynced = !all_is_flushed;
     log.activate(segments, end, epochs, marks, roll::jitter_ms(config, random))?;
     Ok((log, recovered))
 }
@@ -162,19 +166,18 @@ impl Log {
         self.end = end;
         self.flushed = marks.flushed_end.min(end);
         self.epochs = epochs;
-        self.names_unsynced = true;
         if let Some(last) = segments.last() {
             let position = last.size();
             let first_append_ms = if position > 0 { last.first_timestamp()? } else { None };
             self.active = Some(Active { segment: Arc::clone(last), position, reserved: 0, first_append_ms, jitter_ms });
         }
-        self.view = Arc::new(LogView { segments });
+        self.view = Arc::new(LogView { segments: segments.into_iter().collect() });
         Ok(())
     }
 }
 
-/// The segments of the directory by base offset. What cannot be part of a log any more is removed: indexes without a
-/// `.log`. What a crash of the cleaner left is completed or undone first.
+/// The segments of the directory by base offset. What cannot be part of a log any more is removed: segments that had left
+/// it, indexes without a `.log`. What a crash of the cleaner left is completed or undone first.
 fn list(directory: &LogDirectory) -> Result<Vec<Found>, LogError> {
     if !directory.fs.exists(&directory.path) {
         return Ok(Vec::new());
@@ -188,6 +191,9 @@ fn list(directory: &LogDirectory) -> Result<Vec<Found>, LogError> {
         }
     }
     found.sort_unstable_by_key(|segment| segment.base);
+    for entry in entries.iter().filter(|entry| entry.name.ends_with(DELETED_SUFFIX)) {
+        directory.fs.remove_file(&directory.path.join(&entry.name))?;
+    }
     for entry in &entries {
         if let Some((base, INDEX | TIME_INDEX | TXN_INDEX)) = names::parse_segment_file(&entry.name)
             && found.binary_search_by_key(&base, |segment| segment.base).is_err()

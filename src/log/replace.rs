@@ -36,6 +36,6 @@ impl Log {
         let mut segments: Vec<_> = self.view.segments().iter().filter(keep).cloned().collect();
         let at = segments.partition_point(|other| other.base() < cleaned.base);
         segments.insert(at, segment);
-        self.view = Arc::new(LogView { segments });
+        self.view = Arc::new(LogView { segments: segments.into_iter().collect() });
     }
 }

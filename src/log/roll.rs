@@ -99,9 +99,7 @@ impl Log {
         let jitter_ms = jitter_ms(config, random);
         self.active =
             Some(Active { segment: Arc::clone(&segment), position: 0, reserved: 0, first_append_ms: None, jitter_ms });
-        let mut segments = self.view.segments.clone();
-        segments.push(segment);
-        self.view = Arc::new(LogView { segments });
+        self.view = Arc::new(LogView { segments: self.view.segments.with(segment) });
         self.names_unsynced = true;
         Ok(())
     }

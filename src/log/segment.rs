@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs};
+use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs, with_suffix};
 use uuid::Uuid;
 
 use super::index::{self, IndexEntry};
 use super::kafka_files::{self, PARTITION_METADATA};
-use super::names::{self, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX};
+use super::names::{self, DELETED_SUFFIX, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX};
 use super::offset_index::OffsetPosition;
 use super::open_files::{OpenFiles, Slot};
 use super::segment_index::{Lookup, SegmentIndex};
@@ -26,6 +26,15 @@ use super::time_index::TimestampOffset;
 use super::txn_index::AbortedTransaction;
 use super::walk::{HeaderWalk, WalkError};
 use crate::protocol::record_batch::{BatchError, Offset};
+
+/// Which versions of the leader epochs their file has.
+#[derive(Debug, Default)]
+pub(super) struct EpochsOnDisk {
+    /// For whoever reads it while the kernel lives.
+    pub(super) written: u64,
+    /// After a power loss.
+    pub(super) synced: u64,
+}
 
 /// Where the files of one partition are.
 #[derive(Debug)]
@@ -38,8 +47,8 @@ pub struct LogDirectory {
     pub topic_id: Uuid,
     /// What the node's segments hold open.
     pub(super) files: Arc<OpenFiles>,
-    /// Which version of the leader epochs their file has; held while it is replaced.
-    epochs_version: Mutex<u64>,
+    /// Held while the leader epochs' file is replaced.
+    epochs_on_disk: Mutex<EpochsOnDisk>,
     /// Its own name is known to be durable.
     name_synced: AtomicBool,
 }
@@ -47,11 +56,11 @@ pub struct LogDirectory {
 impl LogDirectory {
     /// The directory at `path`, which need not exist.
     pub fn new(fs: SharedFs, files: Arc<OpenFiles>, path: PathBuf, topic_id: Uuid) -> Self {
-        Self { fs, files, path, topic_id, epochs_version: Mutex::default(), name_synced: AtomicBool::new(false) }
+        Self { fs, files, path, topic_id, epochs_on_disk: Mutex::default(), name_synced: AtomicBool::new(false) }
     }
 
-    pub(super) fn epochs_version(&self) -> MutexGuard<'_, u64> {
-        lock(&self.epochs_version)
+    pub(super) fn epochs_on_disk(&self) -> MutexGuard<'_, EpochsOnDisk> {
+        lock(&self.epochs_on_disk)
     }
 
     /// Makes the directory and says in it whose it is. Durable after [`LogDirectory::sync_names`].
@@ -96,6 +105,17 @@ impl SegmentFile {
             Self::Times => TIME_INDEX,
         }
     }
+}
+
+/// Every file that a segment may have. The records go last: indexes without a log would be dropped at the next start, a log
+/// without them rebuilt.
+const EXTENSIONS: [&str; 5] = [INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT, LOG];
+
+/// Removes what [`Segment::rename_deleted`] left of the segment at `base`.
+pub fn remove_deleted(fs: &SharedFs, directory: &Path, base: Offset) -> io::Result<()> {
+    EXTENSIONS.iter().try_for_each(|extension| {
+        fs.remove_file(&with_suffix(&names::segment_file(directory, base, extension), DELETED_SUFFIX))
+    })
 }
 
 /// One segment.
@@ -314,11 +334,15 @@ impl Segment {
         Ok(())
     }
 
-    /// Removes its files. Who has them open goes on reading.
-    pub fn remove_files(&self) -> io::Result<()> {
-        // The records go last: indexes without a log would be dropped at the next start, a log without them rebuilt.
-        for extension in [INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT, LOG] {
-            self.directory.fs.remove_file(&self.path(extension))?;
+    /// Takes its files out of the log; they are removed by [`remove_deleted`]. Who has them open goes on reading.
+    pub fn rename_deleted(&self) -> io::Result<()> {
+        for extension in EXTENSIONS {
+            let path = self.path(extension);
+            // A crash brings some of the names back, below the log start: the next pass finds them.
+            match self.directory.fs.rename_unsynced(&path, &with_suffix(&path, DELETED_SUFFIX)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
         }
         Ok(())
     }

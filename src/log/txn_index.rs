@@ -238,7 +238,7 @@ impl LogView {
     pub fn aborted(&self, from: Offset, upto: Offset) -> Result<Vec<AbortedTransaction>, LogError> {
         let mut found = Vec::new();
         let behind = self.segments().partition_point(|segment| segment.base() <= from);
-        for segment in &self.segments()[behind.saturating_sub(1)..] {
+        for segment in self.segments().iter_from(behind.saturating_sub(1)) {
             if segment.collect_aborted(from, upto, &mut found)? {
                 break;
             }
@@ -255,8 +255,7 @@ impl LogView {
         upto: Offset,
     ) -> Result<Vec<AbortedTransaction>, LogError> {
         let floor = |offset| self.segments().partition_point(|segment| segment.base() <= offset).saturating_sub(1);
-        if self.segments()[floor(from).min(self.segments().len())..].iter().all(|segment| segment.aborted_count() == 0)
-        {
+        if self.segments().iter_from(floor(from)).all(|segment| segment.aborted_count() == 0) {
             return Ok(Vec::new());
         }
         let mut header = [0; HEADER_BYTES];

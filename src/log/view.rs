@@ -9,6 +9,7 @@ use terrace_tiering::platform::fs::SharedFile;
 
 use super::LogError;
 use super::segment::Segment;
+use super::segment_list::SegmentList;
 use super::time_index::TimestampOffset;
 use super::walk::WalkError;
 use crate::protocol::record_batch::Offset;
@@ -40,18 +41,19 @@ pub struct Mark {
 /// The segments of a local log, by base offset.
 #[derive(Debug, Clone, Default)]
 pub struct LogView {
-    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) segments: SegmentList,
 }
 
 impl LogView {
     /// All segments, the active one last.
-    pub fn segments(&self) -> &[Arc<Segment>] {
+    pub fn segments(&self) -> &SegmentList {
         &self.segments
     }
 
     /// All segments but the active one, each with the offset behind its last.
     pub fn sealed(&self) -> impl DoubleEndedIterator<Item = (&Arc<Segment>, Offset)> + '_ {
-        self.segments.windows(2).map(|pair| (&pair[0], pair[1].base()))
+        let next = self.segments.iter_from(1).map(|next| next.base());
+        self.segments.iter().take(next.len()).zip(next)
     }
 
     /// Bytes of all segments.
@@ -60,14 +62,14 @@ impl LogView {
     }
 
     /// The segments that may hold `offset` or later ones.
-    fn from(&self, offset: Offset) -> &[Arc<Segment>] {
+    fn from(&self, offset: Offset) -> impl Iterator<Item = &Arc<Segment>> {
         let behind = self.segments.partition_point(|segment| segment.base() <= offset);
-        &self.segments[behind.saturating_sub(1)..]
+        self.segments.iter_from(behind.saturating_sub(1))
     }
 
     /// Base offset of the segment that `offset` falls into.
     pub fn segment_of(&self, offset: Offset) -> Option<Offset> {
-        self.from(offset).first().map(|segment| segment.base())
+        self.from(offset).next().map(|segment| segment.base())
     }
 
     /// Records from the batch that holds `from` (or the next one) up to the mark: all of one segment, at most

@@ -1,4 +1,4 @@
-//! The node's one queue of due work: roll, retention, `flush.ms`, removal of deleted directories.
+//! The node's one queue of due work: roll, retention, `flush.ms`, removal of deleted files.
 //!
 //! No partition has a timer or a task. Whoever knows that something will be due pushes one entry; one task sleeps until
 //! the earliest and does it on a thread that may block. Entries name the partition by (topic id, number): one that was
@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::metadata::image::PartitionId;
+use crate::protocol::record_batch::Offset;
 
 /// One piece of work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +25,13 @@ pub enum Work {
     Retention(PartitionId),
     /// Compaction; in the cleaning thread's own queue.
     Clean(PartitionId),
+    /// The files of a segment that left its log.
+    RemoveSegment {
+        /// The partition's directory.
+        directory: PathBuf,
+        /// The segment's base offset.
+        base: Offset,
+    },
     /// A directory whose topic was deleted.
     RemoveDirectory(PathBuf),
 }

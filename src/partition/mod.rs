@@ -16,10 +16,11 @@
 //! | [`durability`] | tickets, high watermark, the sync thread's side |
 //! | [`upkeep`], [`clean`] | roll by time, retention, checkpoint marks; compaction: called by the node's queues of due work |
 //! | [`registry`] | all partitions of the node; [`node_dirs`], [`due`] and [`deletion`] serve it |
-//! | `open`, `opening`, `start_rule` | from files to a partition at work, at its first use |
+//! | `open`, `opening`, `start_rule`, `closing` | from files to a partition at work, at its first use; and back |
 
 pub mod append;
 mod clean;
+mod closing;
 pub mod cold;
 pub mod deletion;
 pub mod due;

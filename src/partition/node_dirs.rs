@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use terrace_tiering::platform::fs::SharedFs;
 use terrace_tiering::platform::kernel::PageCacheId;
 
+use super::closing;
 use super::open::Known;
 use super::{Partition, registry::OpenError};
 use crate::config::machine;
@@ -181,6 +182,7 @@ impl NodeDir {
         if self.sync.is_offline() {
             return Ok(());
         }
+        closing::make_durable(&self.fs, &self.path, partitions)?;
         let (mut ends, mut starts) = (Vec::new(), Vec::new());
         let mut writer = self.writer();
         for partition in partitions {

@@ -18,10 +18,10 @@ use crate::log::LogError;
 use crate::log::checkpoint::PartitionMarks;
 use crate::log::names::{self, SNAPSHOT};
 use crate::log::retention::{self, Extent, Facts, LocalSegment};
+use crate::log::segment::remove_deleted;
 use crate::log::view::LogView;
 use crate::metadata::remote_log::RemoteSegment;
 use crate::protocol::record_batch::Offset;
-use crate::wal::partition_sync::SyncTarget;
 use crate::wal::ticket::Rejected;
 
 /// Producers in the checkpoint, at most; beyond it a snapshot is written instead.
@@ -193,8 +193,17 @@ impl Partition {
             }
             removed
         };
+        let storage = |error: io::Error| ReadError::Storage(error.to_string());
+        let delay_ms = self.topic_config().file_delete_delay_ms;
         for segment in &removed {
-            segment.remove_files().map_err(|error| ReadError::Storage(error.to_string()))?;
+            segment.rename_deleted().map_err(storage)?;
+            let (directory, base) = (segment.directory().to_owned(), segment.base());
+            if delay_ms <= 0 {
+                remove_deleted(&self.shared.fs, &directory, base).map_err(storage)?;
+            } else {
+                let at_ms = self.shared.clock.now_ms().saturating_add(delay_ms);
+                self.shared.due.push(at_ms, Work::RemoveSegment { directory, base });
+            }
         }
         Ok(())
     }
@@ -302,8 +311,8 @@ impl Partition {
     }
 
     /// Writes the producers as of the log's end; the snapshot before it goes unless a segment begins there.
-    fn take_snapshot(&self, online: &mut Online) -> Result<(), LogError> {
-        if online.log.view().segments().is_empty() {
+    pub(super) fn take_snapshot(&self, online: &mut Online) -> Result<(), LogError> {
+        if online.log.view().segments().is_empty() || online.snapshot_at == online.log.end() {
             return Ok(());
         }
         online.log.write_snapshot(&online.producers.snapshot())?;
@@ -316,19 +325,12 @@ impl Partition {
         Ok(())
     }
 
-    /// A clean stop: everything synced, the indexes complete. Nothing is appended any more. Blocks.
+    /// The marks of a clean stop; [`super::closing`] has made everything durable. Serves nothing any more.
     pub(super) fn close(&self) -> io::Result<Option<PartitionMarks>> {
-        {
-            let mut state = self.raw();
-            if let State::Unopened(known) = &*state {
-                return Ok(known.as_ref().map(|known| known.marks.clone()));
-            }
-            let Ok(online) = state.online() else { return Ok(None) };
-            online.log.seal_index().map_err(io::Error::other)?;
-            self.take_snapshot(online).map_err(io::Error::other)?;
+        let mut state = self.raw();
+        if let State::Unopened(known) = &*state {
+            return Ok(known.as_ref().map(|known| known.marks.clone()));
         }
-        self.sync()?;
-        let mut state = self.lock();
         let Ok(online) = state.online() else { return Ok(None) };
         let marks = self.marks(online).map_err(io::Error::other)?;
         state.leave(State::Offline("broker is stopping".into()), Rejected::NotLeader);

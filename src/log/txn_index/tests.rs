@@ -42,7 +42,7 @@ fn markers_may_lie_in_later_segments() {
         segment(&directory, 10, &[]),
         segment(&directory, 20, &[entry(2, 5, 25, 12), entry(3, 12, 27, 28)]),
     ];
-    let view = LogView { segments };
+    let view = LogView { segments: segments.into_iter().collect() };
     let found = |from, upto| -> Vec<i64> {
         view.aborted(from, upto).expect("readable").iter().map(|entry| entry.producer_id).collect()
     };
@@ -62,7 +62,7 @@ fn a_retired_segment_keeps_its_entries() {
     let segment = segment(&directory, 0, &entries);
     segment.retire().expect("retired");
     std::fs::write(segment.path(TXN_INDEX), entry(9, 0, 1, 2).to_bytes()).expect("another's");
-    let view = LogView { segments: vec![segment] };
+    let view = LogView { segments: [segment].into_iter().collect() };
     assert_eq!(view.aborted(0, 30).expect("readable"), entries);
     assert_eq!(view.aborted(0, 10).expect("readable"), entries[..1]);
 }

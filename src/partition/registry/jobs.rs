@@ -7,6 +7,7 @@ use terrace_tiering::platform::task::Tasks;
 use tokio::sync::watch;
 
 use super::Partitions;
+use crate::log::segment::remove_deleted;
 use crate::metadata::image::Image;
 use crate::partition::Shared;
 use crate::partition::due::{DueQueue, Work};
@@ -98,6 +99,9 @@ pub(super) fn do_due_work(partitions: &Partitions, queue: &DueQueue) {
             Work::Clean(id) => partitions
                 .get(*id)
                 .map_or(Ok(()), |partition| partition.clean(now_ms).map_err(|error| error.to_string())),
+            Work::RemoveSegment { directory, base } => {
+                remove_deleted(&shared.fs, directory, *base).map_err(|error| error.to_string())
+            }
             Work::RemoveDirectory(path) => shared.fs.remove_dir_all(path).map_err(|error| error.to_string()),
         };
         if let Err(error) = outcome {

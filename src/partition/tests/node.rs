@@ -76,6 +76,10 @@ impl Fs for FaultyFs {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         RealFs.remove_dir_all(path)
     }
+    fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        check(&self.0.sync_fails)?;
+        RealFs.sync_file_system(path)
+    }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         RealFs.sync_dir(path)
     }

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::node::*;
 use super::offsets::chain;
+use crate::partition::append::AppendOrigin;
 use crate::partition::read::ReadSpec;
 use crate::protocol::error_code::ErrorCode;
 
@@ -118,4 +119,22 @@ fn local_segments_stay_until_the_copies_are_trusted() {
     node.partitions.trust_copies();
     later(&node);
     assert_eq!(node.partition().offsets().local_start, bases[2]);
+}
+
+#[test]
+fn a_clean_stop_of_many_partitions_survives_a_power_loss() {
+    let mut node = TestNode::with(|_| {});
+    node.image = image_of(vec![topic("t", 7, 40)], node.image.generation + 1, node.image.node_epoch);
+    node.partitions.follow(&node.image);
+    for partition in node.partitions.all() {
+        partition.append(&mut Batch::of(10).bytes(), AppendOrigin::Client, None).unwrap();
+    }
+    node.partitions.close();
+    let text = std::fs::read_to_string(node.settings.log_dirs[0].join("recovery-point-offset-checkpoint")).unwrap();
+    assert_eq!(text.lines().filter(|line| line.ends_with(" 10")).count(), 40);
+    node.power_loss();
+    for partition in node.partitions.all() {
+        assert_eq!(partition.offsets().log_end, 10);
+        assert_eq!(partition.epoch_end(3).unwrap(), (3, 10));
+    }
 }

@@ -29,6 +29,12 @@ async fn deleted_records_stay_deleted() {
     assert_eq!(partition.read(&spec(bases[2] + 4)).unwrap_err().code(), ErrorCode::OffsetOutOfRange);
     assert_eq!(partition.view().unwrap().segments()[0].base(), bases[2]);
     assert!(!node.path().join(format!("{:020}.log", 0)).exists());
+    let deleted = |node: &TestNode| node.files().iter().filter(|name| name.ends_with(".deleted")).count();
+    assert!(deleted(&node) >= 2, "they keep another name for file.delete.delay.ms, as in Kafka");
+    later(&node, 59_999);
+    assert!(deleted(&node) >= 2);
+    later(&node, 1);
+    assert_eq!(deleted(&node), 0);
     node.crash();
     assert_eq!(node.partition().offsets().log_start, bases[2] + 5);
     assert_eq!(node.partition().delete_records(-1).await.unwrap(), 400);

@@ -69,6 +69,21 @@ pub trait Fs: Send + Sync + Debug + 'static {
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
+    /// Makes everything in the file system of `path` durable. `Unsupported` where that cannot be asked.
+    fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Puts `bytes` at `path` so that a crash of the process leaves the old content or the new; a power loss may leave
+    /// anything.
+    fn replace_unsynced(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let temporary = with_suffix(path, ".tmp");
+        self.remove_file(&temporary)?;
+        self.open(&temporary, Open::CreateNew)?.write_all_at(bytes, 0)?;
+        self.rename_unsynced(&temporary, path)
+    }
+
     /// Puts `bytes` at `path` so that a crash leaves the old content or the new, never a mixture: new file, synced,
     /// renamed, directory synced. `at` names the crash points just before and just after the rename.
     fn replace(&self, path: &Path, bytes: &[u8], at: Option<(CrashPoint, CrashPoint)>) -> io::Result<()> {
@@ -236,6 +251,11 @@ impl Fs for RealFs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::File::open(path)?.sync_all()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(std::fs::File::open(path)?)?)
     }
 }
 
