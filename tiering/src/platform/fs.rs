@@ -4,6 +4,8 @@
 //! drops what was not synced. All paths that must survive a power loss go through [`Fs::replace`], [`Fs::rename`] and
 //! [`Fs::sync_dir`]: a bare rename is banned by `clippy.toml`.
 
+pub mod power_loss;
+
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
