@@ -33,6 +33,7 @@ use crate::group::shard::GroupContext;
 use crate::metadata::embedded::{EmbeddedStore, OpenError};
 use crate::metadata::remote_log::RemoteLogError;
 use crate::metadata::store::MetadataStore;
+use crate::partition::node_dirs::SyncSettings;
 use crate::partition::registry::{self, LogSettings, PartitionDeps, Partitions};
 use crate::remote_log::{RemoteLog, attach};
 use crate::server::listener::Connections;
@@ -359,6 +360,7 @@ async fn open_partitions(
         remote_segment_roll_ms: config.remote.segment_roll_ms.map(ms),
         open_files_max: config.log.open_files_max,
         checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
+        syncs: SyncSettings { wal_file_bytes: config.log.wal_file_bytes, ..SyncSettings::default() },
     };
     let resolving = Arc::clone(config);
     let deps = PartitionDeps {

@@ -229,6 +229,14 @@ pub struct Stopped {
 }
 
 impl Stopped {
+    /// Starts a broker that dies of its own accord before it serves. Panics if it has not within `within`.
+    pub fn restart_to_die(self, options: &Options, within: Duration) -> Self {
+        match Broker::try_start_in(&self.data, options, self.port) {
+            Ok(broker) => Self { owned: self.owned, ..broker.wait(within) },
+            Err((status, output)) => Self { status, output, ..self },
+        }
+    }
+
     /// Starts a broker on what is left, on the same port.
     pub fn restart(self, options: &Options) -> Broker {
         let mut broker = Broker::try_start_in(&self.data, options, self.port).unwrap_or_else(|(status, output)| {

@@ -142,6 +142,8 @@ pub struct LogSettings {
     pub open_files_max: usize,
     /// `log.dir.min.free.bytes`; `None` is [`LogSettings::min_free_bytes`]'s rule.
     pub min_free_bytes: Option<u64>,
+    /// `log.wal.file.bytes`.
+    pub wal_file_bytes: u64,
     /// `log.cleaner.enable`.
     pub cleaner_enable: bool,
     /// `log.cleaner.backoff.ms`.

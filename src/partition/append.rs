@@ -232,6 +232,11 @@ impl Partition {
             Ok(rolled) => rolled,
             Err(error) => return Err(self.write_failed(&mut state, &error)),
         };
+        if let Err(error) = self.write_ahead(online, config, base_offset, incomer.bytes) {
+            self.dir.sync().set_offline(&error);
+            state.leave(State::Offline(error.to_string()), Rejected::Storage);
+            return Err(AppendError::Storage);
+        }
         self.mark_changed(online);
         let moved = online.settle(config);
         if moved {
@@ -239,7 +244,7 @@ impl Partition {
         }
         let ticket = online.ticket(online.log.end(), epoch);
         self.schedule_after_append(online, config, incomer.now_ms);
-        let queued = if online.holding || rolled { self.request_sync(online) } else { None };
+        let queued = if online.needs_file_sync() || rolled { self.request_sync(online) } else { None };
         let log_start_offset = online.log_start;
         drop(state);
 

@@ -107,6 +107,10 @@ impl Partition {
             // Nothing to gain, or retention was faster: the next round's file takes the place of this one.
             return Ok(());
         }
+        if config.flush_messages == Some(1) {
+            // A replay of the write-ahead log leaves out what lies below the flushed end that the checkpoint holds.
+            self.dir.checkpoint_now(self).map_err(storage)?;
+        }
         cleaned.commit(fs, path).map_err(storage)?;
         self.install(&mut cleaned)?;
         cleaned.sweep(fs, path).map_err(storage)?;

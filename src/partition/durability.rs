@@ -5,21 +5,68 @@
 //! | none | the log end: the page cache is enough |
 //! | n | the log end until n records are unsynced; then it holds until the sync that covers them is done |
 //!
-//! With n = 1 it always is what is synced. While it holds, every append waits for its ticket. `flush.ms` asks for a
-//! sync that nobody waits for.
+//! With n = 1 it always is what is synced: by the write-ahead log of the directory, once the partition's own files are
+//! synced up to the first record there ([`Cover`]); with n > 1, and where the log does not reach, by a sync of these
+//! files. While it holds, every append waits for its ticket. `flush.ms` asks for a sync that nobody waits for.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 
 use super::{Online, Partition, State};
 use crate::config::topic::TopicConfig;
+use crate::log::view::Mark;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
+use crate::wal::group_commit::{Covered, Joined};
 use crate::wal::partition_sync::SyncTarget;
+use crate::wal::record::Place;
 use crate::wal::ticket::{Rejected, Ticket};
 
+/// What the write-ahead log covers of a synced topic's partition: everything from its first append on after a start or
+/// a change to that mode.
+#[derive(Debug)]
+pub(super) struct Cover {
+    /// The offset of the first record. What lies below is durable by the partition's files or not at all.
+    from: Offset,
+    /// By record, the log's end behind it; of groups that are not synced.
+    unsynced: VecDeque<(u64, Mark)>,
+    /// The end of the last group.
+    synced: Option<Mark>,
+    joined: Joined,
+}
+
+impl Cover {
+    fn from(offset: Offset) -> Self {
+        Self { from: offset, unsynced: VecDeque::new(), synced: None, joined: Joined::default() }
+    }
+
+    /// Takes note that every record up to `sequence` is synced.
+    fn group_synced(&mut self, sequence: u64) {
+        while let Some((_, mark)) = self.unsynced.pop_front_if(|(of, _)| *of <= sequence) {
+            self.synced = Some(mark);
+        }
+    }
+}
+
 impl Online {
+    /// Moves what is durable to where the write-ahead log has come, if the partition's files reach up to its first
+    /// record.
+    fn note_cover(&mut self) {
+        if let Some(cover) = &self.cover
+            && self.log.flushed() >= cover.from
+            && let Some(mark) = cover.synced.filter(|mark| mark.offset > self.synced.offset)
+        {
+            self.synced = mark;
+        }
+    }
+
+    /// Must the partition's own files be synced for what was just appended to become durable?
+    pub(super) fn needs_file_sync(&self) -> bool {
+        self.holding && self.cover.as_ref().is_none_or(|cover| self.log.flushed() < cover.from)
+    }
+
     /// After an append or a sync: holds or releases the high watermark, moves it, accepts the tickets below it. True
     /// when it moved. Whoever calls wakes the waiters once the lock is free, and asks for a sync when it holds.
     pub(super) fn settle(&mut self, config: &TopicConfig) -> bool {
@@ -54,6 +101,35 @@ impl Online {
 }
 
 impl Partition {
+    /// Hands what was just appended (`batches`, which end at the log's end) to the write-ahead log, if the topic's mode
+    /// asks. Under the lock. After an error the directory is to go offline.
+    pub(super) fn write_ahead(
+        &self,
+        online: &mut Online,
+        config: &TopicConfig,
+        base_offset: Offset,
+        batches: &[u8],
+    ) -> io::Result<()> {
+        if config.flush_messages != Some(1) {
+            online.cover = None;
+            return Ok(());
+        }
+        let end = online.log.end_mark();
+        let place = Place {
+            topic: self.id.topic,
+            partition: self.id.partition,
+            leader_epoch: self.leader_epoch,
+            base_offset,
+            segment: end.segment,
+            position: end.position - batches.len() as u64,
+        };
+        let cover = online.cover.get_or_insert_with(|| Box::new(Cover::from(base_offset)));
+        let this = || self.this.upgrade().map(|this| this as Arc<dyn Covered>);
+        let sequence = self.dir.wal()?.append(&place, batches, &mut cover.joined, this)?;
+        cover.unsynced.push_back((sequence, end));
+        Ok(())
+    }
+
     /// Queues the partition for its directory's sync thread, once.
     pub(super) fn request_sync(&self, online: &mut Online) -> Option<Arc<Self>> {
         if std::mem::replace(&mut online.sync_queued, true) { None } else { self.this.upgrade() }
@@ -70,6 +146,8 @@ impl Partition {
 
 impl SyncTarget for Partition {
     fn sync(&self) -> io::Result<()> {
+        // One at a time: the second would not wait for the directory that the first has yet to sync.
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let (flush, mark) = {
             let mut state = self.lock();
             let Ok(online) = state.online() else { return Ok(()) };
@@ -95,12 +173,13 @@ impl SyncTarget for Partition {
             if mark.offset > online.synced.offset {
                 online.synced = mark;
             }
+            online.note_cover();
             self.mark_changed(online);
             let moved = online.settle(&config);
             if moved {
                 self.publish_visible(online);
             }
-            (moved, if online.holding { self.request_sync(online) } else { None })
+            (moved, if online.needs_file_sync() { self.request_sync(online) } else { None })
         };
         if moved {
             self.waiters.moved();
@@ -110,7 +189,48 @@ impl SyncTarget for Partition {
     }
 
     fn fail(&self) {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.directory_failed();
+    }
+}
+
+impl Covered for Partition {
+    fn group_synced(&self, sequence: u64) {
+        let config = self.topic_config();
+        let moved = {
+            let mut state = self.lock();
+            let Ok(online) = state.online() else { return };
+            // A reopening in between made another log of it, with none of these records to wait for.
+            let Some(cover) = &mut online.cover else { return };
+            cover.group_synced(sequence);
+            online.note_cover();
+            let moved = online.settle(&config);
+            if moved {
+                self.publish_visible(online);
+            }
+            moved
+        };
+        if moved {
+            self.waiters.moved();
+        }
+    }
+
+    fn fail(&self) {
+        self.directory_failed();
+    }
+
+    fn start_write_back(&self) {}
+
+    fn sync_files(&self) -> io::Result<bool> {
+        self.sync()?;
+        self.dir.record(self)?;
+        Ok(!matches!(*self.lock(), State::Offline(_)))
+    }
+}
+
+impl Partition {
+    /// Nothing of it is acknowledged any more.
+    fn directory_failed(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::Online(_)) {
             state.leave(State::Offline("log directory is offline".into()), Rejected::Storage);
         }

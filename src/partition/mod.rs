@@ -33,6 +33,7 @@ pub mod producers;
 pub mod read;
 mod recompress;
 pub mod registry;
+mod replay;
 mod start_rule;
 pub mod tiered;
 pub mod transactions;
@@ -52,6 +53,7 @@ use terrace_tiering::platform::fs::SharedFs;
 use terrace_tiering::platform::random::SharedRandom;
 
 use self::due::DueQueue;
+use self::durability::Cover;
 use self::node_dirs::NodeDir;
 use self::open::Known;
 use self::opening::Opening;
@@ -131,6 +133,8 @@ pub struct Partition {
     /// Compaction waits in the cleaning queue.
     clean_due: AtomicBool,
     maintenance: Mutex<()>,
+    /// Held while its files are synced. Taken before the lock.
+    syncing: Mutex<()>,
     waiters: WaiterList,
     /// Counted by who appends and reads for clients.
     pub traffic: Traffic,
@@ -180,6 +184,8 @@ struct Online {
     synced: Mark,
     /// Appends whose durability is awaited, by next offset.
     pending: VecDeque<(Offset, Promise)>,
+    /// What the write-ahead log covers; `None` in every mode but `flush.messages=1`.
+    cover: Option<Box<Cover>>,
     /// The high watermark stays until a sync says otherwise.
     holding: bool,
     /// This partition is in the sync thread's queue.

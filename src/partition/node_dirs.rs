@@ -1,21 +1,58 @@
 //! One log directory of the node: its sync thread, its checkpoint, whether it still works.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use terrace_tiering::platform::fs::SharedFs;
 use terrace_tiering::platform::kernel::PageCacheId;
 
 use super::closing;
 use super::open::Known;
+use super::replay::LogDirectories;
 use super::{Partition, registry::OpenError};
 use crate::config::machine;
 use crate::log::checkpoint::{Checkpoint, CheckpointWriter};
 use crate::log::kafka_files::{self, MetaProperties, PartitionOffset};
+use crate::metadata::image::Image;
 use crate::metadata::image::PartitionId;
-use crate::wal::partition_sync::DirectorySync;
+use crate::wal::group_commit::{self, Recycler, Wal, WalSettings};
+use crate::wal::partition_sync::{DirectorySync, Running};
+use crate::wal::replay;
+
+/// How the log directories make things durable.
+#[derive(Debug, Clone, Copy)]
+pub struct SyncSettings {
+    /// Who runs the syncs.
+    pub running: Running,
+    /// When a file of the write-ahead log is full.
+    pub wal_file_bytes: u64,
+}
+
+impl Default for SyncSettings {
+    fn default() -> Self {
+        Self { running: Running::Threads, wal_file_bytes: group_commit::FILE_BYTES }
+    }
+}
+
+/// The checkpoint of a directory: its writer's entries are set one by one and hold no relation to each other, so a
+/// panic elsewhere leaves them whole.
+#[derive(Debug)]
+struct CheckpointFile(Mutex<CheckpointWriter>);
+
+impl CheckpointFile {
+    fn writer(&self) -> MutexGuard<'_, CheckpointWriter> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recycler for CheckpointFile {
+    fn commit(&self) -> io::Result<()> {
+        self.writer().write()
+    }
+}
 
 /// One of `log.dirs`.
 #[derive(Debug)]
@@ -23,7 +60,9 @@ pub struct NodeDir {
     path: PathBuf,
     fs: SharedFs,
     sync: Arc<DirectorySync>,
-    writer: Mutex<CheckpointWriter>,
+    /// Set once the log's records are back in their partitions' files.
+    wal: OnceLock<Arc<Wal>>,
+    checkpoint: Arc<CheckpointFile>,
     /// Its partitions that changed since the checkpoint looked, each once.
     changed: Mutex<Vec<Weak<Partition>>>,
     /// How many partitions are in it.
@@ -37,12 +76,17 @@ pub struct NodeDir {
 /// A directory and what its checkpoint said.
 pub(super) struct Opened {
     pub(super) dir: Arc<NodeDir>,
-    pub(super) known: std::collections::HashMap<PartitionId, Known>,
+    pub(super) known: HashMap<PartitionId, Known>,
 }
 
 impl NodeDir {
     /// Makes the directory if it is missing, and reads its checkpoint.
-    pub(super) fn open(fs: &SharedFs, path: &Path, min_free_bytes: u64) -> Result<Opened, OpenError> {
+    pub(super) fn open(
+        fs: &SharedFs,
+        path: &Path,
+        min_free_bytes: u64,
+        syncs: SyncSettings,
+    ) -> Result<Opened, OpenError> {
         let failed = |source| OpenError::LogDir { path: path.to_owned(), source };
         fs.create_dir_all(path).map_err(failed)?;
         let page_cache = PageCacheId::of(path);
@@ -64,12 +108,13 @@ impl NodeDir {
         // Kafka's mark of a clean stop is true until the first append, and nobody of ours reads it.
         fs.remove_file(&path.join(kafka_files::CLEAN_SHUTDOWN)).map_err(failed)?;
         let writer = CheckpointWriter::new(fs.clone(), path, page_cache, checkpoint.as_ref());
-        let sync = DirectorySync::start(path.to_owned()).map_err(failed)?;
+        let sync = DirectorySync::start(path.to_owned(), syncs.running).map_err(failed)?;
         let dir = Self {
             path: path.to_owned(),
             fs: fs.clone(),
             sync,
-            writer: Mutex::new(writer),
+            wal: OnceLock::new(),
+            checkpoint: Arc::new(CheckpointFile(Mutex::new(writer))),
             changed: Mutex::default(),
             partitions: AtomicUsize::new(0),
             min_free_bytes,
@@ -77,6 +122,43 @@ impl NodeDir {
         };
         dir.note_free_bytes(machine::free_bytes(path));
         Ok(Opened { dir: Arc::new(dir), known })
+    }
+
+    /// Puts the records of the write-ahead log back into the files of the partitions that `image` and `known` name, then
+    /// opens it for this life. The partitions whose files are there now. Blocks.
+    pub(super) fn replay(
+        &self,
+        image: &Image,
+        known: &HashMap<PartitionId, Known>,
+        syncs: SyncSettings,
+    ) -> io::Result<Vec<PartitionId>> {
+        let destination = LogDirectories { fs: &self.fs, log_dir: &self.path, image, known };
+        let replayed = replay::replay(&self.fs, &self.path, &destination)?;
+        if replayed.records > 0 {
+            tracing::info!(
+                directory = %self.path.display(), records = replayed.records, written_bytes = replayed.written_bytes,
+                "write-ahead log replayed"
+            );
+        }
+        let ids =
+            replayed.partitions.iter().map(|(topic, partition)| PartitionId { topic: *topic, partition: *partition });
+        let ids = ids.collect();
+        let settings = WalSettings {
+            log_dir: self.path.clone(),
+            node_epoch: image.node_epoch,
+            file_bytes: syncs.wal_file_bytes,
+            running: syncs.running,
+        };
+        let recycler: Arc<dyn Recycler> = Arc::clone(&self.checkpoint) as _;
+        let wal = Wal::open(self.fs.clone(), settings, Arc::clone(&self.sync), recycler, replayed)?;
+        // Nobody opened it before: a directory is replayed once, when it is opened.
+        let _ = self.wal.set(wal);
+        Ok(ids)
+    }
+
+    /// The write-ahead log of its synced topics.
+    pub(super) fn wal(&self) -> io::Result<&Wal> {
+        self.wal.get().map(|wal| &**wal).ok_or_else(|| io::Error::other("write-ahead log is not open"))
     }
 
     /// Says in it whose it is, once; the configuration refuses another node's before it comes here.
@@ -137,9 +219,8 @@ impl NodeDir {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The writer's entries are set one by one and hold no relation to each other.
     fn writer(&self) -> MutexGuard<'_, CheckpointWriter> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.checkpoint.writer()
     }
 
     /// Records the partitions that changed and writes the checkpoint if there is news. Blocks.
@@ -171,6 +252,15 @@ impl NodeDir {
         writer.write()
     }
 
+    /// Records one partition, changed or not; the file follows with the next checkpoint. Blocks.
+    pub(super) fn record(&self, partition: &Partition) -> io::Result<()> {
+        let mut writer = self.writer();
+        if let Some(marks) = partition.take_marks(true)? {
+            writer.set(&marks);
+        }
+        Ok(())
+    }
+
     /// Forgets a deleted partition; the file follows with the next checkpoint.
     pub(super) fn forget(&self, id: PartitionId) {
         self.writer().remove(id.topic, id.partition);
@@ -184,8 +274,11 @@ impl NodeDir {
         }
         closing::make_durable(&self.fs, &self.path, partitions)?;
         let (mut ends, mut starts) = (Vec::new(), Vec::new());
+        // What is offline was not synced: only the write-ahead log has the end of it.
+        let mut needs_wal = false;
         let mut writer = self.writer();
         for partition in partitions {
+            needs_wal |= partition.offline_reason().is_some();
             let Some(marks) = partition.close()? else { continue };
             let line = |offset| PartitionOffset { topic: marks.topic.to_string(), partition: marks.partition, offset };
             if marks.size_bytes > 0 {
@@ -201,6 +294,10 @@ impl NodeDir {
             (kafka_files::LOG_STARTS, &starts),
         ] {
             self.fs.replace(&self.path.join(name), kafka_files::offset_checkpoint(entries).as_bytes(), None)?;
+        }
+        self.wal()?.close();
+        if !needs_wal {
+            self.wal()?.seal()?;
         }
         let mark = self.path.join(kafka_files::CLEAN_SHUTDOWN);
         self.fs.replace(&mark, kafka_files::CLEAN_SHUTDOWN_CONTENT.as_bytes(), None)

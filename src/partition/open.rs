@@ -218,6 +218,7 @@ impl Online {
             stable: Mark { offset: -1, ..end },
             synced,
             pending: Default::default(),
+            cover: None,
             holding: false,
             sync_queued: false,
             flush_due: false,

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::due::DueQueue;
-use super::node_dirs::{NodeDir, Opened};
+use super::node_dirs::{NodeDir, Opened, SyncSettings};
 use super::open::{self, Known};
 use super::opening::Opening;
 use super::waiters::WaiterList;
@@ -64,6 +64,8 @@ pub struct LogSettings {
     pub open_files_max: usize,
     /// How often the checkpoint is written when something changed.
     pub checkpoint_interval_ms: u64,
+    /// How the log directories make things durable.
+    pub syncs: SyncSettings,
 }
 
 /// What partitions are made with.
@@ -135,7 +137,7 @@ impl Partitions {
         let mut homes: HashMap<PartitionId, (Arc<NodeDir>, Option<Known>)> = HashMap::new();
         for (at, path) in deps.settings.log_dirs.iter().enumerate() {
             let min_free_bytes = deps.settings.min_free_bytes.get(at).copied().unwrap_or(0);
-            let Opened { dir, mut known } = NodeDir::open(&deps.fs, path, min_free_bytes)?;
+            let Opened { dir, mut known } = NodeDir::open(&deps.fs, path, min_free_bytes, deps.settings.syncs)?;
             let failed = |source| OpenError::LogDir { path: path.clone(), source };
             let identity = MetaProperties {
                 cluster_id: image.cluster_id.to_string(),
@@ -143,8 +145,10 @@ impl Partitions {
                 directory_id: Some(deps.random.uuid()),
             };
             dir.identify(&identity).map_err(failed)?;
-            for id in deletion::sweep(&deps.fs, &deps.random, path, image).map_err(failed)? {
-                homes.insert(id, (Arc::clone(&dir), known.remove(&id)));
+            let mut found = deletion::sweep(&deps.fs, &deps.random, path, image).map_err(failed)?;
+            found.extend(dir.replay(image, &known, deps.settings.syncs).map_err(failed)?);
+            for id in found {
+                homes.entry(id).or_insert_with(|| (Arc::clone(&dir), known.remove(&id)));
             }
             // A partition without files has a place in the checkpoint when its log start is not the beginning.
             for (id, known) in known {
@@ -295,6 +299,7 @@ impl Partitions {
             retention_due: AtomicBool::new(false),
             clean_due: AtomicBool::new(false),
             maintenance: Mutex::default(),
+            syncing: Mutex::default(),
             waiters: WaiterList::default(),
             traffic: Traffic::default(),
         })

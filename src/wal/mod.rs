@@ -1,4 +1,18 @@
 //! Durability of the node: what makes an appended offset as safe as its topic's mode asks.
+//!
+//! | File | What it does |
+//! |---|---|
+//! | [`ticket`] | what an append hands back |
+//! | [`partition_sync`] | a thread per log directory that syncs partition files |
+//! | [`group_commit`] | the write-ahead log of a log directory: one sync for the appends of all its synced topics |
+//! | [`record`], [`file`] | its bytes; its files and which of them may be reused |
+//! | [`replay`] | what a start does with it |
+//!
+//! Nothing here knows a partition: files and tickets, and calls back through [`group_commit::Covered`].
 
+pub mod file;
+pub mod group_commit;
 pub mod partition_sync;
+pub mod record;
+pub mod replay;
 pub mod ticket;

@@ -22,6 +22,16 @@ pub trait SyncTarget: Send + Sync + Debug {
     fn fail(&self);
 }
 
+/// Who runs the syncs of a log directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Running {
+    /// Its threads.
+    #[default]
+    Threads,
+    /// A test, step by step, so that a failure replays.
+    ByHand,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Arc<dyn SyncTarget>>,
@@ -51,8 +61,8 @@ pub struct DirectorySync {
 }
 
 impl DirectorySync {
-    /// Starts the thread of the log directory at `path`.
-    pub fn start(path: PathBuf) -> io::Result<Arc<Self>> {
+    /// Starts the thread of the log directory at `path`, unless a test runs the syncs.
+    pub fn start(path: PathBuf, running: Running) -> io::Result<Arc<Self>> {
         let shared = Arc::new(Shared {
             path,
             queue: Mutex::default(),
@@ -60,8 +70,22 @@ impl DirectorySync {
             offline: AtomicBool::new(false),
         });
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("log-dir-sync".into()).spawn(move || run(&of_thread))?;
-        Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
+        let thread = match running {
+            Running::Threads => {
+                Some(std::thread::Builder::new().name("log-dir-sync".into()).spawn(move || run(&of_thread))?)
+            }
+            Running::ByHand => None,
+        };
+        Ok(Arc::new(Self { shared, thread: Mutex::new(thread) }))
+    }
+
+    /// Syncs the first of the queue on this thread. False when nothing waits.
+    pub fn step(&self) -> bool {
+        let target = self.shared.queue().waiting.pop_front();
+        target.is_some_and(|target| {
+            sync(&self.shared, &target);
+            true
+        })
     }
 
     /// Has a write or a sync in this directory failed for good?
@@ -112,7 +136,7 @@ fn go_offline(shared: &Shared, why: &dyn std::fmt::Display) {
 }
 
 /// A panic here would leave tickets that nobody keeps: the process stops instead, with its line in the log.
-struct StopOnPanic;
+pub(super) struct StopOnPanic;
 
 impl Drop for StopOnPanic {
     fn drop(&mut self) {
@@ -137,11 +161,15 @@ fn run(shared: &Shared) {
             queue = shared.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
         };
         drop(queue);
-        if shared.offline.load(Ordering::Acquire) {
-            target.fail();
-        } else if let Err(error) = target.sync() {
-            go_offline(shared, &error);
-            target.fail();
-        }
+        sync(shared, &target);
+    }
+}
+
+fn sync(shared: &Shared, target: &Arc<dyn SyncTarget>) {
+    if shared.offline.load(Ordering::Acquire) {
+        target.fail();
+    } else if let Err(error) = target.sync() {
+        go_offline(shared, &error);
+        target.fail();
     }
 }

@@ -27,6 +27,7 @@ fn busy_broker() -> Options {
         .with("remote.delete.grace.ms", 0)
         .with("log.cleaner.backoff.ms", 200)
         .with("offsets.topic.num.partitions", 2)
+        .with("log.wal.file.bytes", 1 << 20)
 }
 
 #[test]
@@ -79,7 +80,16 @@ fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
         | P::MetadataBeforeCommit
         | P::MetadataAfterCommit
         | P::SnapshotAfterPut => Box::new(Busy::begin(address, &busy_topic(false), 4000)),
-        P::FlushBeforeSync | P::FlushAfterSync => Box::new(Busy::begin(address, &busy_topic(true), 4000)),
+        P::FlushBeforeSync
+        | P::FlushAfterSync
+        | P::WalBeforeWrite
+        | P::WalAfterWrite
+        | P::WalBeforeSync
+        | P::WalAfterSync
+        | P::WalBeforeRecycle
+        | P::WalAfterRecycle
+        | P::WalReplayBeforeSync
+        | P::WalReplayAfterSync => Box::new(Busy::begin(address, &busy_topic(true), 4000)),
         P::CopyBetweenParts => {
             // An object is sent in parts of 16 MiB.
             let mut configs = busy_topic(false);
@@ -101,17 +111,32 @@ fn times(point: CrashPoint) -> u32 {
     use CrashPoint as P;
     match point {
         P::MetadataBeforeCommit | P::MetadataAfterCommit => 4,
-        P::TopicDeleteAfterCommit | P::CopyBetweenParts => 1,
+        P::TopicDeleteAfterCommit
+        | P::CopyBetweenParts
+        | P::WalBeforeRecycle
+        | P::WalAfterRecycle
+        | P::WalReplayBeforeSync
+        | P::WalReplayAfterSync => 1,
         _ => 2,
     }
 }
 
 /// False when the point was never reached.
 fn dies_at(point: CrashPoint) -> bool {
+    use CrashPoint as P;
     let broker = Broker::start(&busy_broker());
     let mut work = workload(point, &broker);
     let armed = busy_broker().env("TERRACE_CRASH_AT", format!("{}:{}", point.name(), times(point)));
-    let mut broker = broker.stop().restart(&armed);
+    let mut broker = match point {
+        // The start itself comes by, and only a crash leaves it something to do.
+        P::WalReplayBeforeSync | P::WalReplayAfterSync => {
+            let died = broker.kill().restart_to_die(&armed, REACHED_WITHIN);
+            let broker = died.restart(&busy_broker());
+            work.check(broker.kafka);
+            return true;
+        }
+        _ => broker.stop().restart(&armed),
+    };
     let began = Instant::now();
     while !broker.has_ended() && began.elapsed() < REACHED_WITHIN {
         // An error is the crash, which ends the loop as soon as the process is gone.

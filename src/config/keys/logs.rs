@@ -153,6 +153,9 @@ pub(super) const KEYS: &[Key] = &[
         .cluster_wide()
         .high()
         .says("How long the files of a deleted segment stay."),
+    long("log.wal.file.bytes").default("67108864").between(1048576.0, 4294967296.0).ours().says(
+        "The size of a file of the write-ahead log, of which a log directory with synced topics has four or more.",
+    ),
     int("message.max.bytes")
         .default("1048588")
         .at_least(0)

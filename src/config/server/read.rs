@@ -165,6 +165,7 @@ pub(super) fn log(reader: &Reader<'_>) -> LogSettings {
         producer_id_expiration_check_ms: reader.size("producer.id.expiration.check.interval.ms"),
         open_files_max: usize::try_from(open_files.max(16)).unwrap_or(usize::MAX),
         min_free_bytes: reader.size_unless_negative("log.dir.min.free.bytes"),
+        wal_file_bytes: reader.size("log.wal.file.bytes"),
         cleaner_enable: reader.flag("log.cleaner.enable"),
         cleaner_backoff_ms: reader.size("log.cleaner.backoff.ms"),
         cleaner_dedupe_bytes: reader.size_unless_negative("log.cleaner.dedupe.buffer.size").unwrap_or(0),

@@ -169,6 +169,7 @@ impl TestNode {
             remote_segment_roll_ms: Some(3_600_000),
             open_files_max: 100,
             checkpoint_interval_ms: 1_000,
+            syncs: Default::default(),
         };
         let config = Arc::new(Mutex::new(config));
         let (clock, faults) = (ManualClock::at(NOW_MS), Arc::new(Faults::default()));

@@ -95,6 +95,7 @@ impl Machines {
                 remote_segment_roll_ms: None,
                 open_files_max: 100,
                 checkpoint_interval_ms: 1000,
+                syncs: Default::default(),
             },
             resolve_config: Arc::new(move |_, _| Arc::new(config.lock().unwrap().clone())),
         };

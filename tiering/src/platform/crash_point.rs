@@ -39,6 +39,22 @@ crash_points! {
     FlushBeforeSync = "flush-before-sync",
     /// The fdatasync is done, no ticket knows.
     FlushAfterSync = "flush-after-sync",
+    /// A synced topic's batch is in its partition's file, not in the write-ahead log.
+    WalBeforeWrite = "wal-before-write",
+    /// It is in the write-ahead log, no sync covers it.
+    WalAfterWrite = "wal-after-write",
+    /// A group is written to the write-ahead log, its fdatasync has not begun.
+    WalBeforeSync = "wal-before-sync",
+    /// The group's fdatasync is done, no ticket knows.
+    WalAfterSync = "wal-after-sync",
+    /// All that the full files of the write-ahead log cover is synced, the checkpoint does not say so.
+    WalBeforeRecycle = "wal-before-recycle",
+    /// The checkpoint says so, the files wait to be used again.
+    WalAfterRecycle = "wal-after-recycle",
+    /// A start has put the write-ahead log's records back, nothing of that is synced.
+    WalReplayBeforeSync = "wal-replay-before-sync",
+    /// It is synced, the write-ahead log does not say so.
+    WalReplayAfterSync = "wal-replay-after-sync",
     /// The log start is durable, the segments below it still exist.
     DeleteAfterStartOffset = "delete-after-start-offset",
     /// The cleaned segment is complete under its temporary name.

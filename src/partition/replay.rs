@@ -1,0 +1,69 @@
+//! Where the records of a log directory's write-ahead log go at a start: which partition's file, and whether still.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use terrace_tiering::platform::fs::SharedFs;
+
+use super::open::Known;
+use crate::log::names::{self, LOG};
+use crate::log::open_files::OpenFiles;
+use crate::log::segment::LogDirectory;
+use crate::metadata::image::{Image, PartitionId};
+use crate::protocol::record_batch::{BatchView, Offset};
+use crate::wal::record::Place;
+use crate::wal::replay::Destination;
+
+/// The partitions of one log directory, as metadata and checkpoint know them.
+pub(super) struct LogDirectories<'a> {
+    pub(super) fs: &'a SharedFs,
+    pub(super) log_dir: &'a Path,
+    pub(super) image: &'a Image,
+    pub(super) known: &'a HashMap<PartitionId, Known>,
+}
+
+impl LogDirectories<'_> {
+    /// The partition's directory; `None` when metadata no longer knows the partition.
+    fn path(&self, place: &Place) -> Option<PathBuf> {
+        let topic = self.image.topic_by_id(&place.topic)?;
+        let alive = (0..topic.partition_count).contains(&place.partition);
+        alive.then(|| self.log_dir.join(names::partition_dir(&topic.name, place.partition)))
+    }
+
+    fn directory(&self, place: &Place) -> io::Result<LogDirectory> {
+        let path = self.path(place).ok_or(io::ErrorKind::NotFound)?;
+        // Nothing is kept open: segments are not looked at here.
+        Ok(LogDirectory::new(self.fs.clone(), OpenFiles::new(1), path, place.topic))
+    }
+}
+
+impl Destination for LogDirectories<'_> {
+    fn wanted(&self, place: &Place, batches: &[u8]) -> Option<PathBuf> {
+        let directory = self.path(place)?;
+        let id = PartitionId { topic: place.topic, partition: place.partition };
+        if let Some(Known { marks, .. }) = self.known.get(&id)
+            && (place.base_offset < marks.flushed_end || next_offset(batches) <= marks.log_start)
+        {
+            return None;
+        }
+        Some(names::segment_file(&directory, place.segment, LOG))
+    }
+
+    fn make_directory(&self, place: &Place) -> io::Result<()> {
+        self.directory(place)?.make()
+    }
+
+    fn sync_names(&self, place: &Place) -> io::Result<()> {
+        self.directory(place)?.sync_names()
+    }
+}
+
+/// The offset behind the last of `batches`.
+fn next_offset(batches: &[u8]) -> Offset {
+    let (mut rest, mut next) = (batches, Offset::MAX);
+    while let Ok((batch, behind)) = BatchView::split_first(rest) {
+        (rest, next) = (behind, batch.next_offset());
+    }
+    next
+}

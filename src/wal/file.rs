@@ -1,0 +1,85 @@
+//! The files of a write-ahead log: their names, and what is found of them at a start.
+//!
+//! A file is used, filled, and used again under a new generation once partition files hold durably what it carried.
+//! Files are reused oldest first, so what is overwritten is always the beginning of the sequence.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs};
+
+use super::record::{FILE_HEADER_BYTES, FileHeader};
+
+const PREFIX: &str = "terrace-wal-";
+
+/// `<log dir>/terrace-wal-<number, 6 digits>`.
+pub fn path_of(log_dir: &Path, number: u32) -> PathBuf {
+    log_dir.join(format!("{PREFIX}{number:06}"))
+}
+
+fn parse_name(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix(PREFIX)?;
+    (digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// One file of the log.
+#[derive(Debug, Clone)]
+pub struct WalFile {
+    /// In its name.
+    pub number: u32,
+    /// Open for reading and writing.
+    pub file: SharedFile,
+}
+
+impl WalFile {
+    /// Makes a new one; its name is durable after the directory's next sync.
+    pub fn create(fs: &SharedFs, log_dir: &Path, number: u32) -> io::Result<Self> {
+        Ok(Self { number, file: fs.open(&path_of(log_dir, number), Open::Create)? })
+    }
+}
+
+/// A file that a start found.
+#[derive(Debug)]
+pub struct FoundFile {
+    /// The file.
+    pub wal: WalFile,
+    /// Its header, if it has a whole one.
+    pub header: Option<FileHeader>,
+    /// Its bytes.
+    pub len: u64,
+}
+
+/// All files of the log in `log_dir`: those without a header first, then by first sequence number. In that order they
+/// may be used again.
+pub fn find(fs: &SharedFs, log_dir: &Path) -> io::Result<Vec<FoundFile>> {
+    let mut found = Vec::new();
+    for entry in fs.read_dir(log_dir)? {
+        let Some(number) = parse_name(&entry.name).filter(|_| !entry.is_dir) else { continue };
+        let file = fs.open(&log_dir.join(&entry.name), Open::Write)?;
+        let mut bytes = [0; FILE_HEADER_BYTES];
+        let header = match file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => FileHeader::decode(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => return Err(error),
+        };
+        found.push(FoundFile { wal: WalFile { number, file }, header, len: entry.len });
+    }
+    found.sort_by_key(|file| (file.header.map(|header| header.first_sequence), file.wal.number));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_back() {
+        let path = path_of(Path::new("/d"), 42);
+        assert_eq!(path, Path::new("/d/terrace-wal-000042"));
+        assert_eq!(parse_name("terrace-wal-000042"), Some(42));
+        assert_eq!(parse_name("terrace-wal-1234567"), Some(1_234_567));
+        for other in ["terrace-wal-42", "terrace-wal-00004x", "terrace-wal-99999999999", "terrace-checkpoint"] {
+            assert_eq!(parse_name(other), None, "{other}");
+        }
+    }
+}
