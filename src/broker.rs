@@ -23,6 +23,7 @@ use terrace_tiering::tier::Machine;
 
 use crate::api::Node;
 use crate::api::fetch_sessions::FetchSessions;
+use crate::client_metrics::ClientMetrics;
 use crate::config::layers::Dynamic;
 use crate::config::listeners::Endpoint;
 use crate::config::server::BrokerConfig;
@@ -148,6 +149,7 @@ impl Broker {
             metadata: store.clone(),
             partitions: partitions.clone(),
             groups: groups.clone(),
+            client_metrics: Arc::new(ClientMetrics::new(config.requests.telemetry_bytes_max)),
             sessions: FetchSessions::new(config.requests.fetch_session_slots),
             clock: parts.clock.clone(),
             random: parts.random.clone(),

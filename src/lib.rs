@@ -11,6 +11,7 @@ pub mod metadata;
 pub mod partition;
 pub mod wal;
 
+pub mod client_metrics;
 pub mod remote_log;
 
 pub mod coordinator;

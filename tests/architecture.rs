@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 3] = ["protocol", "config", "telemetry"];
 
 /// Who may use whom, beside the leaves. `broker` and `cli` wire everything and are seen by nobody but each other.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("protocol", &[]),
     ("config", &["metadata"]),
     ("telemetry", &["cli"]),
@@ -18,9 +18,24 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("remote_log", &["partition", "metadata", "log"]),
     ("coordinator", &["partition", "metadata", "wal"]),
     ("group", &["coordinator", "partition", "metadata"]),
-    ("api", &["group", "coordinator", "partition", "metadata", "wal", "log"]),
+    ("client_metrics", &["metadata"]),
+    ("api", &["client_metrics", "group", "coordinator", "partition", "metadata", "wal", "log"]),
     ("server", &["api", "partition", "log"]),
-    ("broker", &["server", "api", "group", "coordinator", "remote_log", "partition", "metadata", "log", "wal"]),
+    (
+        "broker",
+        &[
+            "server",
+            "api",
+            "client_metrics",
+            "group",
+            "coordinator",
+            "remote_log",
+            "partition",
+            "metadata",
+            "log",
+            "wal",
+        ],
+    ),
     ("adopt", &["metadata", "log"]),
     ("cli", &["adopt", "broker", "log", "metadata", "remote_log", "partition"]),
 ];

@@ -12,7 +12,7 @@ use kafka_protocol::messages::api_versions_response::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Call, Disconnect, Frame, Line, Node, ROWS, Row, encode_line};
+use super::{Call, Disconnect, Frame, Line, Node, ROWS, Row, Software, encode_line};
 use crate::metadata::features::Feature;
 use crate::metadata::image::Image;
 use crate::protocol::api_key::ApiKey;
@@ -28,6 +28,13 @@ pub async fn handle(node: &Node, call: &Call, request: ApiVersionsRequest) -> Re
     let named = |text: &str| call.version < 3 || is_software_name(text);
     if !named(&request.client_software_name) || !named(&request.client_software_version) {
         return Ok(ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code()));
+    }
+    if call.version >= 3 {
+        // Of several answers the first counts: a library does not change on its connection.
+        let _ = call.software.set(Software {
+            name: Box::from(&*request.client_software_name),
+            version: Box::from(&*request.client_software_version),
+        });
     }
     let mut keys: Vec<_> = ROWS.iter().map(range).collect();
     keys.sort_by_key(|range| range.api_key);

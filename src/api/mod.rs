@@ -11,7 +11,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable};
@@ -50,6 +50,7 @@ pub mod elect_leaders;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod find_coordinator;
+pub mod get_telemetry_subscriptions;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
@@ -67,6 +68,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod push_telemetry;
 pub mod sync_group;
 pub mod text;
 pub mod topic_creation;
@@ -110,8 +112,19 @@ pub struct Call {
     pub client_id: Option<Arc<str>>,
     /// The client's address.
     pub peer: SocketAddr,
+    /// The client's library, once it has told ApiVersions.
+    pub software: Arc<OnceLock<Software>>,
     /// Name of the listener it came in by: Metadata and FindCoordinator answer with that listener's address.
     pub listener: Arc<str>,
+}
+
+/// A client's library, as it calls itself (KIP-511).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Software {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its version.
+    pub version: Box<str>,
 }
 
 /// What every answer needs of its request.
@@ -240,6 +253,8 @@ pub static ROWS: &[Row] = &[
     owned!(UnregisterBroker, 0..=0, unregister_broker::handle),
     owned!(ConsumerGroupHeartbeat, 0..=1, consumer_group_heartbeat::handle),
     owned!(ConsumerGroupDescribe, 0..=1, consumer_group_describe::handle),
+    owned!(GetTelemetrySubscriptions, 0..=0, get_telemetry_subscriptions::handle),
+    owned!(PushTelemetry, 0..=0, push_telemetry::handle),
     owned!(ListConfigResources, 0..=1, list_config_resources::handle),
     owned!(DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];

@@ -7,6 +7,7 @@ use terrace_tiering::platform::random::SharedRandom;
 
 use super::fetch_sessions::FetchSessions;
 use super::init_producer_id::ProducerIds;
+use crate::client_metrics::ClientMetrics;
 use crate::config::listeners::Endpoint;
 use crate::config::server::BrokerConfig;
 use crate::group::coordinator::GroupCoordinator;
@@ -24,6 +25,8 @@ pub struct Node {
     pub partitions: Arc<Partitions>,
     /// Who reads what, and how far.
     pub groups: Arc<GroupCoordinator>,
+    /// Clients that push their metrics.
+    pub client_metrics: Arc<ClientMetrics>,
     /// Incremental fetch sessions.
     pub sessions: FetchSessions,
     /// Wall time.

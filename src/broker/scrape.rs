@@ -35,6 +35,8 @@ pub(super) fn register(node: &Arc<Node>, connections: &Arc<Connections>) {
             }),
         );
     });
+    let (clients, clock) = (node.client_metrics.clone(), node.clock.clone());
+    telemetry.on_scrape(move |scrape| clients.collect(scrape, clock.now_ms()));
     let connections = connections.clone();
     telemetry.on_scrape(move |scrape| scrape.sample(&metrics::CONNECTIONS, &[], connections.count() as f64));
 }

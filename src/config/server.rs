@@ -106,6 +106,8 @@ pub struct Requests {
     pub fetch_session_slots: usize,
     /// `max.request.partition.size.limit`.
     pub described_partitions_max: u32,
+    /// `telemetry.max.bytes`.
+    pub telemetry_bytes_max: usize,
 }
 
 /// Creation of topics.

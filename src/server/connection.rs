@@ -11,7 +11,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use super::inbox::{BadFrame, Inbox};
 use super::write;
 use crate::api::answer::Outgoing;
 use crate::api::produce::{self, Produce};
-use crate::api::{self, Call, Disconnect, Handler, Node, Routed, fetch};
+use crate::api::{self, Call, Disconnect, Handler, Node, Routed, Software, fetch};
 
 /// Answers of Produce requests that wait for tickets; with so many reading stops.
 const WAITING_ANSWERS_MAX: usize = 64;
@@ -82,6 +82,7 @@ pub(super) struct Connection {
     fetching: fetch::Buffers,
     /// Client ids rarely change within a connection.
     client_id: Option<Arc<str>>,
+    software: Arc<OnceLock<Software>>,
     last_read: Instant,
     /// Looks after idleness; moved once a second at most, not with every read.
     tick: Pin<Box<Sleep>>,
@@ -125,6 +126,7 @@ impl Connection {
             waiting: VecDeque::new(),
             fetching: fetch::Buffers::default(),
             client_id: None,
+            software: Arc::default(),
             last_read: now,
             tick: Box::pin(tokio::time::sleep_until(later(now, limits.idle_max))),
             limits,
@@ -240,6 +242,7 @@ impl Connection {
                     correlation_id: line.correlation_id,
                     client_id: self.client_id.clone(),
                     peer: self.peer,
+                    software: self.software.clone(),
                     listener: self.listener.clone(),
                 };
                 let mut answer = serve(self.node.clone(), call, body);

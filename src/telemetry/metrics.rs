@@ -96,6 +96,12 @@ catalogue! {
     REMOTE_CACHE_SKIPPED = Counter "terrace_remote_cache_skipped_writes_total", "Chunks not cached: the disk was busy.";
     REMOTE_CACHE_ERRORS = Counter "terrace_remote_cache_write_errors_total", "Chunks not cached: writing failed.";
 
+    CLIENT_GAUGE = Gauge "terrace_client_metric", "What clients pushed last (KIP-714), by metric and client.";
+    CLIENT_COUNTER = Counter "terrace_client_metric_total", "Sums that clients pushed (KIP-714), by metric and client.";
+    CLIENTS_PUSHING = Gauge "terrace_clients_pushing", "Clients that lately asked which metrics to push.";
+    CLIENT_SAMPLES_DROPPED = Counter "terrace_client_samples_dropped_total",
+        "Numbers of clients for which there was no room.";
+
     BUDGET_HELD = Gauge "terrace_memory_budget_held_bytes", "Bytes that a memory budget holds at this moment.";
     BUDGET_LIMIT = Gauge "terrace_memory_budget_limit_bytes", "The most that a memory budget may hold.";
     CONNECTION_PANICS = Counter "terrace_connection_panics_total", "Connections that ended in a panic.";

@@ -15,5 +15,9 @@ pub(super) const KEYS: &[Key] = &[
     long("metrics.sample.window.ms").default("30000").at_least(1).low().accepted(),
     int("quota.window.num").default("11").at_least(1).low().accepted(),
     int("quota.window.size.seconds").default("1").at_least(1).low().accepted(),
-    int("telemetry.max.bytes").default("1048576").at_least(1).low().accepted(),
+    int("telemetry.max.bytes")
+        .default("1048576")
+        .at_least(1)
+        .low()
+        .says("Largest push of a client's metrics, as it is sent."),
 ];

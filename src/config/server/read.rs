@@ -130,6 +130,7 @@ pub(super) fn requests(reader: &mut Reader<'_>) -> Requests {
         fetch_bytes_max: connections("fetch.max.bytes"),
         fetch_session_slots: count(reader, "max.incremental.fetch.session.cache.slots"),
         described_partitions_max: connections("max.request.partition.size.limit"),
+        telemetry_bytes_max: usize::try_from(reader.long("telemetry.max.bytes")).unwrap_or(usize::MAX),
     }
 }
 
