@@ -37,7 +37,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
         ],
     ),
     ("adopt", &["metadata", "log"]),
-    ("cli", &["adopt", "broker", "log", "metadata", "remote_log", "partition"]),
+    ("cli", &["adopt", "api", "broker", "log", "metadata", "remote_log", "partition"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

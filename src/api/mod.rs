@@ -31,6 +31,7 @@ pub mod api_versions;
 mod assignment;
 mod change;
 mod client_quotas;
+pub mod compatibility;
 mod config_resource;
 pub mod consumer_group_describe;
 pub mod consumer_group_heartbeat;

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::api::compatibility;
 use settings::SettingsArgs;
 
 /// A Kafka-wire-compatible broker with tiered storage.
@@ -39,6 +40,8 @@ enum Command {
     /// Show the configuration that counts, or its documentation.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print which APIs of Apache Kafka are served, as docs/compatibility.md.
+    Compatibility,
     /// Look into the object store.
     #[command(subcommand)]
     Remote(remote::RemoteCommand),
@@ -70,6 +73,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Config(command)) => config::run(&command),
         Some(Command::Adopt(arguments)) => adopt::run(&arguments),
+        Some(Command::Compatibility) => show(&compatibility::markdown()),
         Some(Command::Log(command)) => log_dump::run(&command),
         Some(Command::Remote(command)) => remote::run(&command),
     };

@@ -1,0 +1,341 @@
+//! What clients of Apache Kafka 4.3.1 find here and what they don't: `docs/compatibility.md`, made from the dispatch table
+//! and the tables below.
+
+use std::fmt::Write;
+
+use super::{Row, row};
+use crate::protocol::api_key::ApiKey;
+
+/// An API as a broker of Apache Kafka 4.3.1 with default settings lists it.
+struct Offered {
+    key: ApiKey,
+    /// First and last version; `None` where the broker lists it as unsupported.
+    versions: Option<(i16, i16)>,
+}
+
+const fn offered(key: ApiKey, first: i16, last: i16) -> Offered {
+    Offered { key, versions: Some((first, last)) }
+}
+
+const fn unsupported(key: ApiKey) -> Offered {
+    Offered { key, versions: None }
+}
+
+/// What `BrokerApiVersionsCommand` shows of Apache Kafka 4.3.1.
+const KAFKA: &[Offered] = &[
+    offered(ApiKey::Produce, 0, 13),
+    offered(ApiKey::Fetch, 4, 18),
+    offered(ApiKey::ListOffsets, 1, 11),
+    offered(ApiKey::Metadata, 0, 13),
+    offered(ApiKey::OffsetCommit, 2, 10),
+    offered(ApiKey::OffsetFetch, 1, 10),
+    offered(ApiKey::FindCoordinator, 0, 6),
+    offered(ApiKey::JoinGroup, 0, 9),
+    offered(ApiKey::Heartbeat, 0, 4),
+    offered(ApiKey::LeaveGroup, 0, 5),
+    offered(ApiKey::SyncGroup, 0, 5),
+    offered(ApiKey::DescribeGroups, 0, 6),
+    offered(ApiKey::ListGroups, 0, 5),
+    offered(ApiKey::SaslHandshake, 0, 1),
+    offered(ApiKey::ApiVersions, 0, 4),
+    offered(ApiKey::CreateTopics, 2, 7),
+    offered(ApiKey::DeleteTopics, 1, 6),
+    offered(ApiKey::DeleteRecords, 0, 2),
+    offered(ApiKey::InitProducerId, 0, 5),
+    offered(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    offered(ApiKey::AddPartitionsToTxn, 0, 5),
+    offered(ApiKey::AddOffsetsToTxn, 0, 4),
+    offered(ApiKey::EndTxn, 0, 5),
+    offered(ApiKey::WriteTxnMarkers, 1, 2),
+    offered(ApiKey::TxnOffsetCommit, 0, 5),
+    offered(ApiKey::DescribeAcls, 1, 3),
+    offered(ApiKey::CreateAcls, 1, 3),
+    offered(ApiKey::DeleteAcls, 1, 3),
+    offered(ApiKey::DescribeConfigs, 1, 4),
+    offered(ApiKey::AlterConfigs, 0, 2),
+    offered(ApiKey::AlterReplicaLogDirs, 1, 2),
+    offered(ApiKey::DescribeLogDirs, 1, 5),
+    offered(ApiKey::SaslAuthenticate, 0, 2),
+    offered(ApiKey::CreatePartitions, 0, 3),
+    offered(ApiKey::CreateDelegationToken, 1, 3),
+    offered(ApiKey::RenewDelegationToken, 1, 2),
+    offered(ApiKey::ExpireDelegationToken, 1, 2),
+    offered(ApiKey::DescribeDelegationToken, 1, 3),
+    offered(ApiKey::DeleteGroups, 0, 2),
+    offered(ApiKey::ElectLeaders, 0, 2),
+    offered(ApiKey::IncrementalAlterConfigs, 0, 1),
+    offered(ApiKey::AlterPartitionReassignments, 0, 1),
+    offered(ApiKey::ListPartitionReassignments, 0, 0),
+    offered(ApiKey::OffsetDelete, 0, 0),
+    offered(ApiKey::DescribeClientQuotas, 0, 1),
+    offered(ApiKey::AlterClientQuotas, 0, 1),
+    offered(ApiKey::DescribeUserScramCredentials, 0, 0),
+    offered(ApiKey::AlterUserScramCredentials, 0, 0),
+    offered(ApiKey::DescribeQuorum, 0, 2),
+    offered(ApiKey::UpdateFeatures, 0, 2),
+    offered(ApiKey::DescribeCluster, 0, 2),
+    offered(ApiKey::DescribeProducers, 0, 0),
+    offered(ApiKey::UnregisterBroker, 0, 0),
+    offered(ApiKey::DescribeTransactions, 0, 0),
+    offered(ApiKey::ListTransactions, 0, 2),
+    offered(ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    offered(ApiKey::ConsumerGroupDescribe, 0, 1),
+    unsupported(ApiKey::GetTelemetrySubscriptions),
+    unsupported(ApiKey::PushTelemetry),
+    offered(ApiKey::ListConfigResources, 0, 1),
+    offered(ApiKey::DescribeTopicPartitions, 0, 0),
+    offered(ApiKey::ShareGroupHeartbeat, 1, 1),
+    offered(ApiKey::ShareGroupDescribe, 1, 1),
+    offered(ApiKey::ShareFetch, 1, 2),
+    offered(ApiKey::ShareAcknowledge, 1, 2),
+    offered(ApiKey::AddRaftVoter, 0, 1),
+    offered(ApiKey::RemoveRaftVoter, 0, 0),
+    offered(ApiKey::InitializeShareGroupState, 0, 0),
+    offered(ApiKey::ReadShareGroupState, 0, 0),
+    offered(ApiKey::WriteShareGroupState, 0, 1),
+    offered(ApiKey::DeleteShareGroupState, 0, 0),
+    offered(ApiKey::ReadShareGroupStateSummary, 0, 1),
+    offered(ApiKey::StreamsGroupHeartbeat, 0, 0),
+    offered(ApiKey::StreamsGroupDescribe, 0, 0),
+    offered(ApiKey::DescribeShareGroupOffsets, 0, 1),
+    offered(ApiKey::AlterShareGroupOffsets, 0, 0),
+    offered(ApiKey::DeleteShareGroupOffsets, 0, 0),
+];
+
+/// Why an API is absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// The issue of this name brings it.
+    Issue(&'static str),
+    /// It has no meaning here, for this reason.
+    Never(&'static str),
+}
+
+/// APIs that are not served.
+const ABSENT: &[(&[ApiKey], Absent)] = &[
+    (
+        &[
+            ApiKey::AddPartitionsToTxn,
+            ApiKey::AddOffsetsToTxn,
+            ApiKey::EndTxn,
+            ApiKey::WriteTxnMarkers,
+            ApiKey::TxnOffsetCommit,
+            ApiKey::DescribeProducers,
+            ApiKey::DescribeTransactions,
+            ApiKey::ListTransactions,
+            ApiKey::ConsumerGroupHeartbeat,
+            ApiKey::ConsumerGroupDescribe,
+        ],
+        Absent::Issue("transactions and groups"),
+    ),
+    (
+        &[
+            ApiKey::SaslHandshake,
+            ApiKey::SaslAuthenticate,
+            ApiKey::DescribeAcls,
+            ApiKey::CreateAcls,
+            ApiKey::DeleteAcls,
+            ApiKey::CreateDelegationToken,
+            ApiKey::RenewDelegationToken,
+            ApiKey::ExpireDelegationToken,
+            ApiKey::DescribeDelegationToken,
+            ApiKey::DescribeUserScramCredentials,
+            ApiKey::AlterUserScramCredentials,
+        ],
+        Absent::Issue("security"),
+    ),
+    (
+        &[
+            ApiKey::ShareGroupHeartbeat,
+            ApiKey::ShareGroupDescribe,
+            ApiKey::ShareFetch,
+            ApiKey::ShareAcknowledge,
+            ApiKey::StreamsGroupHeartbeat,
+            ApiKey::StreamsGroupDescribe,
+            ApiKey::DescribeShareGroupOffsets,
+            ApiKey::AlterShareGroupOffsets,
+            ApiKey::DeleteShareGroupOffsets,
+        ],
+        Absent::Issue("queues"),
+    ),
+    (&[ApiKey::AddRaftVoter, ApiKey::RemoveRaftVoter], Absent::Never("there is no Raft quorum to join or leave")),
+    (
+        &[
+            ApiKey::InitializeShareGroupState,
+            ApiKey::ReadShareGroupState,
+            ApiKey::WriteShareGroupState,
+            ApiKey::DeleteShareGroupState,
+            ApiKey::ReadShareGroupStateSummary,
+        ],
+        Absent::Never("brokers of Kafka ask each other for it, clients don't"),
+    ),
+];
+
+/// One known difference: where, what is done here, what Kafka does, and why.
+struct Difference {
+    subject: &'static str,
+    here: &'static str,
+    kafka: &'static str,
+    why: &'static str,
+}
+
+/// What is answered otherwise. Each that a request can show is marked in the request lists of `protocol-tests`.
+const DIFFERENCES: &[Difference] = &[
+    Difference {
+        subject: "GetTelemetrySubscriptions, PushTelemetry",
+        here: "served; what clients push comes out at `/metrics`",
+        kafka: "listed as unsupported without a plug-in",
+        why: "no plug-in is needed here",
+    },
+    Difference {
+        subject: "AlterConfigs with a resource twice",
+        here: "INVALID_REQUEST for that resource",
+        kafka: "no answer at all",
+        why: "a client must not wait for ever",
+    },
+    Difference {
+        subject: "AlterReplicaLogDirs to another of `log.dirs`",
+        here: "KAFKA_STORAGE_ERROR; naming the directory where the partition lies is answered with success",
+        kafka: "the partition is moved in the background",
+        why: "partitions are not moved between directories yet",
+    },
+    Difference {
+        subject: "UnregisterBroker of the broker itself",
+        here: "INVALID_REQUEST",
+        kafka: "the broker is taken out and registers anew",
+        why: "there is no other broker that could take over",
+    },
+    Difference {
+        subject: "UpdateFeatures with several wrong updates",
+        here: "the first one is named",
+        kafka: "any of them is named",
+        why: "Kafka's order is that of a hash map; so are those of results, configurations and topics in other answers",
+    },
+    Difference {
+        subject: "AlterClientQuotas with infinity or not a number",
+        here: "INVALID_REQUEST",
+        kafka: "kept",
+        why: "nothing could be done with it",
+    },
+    Difference {
+        subject: "Client quotas",
+        here: "kept and shown",
+        kafka: "enforced",
+        why: "they are enforced with the issue of security",
+    },
+    Difference {
+        subject: "Levels `share.version` and `streams.version`",
+        here: "1 as in a new Kafka, while their APIs are absent",
+        kafka: "1",
+        why: "clients go by the list of APIs; the levels stay when these come",
+    },
+    Difference {
+        subject: "DescribeQuorum",
+        here: "offsets are generations of the metadata, the voter is reached at the listener of brokers",
+        kafka: "offsets of the metadata log, the voter is reached at the listener of controllers",
+        why: "the metadata store is a file; there is no listener for controllers",
+    },
+    Difference {
+        subject: "Loggers (BROKER_LOGGER)",
+        here: "`root` and modules of the program, such as `terrace::api`",
+        kafka: "`root` and Java classes",
+        why: "they name code",
+    },
+    Difference {
+        subject: "Documentation of configuration keys",
+        here: "our own words, none for keys without effect",
+        kafka: "Kafka's manual",
+        why: "what a key does is told as it is here",
+    },
+    Difference {
+        subject: "`min.insync.replicas` of all brokers",
+        here: "not set",
+        kafka: "set to 1 when a cluster is made, and cannot be removed",
+        why: "Kafka needs it for eligible leader replicas, of which one broker has none",
+    },
+    Difference {
+        subject: "CreatePartitions with more than 10 000 new partitions",
+        here: "POLICY_VIOLATION",
+        kafka: "UNKNOWN_SERVER_ERROR",
+        why: "the client is told what is wrong",
+    },
+    Difference {
+        subject: "Defaults of configuration keys",
+        here: "see [configuration.md](configuration.md)",
+        kafka: "",
+        why: "each difference is explained there",
+    },
+];
+
+const HEAD: &str = "\
+# Compatibility with Apache Kafka 4.3.1
+
+<!-- Generated by `terrace compatibility`. Do not edit: the tables are in src/api/compatibility.rs. -->
+
+A client asks with ApiVersions what it may use and finds the APIs below. An API that is absent is not listed, and a
+request for it closes the connection, as in Kafka. The answers to the request lists in
+`protocol-tests/tests/conformance/requests` are compared with those of Apache Kafka field by field.
+";
+
+/// The whole file.
+pub fn markdown() -> String {
+    let mut out = HEAD.to_owned();
+    // Writing to a string does not fail.
+    out.push_str("\n## APIs\n\n| Key | API | Here | Kafka |\n|---|---|---|---|\n");
+    for Offered { key, versions } in KAFKA {
+        let here = match row(*key) {
+            Some(Row { versions, .. }) => range(*versions),
+            None => match absent(*key) {
+                Some(Absent::Issue(name)) => format!("absent (issue \"{name}\")"),
+                Some(Absent::Never(why)) => format!("never: {why}"),
+                None => "absent".to_owned(),
+            },
+        };
+        let kafka = versions.map_or_else(|| "unsupported".to_owned(), range);
+        let _ = writeln!(out, "| {} | {} | {here} | {kafka} |", key.code(), key.name());
+    }
+    out.push_str("\n## Known differences\n\n| Where | Here | Kafka | Because |\n|---|---|---|---|\n");
+    for Difference { subject, here, kafka, why } in DIFFERENCES {
+        let _ = writeln!(out, "| {subject} | {here} | {kafka} | {why} |");
+    }
+    out
+}
+
+fn absent(key: ApiKey) -> Option<Absent> {
+    ABSENT.iter().find(|(keys, _)| keys.contains(&key)).map(|(_, why)| *why)
+}
+
+fn range((first, last): (i16, i16)) -> String {
+    if first == last { first.to_string() } else { format!("{first} to {last}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ROWS;
+
+    #[test]
+    fn the_committed_file_is_what_the_tables_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/compatibility.md");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == markdown(), "run: cargo run -- compatibility > docs/compatibility.md");
+    }
+
+    #[test]
+    fn what_is_served_has_kafkas_versions() {
+        for row in ROWS {
+            let kafkas = KAFKA.iter().find(|offered| offered.key == row.key).unwrap_or_else(|| panic!("{:?}", row.key));
+            assert!(kafkas.versions.is_none_or(|versions| versions == row.versions), "{:?}", row.key);
+        }
+    }
+
+    #[test]
+    fn every_api_of_kafka_is_served_or_absent_for_a_reason() {
+        let unexplained: Vec<_> = KAFKA
+            .iter()
+            .map(|offered| offered.key)
+            .filter(|key| row(*key).is_none() && absent(*key).is_none())
+            .collect();
+        assert_eq!(unexplained, []);
+    }
+}
