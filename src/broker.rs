@@ -250,6 +250,11 @@ impl Broker {
         &self.cluster_id
     }
 
+    /// The partitions it leads, for who runs a broker in its own process.
+    pub fn partitions(&self) -> &Arc<Partitions> {
+        &self.node.partitions
+    }
+
     /// The open Kafka listeners by name.
     pub fn kafka_addresses(&self) -> &[(String, SocketAddr)] {
         &self.kafka

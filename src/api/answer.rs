@@ -26,7 +26,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// Is there nothing to write?
     pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
+        self.buffer.is_empty() && self.pieces.is_empty()
     }
 
     /// Bytes that these answers hold in memory.

@@ -9,14 +9,18 @@ use super::settings::SettingsArgs;
 use super::{Failure, show};
 use crate::broker::Broker;
 use crate::config::given::Remarks;
+use crate::config::machine;
 use crate::config::server::BrokerConfig;
 use crate::telemetry::logging;
 
 /// Runs a broker until a signal; a second one while it drains ends it at once.
 pub(super) fn run(arguments: &SettingsArgs) -> Result<(), Failure> {
+    // Before the settings, whose defaults go by it.
+    machine::raise_open_files();
     let (config, remarks) = arguments.read()?;
     logging::init(&config.logging).map_err(|e| Failure::wrong([e]))?;
     tell(&remarks);
+    tell_open_files(machine::open_files_max());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::new)?;
     runtime.block_on(serve(config))
 }
@@ -68,6 +72,17 @@ fn tell(remarks: &Remarks) {
     }
     if !remarks.ignored_variables.is_empty() {
         tracing::info!(variables = remarks.ignored_variables.join(" "), "variables for a JVM are ignored");
+    }
+}
+
+/// Fewer descriptors than a middling load takes are worth a line; the limit is the system's, not a setting of ours.
+fn tell_open_files(limit: u64) {
+    const ENOUGH: u64 = 16_384;
+    if limit < ENOUGH {
+        tracing::warn!(
+            limit,
+            "few files and connections can be open at once; raise the hard limit (ulimit -Hn, LimitNOFILE) for many clients"
+        );
     }
 }
 

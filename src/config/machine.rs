@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Memory that this process may use: the machine's, or the control group's limit if that is lower.
 pub fn memory_bytes() -> u64 {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -15,6 +17,13 @@ pub fn memory_bytes() -> u64 {
         .into_iter()
         .filter_map(limit)
         .fold(total, u64::min)
+}
+
+/// Raises the number of descriptors that this process may open to what the system allows it.
+pub fn raise_open_files() {
+    let limits = getrlimit(Resource::Nofile);
+    // Where the system refuses, the limit stays as it was, and `open_files_max` tells it.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum });
 }
 
 /// Descriptors that this process may open.

@@ -86,7 +86,7 @@ pub struct Requests {
     pub request_bytes_max: u32,
     /// `queued.max.request.bytes`, with -1 resolved.
     pub queued_bytes_max: u64,
-    /// `socket.receive.buffer.bytes`; `None` leaves it to the kernel.
+    /// `socket.receive.buffer.bytes`; `None`, as where it is not set, leaves it to the kernel.
     pub receive_buffer_bytes: Option<u64>,
     /// `socket.send.buffer.bytes`.
     pub send_buffer_bytes: Option<u64>,
@@ -94,7 +94,7 @@ pub struct Requests {
     pub listen_backlog: u32,
     /// `connections.max.idle.ms`.
     pub connections_idle_ms_max: u64,
-    /// `max.connections`.
+    /// `max.connections`, and no more than there are descriptors beside the log's.
     pub connections_max: u32,
     /// `max.connections.per.ip`.
     pub connections_per_ip_max: u32,

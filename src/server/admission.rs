@@ -10,56 +10,24 @@
 //! - one that holds over 1 MiB and delivers under 64 KiB/s for 5 s is told to go. When all that hold so much have waited
 //!   themselves for 5 s, nobody would ever deliver, and the one that came last goes.
 
+mod share;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::task::AtomicWaker;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+use super::bell::Bell;
+pub use share::Share;
 
 /// Only who holds more than this can be slow.
 const SLOW_HOLDER_BYTES: usize = 1 << 20;
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 /// 64 KiB a second over [`SLOW_AFTER`].
 const SLOW_DELIVERED_BYTES: u64 = 5 * (64 << 10);
-
-/// Tells a connection something while it waits for its peer.
-#[derive(Debug, Default)]
-pub struct Bell {
-    stopping: AtomicBool,
-    evicted: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Bell {
-    /// Finish what is in hand, then close.
-    pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-
-    fn evict(&self) {
-        self.evicted.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-
-    /// The task that is to be woken.
-    pub fn listen(&self, waker: &std::task::Waker) {
-        self.waker.register(waker);
-    }
-
-    /// Is the broker stopping?
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    /// Must this connection go, because it holds memory that others wait for?
-    pub fn is_evicted(&self) -> bool {
-        self.evicted.load(Ordering::Acquire)
-    }
-}
 
 /// This connection held memory that others waited for, and delivered too little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -115,7 +83,7 @@ impl Budget {
         state.next_number += 1;
         let delivered = Arc::new(AtomicU64::new(0));
         state.shares.insert(number, Holder { held: 0, delivered: delivered.clone(), mark: None, bell });
-        Share { budget: self.clone(), number, held: 0, delivered }
+        Share::new(self.clone(), number, delivered)
     }
 
     /// Bytes taken at this moment.
@@ -204,214 +172,5 @@ impl Budget {
     }
 }
 
-/// What one connection holds of the budget.
-#[derive(Debug)]
-pub struct Share {
-    budget: Arc<Budget>,
-    number: u64,
-    held: usize,
-    delivered: Arc<AtomicU64>,
-}
-
-impl Share {
-    /// The budget it is part of.
-    pub fn budget(&self) -> &Arc<Budget> {
-        &self.budget
-    }
-
-    /// Bytes it holds.
-    pub fn held(&self) -> usize {
-        self.held
-    }
-
-    /// Counts bytes that the peer sent.
-    pub fn delivered(&self, bytes: usize) {
-        self.delivered.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Takes `bytes`, waiting for them if need be. `begun`: part of a frame is here already.
-    pub async fn take(&mut self, bytes: usize, begun: bool, bell: &Bell) -> Result<(), Evicted> {
-        let granted = {
-            let mut state = self.budget.lock();
-            let alone = state.waiting.is_empty();
-            if alone && self.budget.fits(&state, self.held, bytes, alone) {
-                self.budget.take_now(&mut state, self.number, bytes);
-                self.held += bytes;
-                return Ok(());
-            }
-            let (sender, receiver) = oneshot::channel();
-            state.waiting.push(Waiter { share: self.number, bytes, begun, granted: sender });
-            self.budget.grant(&mut state);
-            receiver
-        };
-        self.wait(granted, bell).await?;
-        self.held += bytes;
-        Ok(())
-    }
-
-    async fn wait(&self, mut granted: oneshot::Receiver<()>, bell: &Bell) -> Result<(), Evicted> {
-        // Leaves the queue on every way out, also when the connection's task is dropped here.
-        let _leave = Leave { budget: &self.budget, share: self.number };
-        let mut look = tokio::time::interval_at(Instant::now() + SLOW_AFTER, SLOW_AFTER);
-        self.budget.evict_slow(Instant::now(), false);
-        loop {
-            let evicted = std::future::poll_fn(|context| {
-                bell.listen(context.waker());
-                if bell.is_evicted() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-            });
-            tokio::select! {
-                biased;
-                answer = &mut granted => return answer.map_err(|_| Evicted),
-                () = evicted => return Err(Evicted),
-                _ = look.tick() => self.budget.evict_slow(Instant::now(), true),
-            }
-        }
-    }
-
-    /// Counts `bytes` of an answer in memory. Never waits: an answer that exists must be written.
-    pub fn charge(&mut self, bytes: usize) {
-        let mut state = self.budget.lock();
-        self.budget.take_now(&mut state, self.number, bytes);
-        self.held += bytes;
-    }
-
-    /// Gives `bytes` back.
-    pub fn give_back(&mut self, bytes: usize) {
-        if bytes == 0 {
-            return;
-        }
-        assert!(bytes <= self.held, "a connection gives back only what it holds");
-        self.held -= bytes;
-        let mut state = self.budget.lock();
-        state.used -= bytes;
-        if let Some(holder) = state.shares.get_mut(&self.number) {
-            holder.held -= bytes;
-        }
-        self.budget.grant(&mut state);
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut state = self.budget.lock();
-        // What a grant gave in the moment the waiter was dropped is counted here and not in `held`.
-        if let Some(holder) = state.shares.remove(&self.number) {
-            state.used -= holder.held;
-        }
-        self.budget.grant(&mut state);
-    }
-}
-
-struct Leave<'a> {
-    budget: &'a Budget,
-    share: u64,
-}
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        let mut state = self.budget.lock();
-        state.waiting.retain(|waiter| waiter.share != self.share);
-        self.budget.grant(&mut state);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: usize = 1 << 20;
-
-    fn share(budget: &Arc<Budget>) -> (Share, Arc<Bell>) {
-        let bell = Arc::new(Bell::default());
-        (budget.share(bell.clone()), bell)
-    }
-
-    #[tokio::test]
-    async fn what_is_held_comes_back_with_the_connection() {
-        let budget = Budget::new(8 * MIB);
-        let (mut one, bell) = share(&budget);
-        one.take(MIB, false, &bell).await.unwrap();
-        one.charge(2 * MIB);
-        assert_eq!(budget.used(), 3 * MIB);
-        one.give_back(MIB);
-        assert_eq!(budget.used(), 2 * MIB);
-        drop(one);
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_frame_begun_comes_before_a_connection_that_has_nothing() {
-        let budget = Budget::new(8 * MIB);
-        let (mut full, bell) = share(&budget);
-        full.charge(8 * MIB);
-        let (mut fresh, fresh_bell) = share(&budget);
-        let (mut begun, begun_bell) = share(&budget);
-        let mut fresh_take = Box::pin(fresh.take(MIB, false, &fresh_bell));
-        assert!(futures::poll!(&mut fresh_take).is_pending());
-        let mut begun_take = Box::pin(begun.take(MIB, true, &begun_bell));
-        assert!(futures::poll!(&mut begun_take).is_pending());
-        assert!(budget.is_short());
-        full.give_back(MIB);
-        assert!(futures::poll!(&mut begun_take).is_ready());
-        assert!(futures::poll!(&mut fresh_take).is_pending());
-        full.give_back(MIB);
-        assert!(futures::poll!(&mut fresh_take).is_ready());
-        assert!(!budget.is_short());
-        let _ = bell;
-    }
-
-    #[tokio::test]
-    async fn a_quarter_is_the_most_while_others_want_less() {
-        let budget = Budget::new(8 * MIB);
-        let (mut one, bell) = share(&budget);
-        one.take(5 * MIB, true, &bell).await.unwrap();
-        let (mut greedy, greedy_bell) = share(&budget);
-        let (mut modest, modest_bell) = share(&budget);
-        let mut greedy_take = Box::pin(greedy.take(6 * MIB, true, &greedy_bell));
-        assert!(futures::poll!(&mut greedy_take).is_pending());
-        let mut modest_take = Box::pin(modest.take(2 * MIB, false, &modest_bell));
-        assert!(futures::poll!(&mut modest_take).is_ready());
-        assert!(futures::poll!(&mut greedy_take).is_pending());
-        // Nobody else waits: the first beyond a quarter goes on once there is room.
-        drop(one);
-        assert!(futures::poll!(&mut greedy_take).is_ready());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_holder_goes_while_others_wait() {
-        let budget = Budget::new(8 * MIB);
-        let (mut slow, slow_bell) = share(&budget);
-        slow.charge(7 * MIB);
-        let (quick, quick_bell) = share(&budget);
-        let mut quick = quick;
-        quick.charge(MIB + MIB / 2);
-        let (mut waits, bell) = share(&budget);
-        let mut take = Box::pin(waits.take(MIB, false, &bell));
-        for _ in 0..3 {
-            assert!(futures::poll!(&mut take).is_pending());
-            quick.delivered(MIB);
-            tokio::time::advance(SLOW_AFTER).await;
-        }
-        assert!(slow_bell.is_evicted());
-        assert!(!quick_bell.is_evicted());
-        drop(slow);
-        take.await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn of_holders_that_all_wait_the_last_goes() {
-        let budget = Budget::new(8 * MIB);
-        let (mut first, first_bell) = share(&budget);
-        let (mut last, last_bell) = share(&budget);
-        first.charge(4 * MIB);
-        last.charge(4 * MIB);
-        let mut first_take = Box::pin(first.take(MIB, true, &first_bell));
-        assert!(futures::poll!(&mut first_take).is_pending());
-        let mut last_take = Box::pin(last.take(MIB, true, &last_bell));
-        assert!(futures::poll!(&mut last_take).is_pending());
-        tokio::time::advance(SLOW_AFTER).await;
-        assert!(futures::poll!(&mut first_take).is_pending());
-        assert_eq!(futures::poll!(&mut last_take), std::task::Poll::Ready(Err(Evicted)));
-        assert!(!first_bell.is_evicted());
-    }
-}
+mod tests;

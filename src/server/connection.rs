@@ -6,35 +6,37 @@
 //!
 //! An idle connection gives its buffers back; what remains is its task.
 
+mod wait;
+
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::admission::{Bell, Evicted, Share};
+use super::admission::{Evicted, Share};
+use super::bell::Bell;
 use super::inbox::{BadFrame, Inbox};
 use super::write;
-use crate::api::answer::Outgoing;
+use crate::api::answer::{Outgoing, Piece};
 use crate::api::produce::{self, Produce};
-use crate::api::{self, Call, Disconnect, Handler, Node, Routed, Software, fetch};
+use crate::api::{self, Answer, Call, Disconnect, Frame, Handler, Line, Node, Routed, Software, fetch};
 
 /// Answers of Produce requests that wait for tickets; with so many reading stops.
 const WAITING_ANSWERS_MAX: usize = 64;
-/// Buffers of a connection that was silent for so long go back.
-const RELEASE_AFTER: Duration = Duration::from_secs(1);
 /// Answers beyond this leave before the next request is served.
 const ANSWERS_TOGETHER_BYTES: usize = 256 << 10;
-/// An outgoing buffer up to this size isn't counted against the budget.
-const UNCOUNTED_BYTES: usize = 64 << 10;
+/// An owned answer from this size on is sent from where it is, not copied between its neighbours.
+const COPIED_BYTES_MAX: usize = 16 << 10;
 
 /// What a connection is bounded by.
 #[derive(Debug, Clone)]
@@ -83,9 +85,31 @@ pub(super) struct Connection {
     /// Client ids rarely change within a connection.
     client_id: Option<Arc<str>>,
     software: Arc<OnceLock<Software>>,
+    /// What the peer left behind; see [`Unfinished`].
+    unfinished: Option<Answer>,
     last_read: Instant,
     /// Looks after idleness; moved once a second at most, not with every read.
     tick: Pin<Box<Sleep>>,
+}
+
+/// A handler whose peer has gone: what the request asks for happens all the same, as in Kafka (a member that sent
+/// JoinGroup has joined), but nothing of the connection is kept for it but what the request itself holds.
+pub(super) struct Unfinished {
+    answer: Answer,
+    share: Share,
+    bell: Arc<Bell>,
+}
+
+impl Unfinished {
+    /// Ends with the handler, or early when others need the memory.
+    pub(super) async fn run(self) {
+        let Self { answer, share, bell } = self;
+        tokio::select! {
+            _ = answer => {}
+            () = bell.evicted() => {}
+        }
+        drop(share);
+    }
 }
 
 /// When a request's answer is complete.
@@ -94,13 +118,6 @@ enum Answered {
     Now,
     /// When the tickets of its appends are.
     Later,
-}
-
-enum Event {
-    Readable,
-    Settled(BytesMut),
-    Tick,
-    Bell,
 }
 
 impl Connection {
@@ -127,19 +144,23 @@ impl Connection {
             fetching: fetch::Buffers::default(),
             client_id: None,
             software: Arc::default(),
+            unfinished: None,
             last_read: now,
-            tick: Box::pin(tokio::time::sleep_until(later(now, limits.idle_max))),
+            tick: Box::pin(tokio::time::sleep_until(wait::later(now, limits.idle_max))),
             limits,
         }
     }
 
-    /// Serves the connection to its end.
-    pub(super) async fn run(mut self) -> Closed {
-        loop {
+    /// Serves the connection to its end: why it ended, and what is still to be done for a peer that is gone.
+    pub(super) async fn run(mut self) -> (Closed, Option<Unfinished>) {
+        let closed = loop {
             if let Err(closed) = self.turn().await {
-                return closed;
+                break closed;
             }
-        }
+        };
+        let Self { unfinished, inbox, mut share, bell, .. } = self;
+        share.give_back(inbox.capacity());
+        (closed, unfinished.map(|answer| Unfinished { answer, share, bell }))
     }
 
     async fn turn(&mut self) -> Result<(), Closed> {
@@ -154,8 +175,9 @@ impl Connection {
         self.receive().await
     }
 
-    async fn serve(&mut self, frame: std::ops::Range<usize>) -> Result<(), Closed> {
-        let begun = Instant::now();
+    async fn serve(&mut self, frame: Range<usize>) -> Result<(), Closed> {
+        // All whole frames of a read have come by then.
+        let begun = self.last_read;
         let routed = api::route(&self.inbox.bytes_mut()[frame.clone()])?;
         let Routed::To { line, .. } = &routed else {
             return self.dispatch(routed, frame, begun).await.map(drop);
@@ -172,12 +194,7 @@ impl Connection {
         Ok(())
     }
 
-    async fn dispatch(
-        &mut self,
-        routed: Routed,
-        frame: std::ops::Range<usize>,
-        begun: Instant,
-    ) -> Result<Answered, Closed> {
+    async fn dispatch(&mut self, routed: Routed, frame: Range<usize>, begun: Instant) -> Result<Answered, Closed> {
         match routed {
             Routed::Answered(answer) => {
                 self.settle_all().await?;
@@ -222,44 +239,71 @@ impl Connection {
                 let mut fetch = fetch::Fetch::begin(&self.node, line, body, buffers)?;
                 if fetch.must_wait() {
                     self.flush().await?;
-                    while_peer_stays(&self.stream, &self.bell, fetch.wait(&self.node)).await?;
+                    let is_last = self.inbox.is_empty();
+                    tokio::select! {
+                        biased;
+                        () = fetch.wait(&self.node) => {}
+                        // It answers with what there is.
+                        () = self.bell.stopping() => {}
+                        () = self.bell.evicted() => return Err(Evicted.into()),
+                        () = peer_gone(&self.stream), if is_last => return Err(Closed::ByPeer),
+                    }
                 }
                 self.fetching = fetch.finish(&self.node, &mut self.outgoing);
                 Ok(Answered::Now)
             }
             Routed::To { handler: Handler::Owned(serve), line, body, decoded_bytes, .. } => {
                 self.settle_all().await?;
-                self.share.charge(decoded_bytes);
-                let frame = &self.inbox.bytes_mut()[frame];
-                let body = Bytes::copy_from_slice(&frame[body..]);
-                let client_id = api::client_id(frame);
-                if self.client_id.as_deref() != client_id.as_deref() {
-                    self.client_id = client_id.map(Arc::from);
+                let body = Bytes::copy_from_slice(&self.inbox.bytes_mut()[frame.clone()][body..]);
+                // The frame that stays in the inbox is counted there.
+                let held = decoded_bytes + body.len();
+                self.share.charge(held);
+                let call = self.call(line, frame);
+                let answer = self.owned_answer(serve(self.node.clone(), call, body)).await?;
+                self.share.give_back(held);
+                if answer.len() <= COPIED_BYTES_MAX {
+                    self.outgoing.buffer.extend_from_slice(&answer);
+                } else {
+                    self.outgoing.pieces.push((self.outgoing.buffer.len(), Piece::Bytes(answer)));
                 }
-                let call = Call {
-                    key: line.key,
-                    version: line.version,
-                    correlation_id: line.correlation_id,
-                    client_id: self.client_id.clone(),
-                    peer: self.peer,
-                    software: self.software.clone(),
-                    listener: self.listener.clone(),
-                };
-                let mut answer = serve(self.node.clone(), call, body);
-                let answer = match futures::poll!(&mut answer) {
-                    Poll::Ready(answer) => answer,
-                    Poll::Pending => {
-                        // What is answered already doesn't wait for this one.
-                        self.flush().await?;
-                        answer.await
-                    }
-                };
-                self.share.give_back(decoded_bytes);
-                let answer = answer?;
-                self.outgoing.buffer.extend_from_slice(&answer);
                 Ok(Answered::Now)
             }
         }
+    }
+
+    fn call(&mut self, line: Line, frame: Range<usize>) -> Call {
+        let client_id = api::client_id(&self.inbox.bytes_mut()[frame]);
+        if self.client_id.as_deref() != client_id.as_deref() {
+            self.client_id = client_id.map(Arc::from);
+        }
+        Call {
+            key: line.key,
+            version: line.version,
+            correlation_id: line.correlation_id,
+            client_id: self.client_id.clone(),
+            peer: self.peer,
+            software: self.software.clone(),
+            listener: self.listener.clone(),
+        }
+    }
+
+    /// Waits for a handler. When the peer leaves meanwhile, the connection ends and leaves the handler as unfinished.
+    async fn owned_answer(&mut self, mut answer: Answer) -> Result<Frame, Closed> {
+        if let Poll::Ready(answer) = futures::poll!(&mut answer) {
+            return Ok(answer?);
+        }
+        // What is answered already doesn't wait for this one.
+        self.flush().await?;
+        // Requests that are here already are still served, as in Kafka.
+        let is_last = self.inbox.is_empty();
+        tokio::select! {
+            biased;
+            answer = &mut answer => return Ok(answer?),
+            () = self.bell.evicted() => return Err(Evicted.into()),
+            () = peer_gone(&self.stream), if is_last => {}
+        }
+        self.unfinished = Some(answer);
+        Err(Closed::ByPeer)
     }
 
     async fn settle_one(&mut self) -> Result<(), Closed> {
@@ -284,126 +328,34 @@ impl Connection {
             return Ok(());
         }
         let held = self.outgoing.held_bytes();
-        let counted = if held > UNCOUNTED_BYTES { held } else { 0 };
-        if counted > 0 {
-            self.share.charge(counted);
-        }
-        let written = write::write(&self.stream, &mut self.outgoing).await;
-        self.share.give_back(counted);
+        let written = {
+            let mut writing = pin!(write::write(&self.stream, &mut self.outgoing));
+            match futures::poll!(&mut writing) {
+                Poll::Ready(written) => written,
+                Poll::Pending => {
+                    // From here on it lies in memory for as long as the peer likes.
+                    self.share.charge(held);
+                    let written = writing.await;
+                    self.share.give_back(held);
+                    written
+                }
+            }
+        };
         if self.outgoing.buffer.capacity() > ANSWERS_TOGETHER_BYTES {
             self.outgoing = Outgoing::default();
         }
         Ok(written?)
     }
-
-    /// Waits for more bytes, and for what else can happen meanwhile.
-    async fn receive(&mut self) -> Result<(), Closed> {
-        if self.share.budget().is_short() && self.inbox.is_empty() {
-            self.inbox.release(&mut self.share);
-        }
-        let growth = self.inbox.growth(self.limits.request_bytes_max)?;
-        // An idle connection gets memory when something is there to be read.
-        if growth > 0 && self.inbox.capacity() > 0 {
-            self.inbox.grow(growth, &mut self.share, &self.bell).await?;
-        }
-        match self.event().await? {
-            Event::Readable if self.inbox.capacity() == 0 => {
-                self.inbox.grow(growth, &mut self.share, &self.bell).await?;
-                self.tick.as_mut().reset(Instant::now() + RELEASE_AFTER);
-            }
-            Event::Readable => {}
-            Event::Settled(answer) => {
-                self.waiting.pop_front();
-                self.outgoing.buffer.unsplit(answer);
-            }
-            Event::Tick => self.look_after_idleness()?,
-            Event::Bell if self.bell.is_evicted() => return Err(Evicted.into()),
-            Event::Bell => {
-                // Everything here is answered but for what waits for tickets.
-                self.settle_all().await?;
-                self.flush().await?;
-                return Err(Closed::Stopping);
-            }
-        }
-        Ok(())
-    }
-
-    async fn event(&mut self) -> Result<Event, Closed> {
-        let Self { stream, inbox, waiting, bell, tick, share, last_read, .. } = self;
-        poll_fn(|context| {
-            if bell.is_evicted() || bell.is_stopping() {
-                return Poll::Ready(Ok(Event::Bell));
-            }
-            if let Some(front) = waiting.front_mut()
-                && let Poll::Ready(answer) = front.as_mut().poll(context)
-            {
-                return Poll::Ready(Ok(Event::Settled(answer)));
-            }
-            if waiting.len() < WAITING_ANSWERS_MAX {
-                if inbox.capacity() == 0 {
-                    if stream.poll_read_ready(context)?.is_ready() {
-                        return Poll::Ready(Ok(Event::Readable));
-                    }
-                } else if let Poll::Ready(read) = pin!(stream.read_buf(inbox.bytes_mut())).poll(context)? {
-                    if read == 0 {
-                        return Poll::Ready(Err(Closed::ByPeer));
-                    }
-                    share.delivered(read);
-                    *last_read = Instant::now();
-                    return Poll::Ready(Ok(Event::Readable));
-                }
-            }
-            bell.listen(context.waker());
-            if bell.is_evicted() || bell.is_stopping() {
-                return Poll::Ready(Ok(Event::Bell));
-            }
-            tick.as_mut().poll(context).map(|()| Ok(Event::Tick))
-        })
-        .await
-    }
-
-    fn look_after_idleness(&mut self) -> Result<(), Closed> {
-        let now = Instant::now();
-        let silent = now - self.last_read;
-        let next = if !self.waiting.is_empty() {
-            now + RELEASE_AFTER
-        } else if silent >= self.limits.idle_max {
-            return Err(Closed::Idle);
-        } else if silent >= RELEASE_AFTER && self.inbox.is_empty() {
-            self.inbox.release(&mut self.share);
-            self.outgoing = Outgoing::default();
-            self.fetching = fetch::Buffers::default();
-            later(self.last_read, self.limits.idle_max)
-        } else {
-            (now + RELEASE_AFTER).min(later(self.last_read, self.limits.idle_max))
-        };
-        self.tick.as_mut().reset(next);
-        Ok(())
-    }
 }
 
-/// A deadline that may be never.
-fn later(from: Instant, by: Duration) -> Instant {
-    const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    from + by.min(FAR)
-}
-
-/// Runs `work`, which waits for others; ends early when the peer leaves, and cuts it short when the broker stops.
-async fn while_peer_stays(stream: &TcpStream, bell: &Bell, work: impl Future<Output = ()>) -> Result<(), Closed> {
-    let left = async {
-        match stream.ready(Interest::READABLE).await {
-            Ok(ready) if !ready.is_read_closed() => std::future::pending().await,
-            _ => (),
-        }
+/// Returns when the peer has closed and nothing that it sent before is left to be read.
+async fn peer_gone(stream: &TcpStream) {
+    let closed = match stream.ready(Interest::READABLE).await {
+        Ok(ready) if ready.is_read_closed() => matches!(stream.peek(&mut [0]).await, Ok(0) | Err(_)),
+        Ok(_) => false,
+        Err(_) => true,
     };
-    let stopping = poll_fn(|context| {
-        bell.listen(context.waker());
-        if bell.is_stopping() { Poll::Ready(()) } else { Poll::Pending }
-    });
-    tokio::select! {
-        biased;
-        () = work => Ok(()),
-        () = stopping => Ok(()),
-        () = left => Err(Closed::ByPeer),
+    if !closed {
+        std::future::pending().await
     }
 }

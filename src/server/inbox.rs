@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use super::admission::{Bell, Evicted, Share};
+use super::admission::{Evicted, Share};
+use super::bell::Bell;
 
 const FIRST_BYTES: usize = 4 << 10;
 const SECOND_BYTES: usize = 64 << 10;

@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::{Bell, Budget};
+use super::admission::Budget;
+use super::bell::Bell;
 use super::connection::{Closed, Connection, Limits};
 use crate::api::Node;
 use crate::config::listeners::Listener;
@@ -32,6 +33,8 @@ pub struct Connections {
     /// `max.connections`: accepting waits for a place, as in Kafka.
     places: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// Ends what goes on without a connection when a stop has waited long enough.
+    cut_off: CancellationToken,
     open: Mutex<Open>,
     backlog: u32,
     buffers: (Option<u64>, Option<u64>),
@@ -63,6 +66,7 @@ impl Connections {
                 .collect(),
             places: Arc::new(Semaphore::new(places)),
             tasks: TaskTracker::new(),
+            cut_off: CancellationToken::new(),
             open: Mutex::default(),
             backlog: requests.listen_backlog,
             buffers: (requests.receive_buffer_bytes, requests.send_buffer_bytes),
@@ -170,14 +174,19 @@ impl Connections {
         let share = self.budget.share(bell.clone());
         let connection =
             Connection::new(node.clone(), stream, peer, listener.clone(), self.limits.clone(), bell, share);
+        let cut_off = self.cut_off.clone();
         let task = self.tasks.spawn(async move {
-            let _registered = registered;
-            match AssertUnwindSafe(connection.run()).catch_unwind().await {
-                Ok(closed) => report(peer, &closed),
-                Err(_) => {
-                    metrics::counter!("terrace_connection_panics_total").increment(1);
-                    tracing::error!(%peer, "a request panicked; its connection is closed");
+            let served = async {
+                let (closed, unfinished) = connection.run().await;
+                drop(registered);
+                report(peer, &closed);
+                if let Some(unfinished) = unfinished {
+                    cut_off.run_until_cancelled(unfinished.run()).await;
                 }
+            };
+            if AssertUnwindSafe(served).catch_unwind().await.is_err() {
+                metrics::counter!("terrace_connection_panics_total").increment(1);
+                tracing::error!(%peer, "a request panicked; its connection is closed");
             }
         });
         let mut open = self.lock();
@@ -194,6 +203,7 @@ impl Connections {
         }
         self.tasks.close();
         if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
+            self.cut_off.cancel();
             let aborts: Vec<_> = self.lock().aborts.drain().collect();
             for (_, abort) in aborts {
                 abort.abort();

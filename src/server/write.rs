@@ -185,4 +185,18 @@ mod tests {
         }
         assert!(begun.elapsed() < FAR_BELOW_ALL_HELD_BACK, "took {:?}", begun.elapsed());
     }
+
+    // The clock is tokio's and paused: it jumps to the next deadline when nothing else is left to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_for_30_seconds_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let mut outgoing = Outgoing { buffer: BytesMut::zeroed(64 << 20), ..Outgoing::default() };
+        let error = write(&stream, &mut outgoing).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= PEER_READS_WITHIN && begun.elapsed() < 2 * PEER_READS_WITHIN);
+        drop(peer);
+    }
 }

@@ -66,7 +66,7 @@ pub(super) const KEYS: &[Key] = &[
     int("socket.receive.buffer.bytes")
         .default("102400")
         .high()
-        .says("Receive buffer of a client socket; -1 leaves it to the kernel."),
+        .says("Receive buffer of a client socket; where it is not set, and with -1, the kernel sizes it by need."),
     int("socket.request.max.bytes")
         .default("104857600")
         .at_least(1)
@@ -75,6 +75,6 @@ pub(super) const KEYS: &[Key] = &[
     int("socket.send.buffer.bytes")
         .default("102400")
         .high()
-        .says("Send buffer of a client socket; -1 leaves it to the kernel."),
+        .says("Send buffer of a client socket; where it is not set, and with -1, the kernel sizes it by need."),
     boolean("unstable.api.versions.enable").default("false").high().internal().accepted(),
 ];

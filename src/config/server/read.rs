@@ -11,6 +11,8 @@ use crate::config::listeners::Listener;
 use crate::config::reader::Reader;
 use crate::config::{machine, properties, value};
 
+/// Descriptors for metadata, store, HTTP and what else is neither a log's nor a client's.
+const OPEN_FILES_OF_ALL_ELSE: u64 = 64;
 /// Kafka's ids have 22; operators choose longer ones.
 const CLUSTER_ID_BYTES_MAX: usize = 64;
 
@@ -116,15 +118,19 @@ pub(super) fn requests(reader: &mut Reader<'_>) -> Requests {
         }
     }
     let connections = |key| u32::try_from(reader.size(key)).unwrap_or(u32::MAX);
+    // Kafka's 100 KiB are less than one large batch: each read would wait for the sender. See docs/decisions.
+    let buffer = |key| reader.is_set(key).then(|| reader.size_unless_negative(key)).flatten();
+    // What connections could take of the log's descriptors would fail its appends.
+    let descriptors = machine::open_files_max().saturating_sub(open_files(reader) + OPEN_FILES_OF_ALL_ELSE);
     Requests {
         request_bytes_max: connections("socket.request.max.bytes"),
         queued_bytes_max,
-        receive_buffer_bytes: reader.size_unless_negative("socket.receive.buffer.bytes"),
-        send_buffer_bytes: reader.size_unless_negative("socket.send.buffer.bytes"),
+        receive_buffer_bytes: buffer("socket.receive.buffer.bytes"),
+        send_buffer_bytes: buffer("socket.send.buffer.bytes"),
         listen_backlog: connections("socket.listen.backlog.size"),
         // Negative is Kafka's "never".
         connections_idle_ms_max: reader.size_unless_negative("connections.max.idle.ms").unwrap_or(u64::MAX),
-        connections_max: connections("max.connections"),
+        connections_max: connections("max.connections").min(u32::try_from(descriptors.max(1)).unwrap_or(u32::MAX)),
         connections_per_ip_max: connections("max.connections.per.ip"),
         connections_per_ip_overrides: overrides,
         fetch_bytes_max: connections("fetch.max.bytes"),
@@ -136,6 +142,11 @@ pub(super) fn requests(reader: &mut Reader<'_>) -> Requests {
 
 fn count(reader: &Reader<'_>, key: &str) -> usize {
     usize::try_from(reader.size(key)).unwrap_or(usize::MAX)
+}
+
+/// `log.open.files`.
+fn open_files(reader: &Reader<'_>) -> u64 {
+    reader.size_unless_negative("log.open.files").unwrap_or_else(|| machine::open_files_max() / 2).max(16)
 }
 
 /// Creation of topics.
@@ -156,7 +167,6 @@ fn factor(reader: &Reader<'_>, key: &str) -> i16 {
 
 /// The local log.
 pub(super) fn log(reader: &Reader<'_>) -> LogSettings {
-    let open_files = reader.size_unless_negative("log.open.files").unwrap_or_else(|| machine::open_files_max() / 2);
     LogSettings {
         retention_check_interval_ms: reader.size("log.retention.check.interval.ms"),
         initial_task_delay_ms: reader.size("log.initial.task.delay.ms"),
@@ -164,7 +174,7 @@ pub(super) fn log(reader: &Reader<'_>) -> LogSettings {
         transaction_verification: reader.flag("transaction.partition.verification.enable"),
         producer_id_expiration_ms: reader.long("producer.id.expiration.ms"),
         producer_id_expiration_check_ms: reader.size("producer.id.expiration.check.interval.ms"),
-        open_files_max: usize::try_from(open_files.max(16)).unwrap_or(usize::MAX),
+        open_files_max: usize::try_from(open_files(reader)).unwrap_or(usize::MAX),
         min_free_bytes: reader.size_unless_negative("log.dir.min.free.bytes"),
         wal_file_bytes: reader.size("log.wal.file.bytes"),
         cleaner_enable: reader.flag("log.cleaner.enable"),
