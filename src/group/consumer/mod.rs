@@ -54,6 +54,11 @@ pub type Partitions = BTreeMap<Uuid, BTreeSet<i32>>;
 /// Partitions by topic id, each with the member epoch at which it was assigned.
 pub type EpochPartitions = BTreeMap<Uuid, BTreeMap<i32, i32>>;
 
+/// Of a group of which the log says nothing yet. A member's epoch of 0 means that it joins, so a group begins at 1.
+const FIRST_EPOCH: GroupEpoch = GroupEpoch { epoch: 1, metadata_hash: 0 };
+/// Its target assignment, which is empty.
+const FIRST_TARGET: TargetEpoch = TargetEpoch { epoch: 1, timestamp: 0 };
+
 /// A request that is refused, and why, as Kafka says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -148,8 +153,8 @@ impl ConsumerGroup {
     pub fn new(id: Arc<str>) -> Self {
         Self {
             id,
-            epoch: GroupEpoch::default(),
-            target_epoch: TargetEpoch::default(),
+            epoch: FIRST_EPOCH,
+            target_epoch: FIRST_TARGET,
             members: BTreeMap::new(),
             static_members: HashMap::new(),
             targets: HashMap::new(),
@@ -165,7 +170,7 @@ impl ConsumerGroup {
     /// of [`ConsumerRecord::Epoch`], is the shard's.
     pub fn apply(&mut self, record: ConsumerRecord) {
         match record {
-            ConsumerRecord::Epoch(epoch) => self.epoch = epoch.unwrap_or_default(),
+            ConsumerRecord::Epoch(epoch) => self.epoch = epoch.unwrap_or(FIRST_EPOCH),
             ConsumerRecord::PartitionMetadata(metadata) => self.has_partition_metadata = metadata.is_some(),
             ConsumerRecord::Member(id, Some(subscription)) => {
                 if let Some(instance_id) = &subscription.instance_id {
@@ -174,7 +179,7 @@ impl ConsumerGroup {
                 Arc::make_mut(self.members.entry(id).or_default()).subscription = subscription;
             }
             ConsumerRecord::Member(id, None) => self.remove(&id),
-            ConsumerRecord::TargetEpoch(epoch) => self.target_epoch = epoch.unwrap_or_default(),
+            ConsumerRecord::TargetEpoch(epoch) => self.target_epoch = epoch.unwrap_or(FIRST_TARGET),
             ConsumerRecord::Target(id, Some(target)) => {
                 self.targets.insert(id, Arc::new(target));
             }

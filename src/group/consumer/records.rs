@@ -37,7 +37,7 @@ const VALUE_VERSION: i16 = 0;
 const TAG: u32 = 0;
 
 /// The group's epoch: rises with every change of members, subscriptions or subscribed topics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupEpoch {
     /// The epoch.
     pub epoch: i32,
@@ -46,7 +46,7 @@ pub struct GroupEpoch {
 }
 
 /// The epoch that the target assignment belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TargetEpoch {
     /// The group epoch that it was made for.
     pub epoch: i32,

@@ -168,23 +168,23 @@ fn code(outcome: Result<HeartbeatAnswer, Refused>) -> ErrorCode {
 fn two_members_share_what_one_had() {
     let mut driven = Driven::new(&[("t", 4)]);
     let first = driven.send(&join("a", &["t"])).unwrap();
-    assert_eq!((first.epoch, flat(&first.assignment)), (1, vec![0, 1, 2, 3]));
+    assert_eq!((first.epoch, flat(&first.assignment)), (2, vec![0, 1, 2, 3]));
     assert_eq!(driven.group.state(), State::Stable);
 
     // The second gets the new epoch, but nothing that the first still owns.
     let second = driven.send(&join("b", &["t"])).unwrap();
-    assert_eq!((second.epoch, flat(&second.assignment)), (2, vec![]));
+    assert_eq!((second.epoch, flat(&second.assignment)), (3, vec![]));
     assert_eq!(driven.group.state(), State::Reconciling);
     // The first is told what remains, at its old epoch until it has let go.
-    let told = driven.send(&owning(request("a", 1), "t", &[0, 1, 2, 3])).unwrap();
+    let told = driven.send(&owning(request("a", 2), "t", &[0, 1, 2, 3])).unwrap();
     let kept = flat(&told.assignment);
-    assert_eq!((told.epoch, kept.len()), (1, 2));
-    let waits = driven.send(&request("b", 2)).unwrap();
-    assert_eq!((waits.epoch, waits.assignment), (2, None));
-    let done = driven.send(&owning(request("a", 1), "t", &kept)).unwrap();
-    assert_eq!((done.epoch, done.assignment), (2, None), "it knows what it owns");
-    let got = driven.send(&request("b", 2)).unwrap();
-    assert_eq!((got.epoch, flat(&got.assignment).len()), (2, 2));
+    assert_eq!((told.epoch, kept.len()), (2, 2));
+    let waits = driven.send(&request("b", 3)).unwrap();
+    assert_eq!((waits.epoch, waits.assignment), (3, None));
+    let done = driven.send(&owning(request("a", 2), "t", &kept)).unwrap();
+    assert_eq!((done.epoch, done.assignment), (3, None), "it knows what it owns");
+    let got = driven.send(&request("b", 3)).unwrap();
+    assert_eq!((got.epoch, flat(&got.assignment).len()), (3, 2));
     assert_eq!(driven.group.state(), State::Stable);
 }
 
@@ -193,27 +193,27 @@ fn an_answer_that_was_lost_comes_again() {
     let mut driven = Driven::new(&[("t", 2)]);
     driven.send(&join("a", &["t"])).unwrap();
     driven.set_topic("t", 3);
-    let moved = driven.send(&request("a", 1)).unwrap();
-    assert_eq!((moved.epoch, flat(&moved.assignment)), (2, vec![0, 1, 2]));
+    let moved = driven.send(&request("a", 2)).unwrap();
+    assert_eq!((moved.epoch, flat(&moved.assignment)), (3, vec![0, 1, 2]));
     // The member still is at epoch 1 with what it had then.
     let full = HeartbeatRequest { owned: None, ..join("a", &["t"]) };
-    let again = driven.send(&HeartbeatRequest { epoch: 1, ..owning(full.clone(), "t", &[0, 1]) }).unwrap();
-    assert_eq!((again.epoch, flat(&again.assignment)), (2, vec![0, 1, 2]));
-    let more = HeartbeatRequest { epoch: 1, ..owning(full, "t", &[0, 7]) };
+    let again = driven.send(&HeartbeatRequest { epoch: 2, ..owning(full.clone(), "t", &[0, 1]) }).unwrap();
+    assert_eq!((again.epoch, flat(&again.assignment)), (3, vec![0, 1, 2]));
+    let more = HeartbeatRequest { epoch: 2, ..owning(full, "t", &[0, 7]) };
     assert_eq!(code(driven.send(&more)), ErrorCode::FencedMemberEpoch, "owns what it never had");
 }
 
 #[rstest]
-#[case::unknown_member(request("x", 3), ErrorCode::UnknownMemberId)]
-#[case::greater_epoch(request("a", 2), ErrorCode::FencedMemberEpoch)]
-#[case::smaller_epoch_and_silent(request("b", 1), ErrorCode::FencedMemberEpoch)]
+#[case::unknown_member(request("x", 4), ErrorCode::UnknownMemberId)]
+#[case::greater_epoch(request("a", 3), ErrorCode::FencedMemberEpoch)]
+#[case::smaller_epoch_and_silent(request("b", 2), ErrorCode::FencedMemberEpoch)]
 #[case::leaves_unknown(request("x", LEAVES), ErrorCode::UnknownMemberId)]
-#[case::unknown_instance(fixed("i", request("a", 1)), ErrorCode::UnknownMemberId)]
+#[case::unknown_instance(fixed("i", request("a", 2)), ErrorCode::UnknownMemberId)]
 #[case::full(join("c", &["t"]), ErrorCode::GroupMaxSizeReached)]
-#[case::regex(HeartbeatRequest { regex: Some("t[".into()), ..request("a", 1) }, ErrorCode::InvalidRegularExpression)]
-#[case::assignor(HeartbeatRequest { assignor: Some("x".into()), ..request("a", 1) }, ErrorCode::UnsupportedAssignor)]
+#[case::regex(HeartbeatRequest { regex: Some("t[".into()), ..request("a", 2) }, ErrorCode::InvalidRegularExpression)]
+#[case::assignor(HeartbeatRequest { assignor: Some("x".into()), ..request("a", 2) }, ErrorCode::UnsupportedAssignor)]
 #[case::no_id(request("", 1), ErrorCode::InvalidRequest)]
-#[case::blank_group(HeartbeatRequest { group: " ".into(), ..request("a", 1) }, ErrorCode::InvalidRequest)]
+#[case::blank_group(HeartbeatRequest { group: " ".into(), ..request("a", 2) }, ErrorCode::InvalidRequest)]
 #[case::joins_without_timeout(request("c", JOINS), ErrorCode::InvalidRequest)]
 #[case::joins_with_partitions(owning(join("c", &["t"]), "t", &[1]), ErrorCode::InvalidRequest)]
 #[case::joins_for_nothing(HeartbeatRequest { topics: None, ..join("c", &[]) }, ErrorCode::InvalidRequest)]
@@ -238,9 +238,9 @@ fn a_static_member_comes_back_under_another_id() {
     let away = driven.send(&fixed("i", request("a", LEAVES_FOR_NOW))).unwrap();
     assert_eq!((away.epoch, away.interval_ms), (LEAVES_FOR_NOW, 0));
     let back = driven.send(&fixed("i", join("b", &["t"]))).unwrap();
-    assert_eq!((back.epoch, flat(&back.assignment)), (1, vec![0, 1]), "no rebalance");
+    assert_eq!((back.epoch, flat(&back.assignment)), (2, vec![0, 1]), "no rebalance");
     assert_eq!(driven.group.member_count(), 1);
-    let old = driven.send(&fixed("i", request("a", 1)));
+    let old = driven.send(&fixed("i", request("a", 2)));
     assert_eq!(code(old), ErrorCode::FencedInstanceId);
 }
 
@@ -248,7 +248,7 @@ fn a_static_member_comes_back_under_another_id() {
 fn a_topic_that_appears_grows_or_goes_raises_the_epoch() {
     let mut driven = Driven::new(&[("t", 1)]);
     driven.send(&join("a", &["t", "u"])).unwrap();
-    let mut epoch = 1;
+    let mut epoch = 2;
     let mut next = |driven: &mut Driven, expected: &[i32]| {
         let answer = driven.send(&owning(request("a", epoch), "t", &[0])).unwrap();
         assert_eq!((answer.epoch, flat(&answer.assignment)), (epoch + 1, expected.to_vec()));
@@ -270,21 +270,21 @@ fn an_expression_is_resolved_behind_the_answer_and_again_when_topics_appear() {
     let mut driven = Driven::new(&[("foo-1", 1), ("bar", 1)]);
     let joins = HeartbeatRequest { topics: None, regex: Some("foo.*".into()), ..join("a", &[]) };
     let first = driven.send(&joins).unwrap();
-    assert_eq!((first.epoch, flat(&first.assignment)), (0, vec![]));
+    assert_eq!((first.epoch, flat(&first.assignment)), (1, vec![]));
     driven.resolve();
-    let next = driven.send(&request("a", 0).rejoining(&joins)).unwrap();
-    assert_eq!((next.epoch, flat(&next.assignment)), (1, vec![0]));
+    let next = driven.send(&request("a", 1).rejoining(&joins)).unwrap();
+    assert_eq!((next.epoch, flat(&next.assignment)), (2, vec![0]));
     assert!(driven.group.is_subscribed_to("foo-1") && !driven.group.is_subscribed_to("bar"));
 
     driven.set_topic("foo-2", 1);
-    assert_eq!(driven.send(&request("a", 1)).unwrap().epoch, 1, "not that soon");
+    assert_eq!(driven.send(&request("a", 2)).unwrap().epoch, 2, "not that soon");
     driven.pass(10_001);
-    driven.send(&request("a", 1)).unwrap();
+    driven.send(&request("a", 2)).unwrap();
     driven.resolve();
-    let next = driven.send(&request("a", 1)).unwrap();
-    assert_eq!((next.epoch, flat(&next.assignment)), (2, vec![0, 0]));
+    let next = driven.send(&request("a", 2)).unwrap();
+    assert_eq!((next.epoch, flat(&next.assignment)), (3, vec![0, 0]));
 
-    let plain = HeartbeatRequest { regex: Some("".into()), topics: Some(["bar".into()].into()), ..request("a", 2) };
+    let plain = HeartbeatRequest { regex: Some("".into()), topics: Some(["bar".into()].into()), ..request("a", 3) };
     driven.send(&HeartbeatRequest { owned: Some(Partitions::new()), ..plain }).unwrap();
     assert!(driven.group.is_subscribed_to("bar") && !driven.group.is_subscribed_to("foo-1"));
 }
@@ -302,9 +302,9 @@ fn a_target_is_not_made_again_too_soon() {
     driven.settings.assignment_interval_ms.default = 1000;
     driven.send(&join("a", &["t"])).unwrap();
     let second = driven.send(&join("b", &["t"])).unwrap();
-    assert_eq!((second.epoch, driven.group.state()), (1, State::Assigning));
+    assert_eq!((second.epoch, driven.group.state()), (2, State::Assigning));
     driven.pass(1000);
-    assert_eq!(driven.send(&request("b", 1)).unwrap().epoch, 2);
+    assert_eq!(driven.send(&request("b", 2)).unwrap().epoch, 3);
 }
 
 #[test]
@@ -314,10 +314,10 @@ fn members_that_are_silent_or_slow_are_removed() {
     driven.send(&join("b", &["t"])).unwrap();
     driven.pass(20_000);
     // It must give back a partition and never does; the other is not heard of.
-    driven.send(&owning(request("a", 1), "t", &[0, 1])).unwrap();
+    driven.send(&owning(request("a", 2), "t", &[0, 1])).unwrap();
     for _ in 0..2 {
         driven.pass(15_000);
-        driven.send(&request("a", 1)).unwrap();
+        driven.send(&request("a", 2)).unwrap();
     }
     let (image, new_topics) = (Arc::clone(&driven.image), NewTopics::default());
     let around = Surroundings {

@@ -105,15 +105,15 @@ async fn members_keep_epochs_and_partitions_through_a_load() {
     assert_eq!(partitions(&driven.beat(joins("a")).unwrap()), [0, 1, 2, 3]);
     driven.beat(joins("b")).unwrap();
     let owned = Some([(TOPIC, (0..4).collect())].into());
-    let told = driven.beat(HeartbeatRequest { owned, ..beat("a", 1) }).unwrap();
-    assert_eq!((told.epoch, partitions(&told).len()), (1, 2));
+    let told = driven.beat(HeartbeatRequest { owned, ..beat("a", 2) }).unwrap();
+    assert_eq!((told.epoch, partitions(&told).len()), (2, 2));
 
     let mut loaded = driven.reload();
     let kept = Some([(TOPIC, partitions(&told).into_iter().collect())].into());
-    let done = loaded.beat(HeartbeatRequest { owned: kept, ..beat("a", 1) }).unwrap();
-    assert_eq!((done.epoch, done.assignment), (2, None));
-    let got = loaded.beat(beat("b", 2)).unwrap();
-    assert_eq!((got.epoch, partitions(&got).len()), (2, 2));
+    let done = loaded.beat(HeartbeatRequest { owned: kept, ..beat("a", 2) }).unwrap();
+    assert_eq!((done.epoch, done.assignment), (3, None));
+    let got = loaded.beat(beat("b", 3)).unwrap();
+    assert_eq!((got.epoch, partitions(&got).len()), (3, 2));
     assert_eq!(loaded.kind(), ("consumer", "Stable"));
     // Who is not heard of after a load goes when its session would.
     loaded.pass(45_000);
@@ -128,9 +128,9 @@ async fn a_refused_append_changes_nothing() {
     driven.log.fail(Some(AppendError::Storage));
     assert_eq!(driven.beat(joins("b")), Err(ErrorCode::NotCoordinator));
     assert_eq!(Driven::snapshot(&driven.shard), before);
-    assert!(driven.beat(beat("a", 1)).is_ok(), "a heartbeat without news needs no log");
+    assert!(driven.beat(beat("a", 2)).is_ok(), "a heartbeat without news needs no log");
     driven.log.fail(None);
-    assert_eq!(driven.beat(joins("b")).unwrap().epoch, 2);
+    assert_eq!(driven.beat(joins("b")).unwrap().epoch, 3);
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn an_empty_group_takes_either_protocol() {
 async fn a_group_that_is_deleted_leaves_nothing_in_the_log() {
     let mut driven = with_topic().await;
     driven.beat(joins("a")).unwrap();
-    driven.commit(&commit("a", 1, &[("t", 0, 5)])).unwrap();
+    driven.commit(&commit("a", 2, &[("t", 0, 5)])).unwrap();
     let delete = |driven: &mut Driven| driven.ask(|shard, to, now| shard.delete_group(&"g".into(), to, now));
     assert_eq!(delete(&mut driven), Err(ErrorCode::NonEmptyGroup));
     driven.beat(beat("a", -1)).unwrap();
@@ -203,10 +203,10 @@ async fn a_group_that_is_deleted_leaves_nothing_in_the_log() {
 }
 
 #[rstest]
-#[case::of_the_member("a", 1, Ok(()))]
+#[case::of_the_member("a", 2, Ok(()))]
 #[case::from_outside("", -1, Err(ErrorCode::UnknownMemberId))]
-#[case::ahead("a", 2, Err(ErrorCode::StaleMemberEpoch))]
-#[case::behind_what_it_got("a", 0, Err(ErrorCode::StaleMemberEpoch))]
+#[case::ahead("a", 3, Err(ErrorCode::StaleMemberEpoch))]
+#[case::behind_what_it_got("a", 1, Err(ErrorCode::StaleMemberEpoch))]
 #[tokio::test]
 async fn commits_are_checked_by_epoch(
     #[case] member: &str,
@@ -216,7 +216,7 @@ async fn commits_are_checked_by_epoch(
     let mut driven = with_topic().await;
     driven.beat(joins("a")).unwrap();
     assert_eq!(driven.commit(&commit(member, epoch, &[("t", 0, 5)])).map(|_| ()), expected);
-    let old = CommitRequest { knows_group_id_not_found: false, ..commit("a", 1, &[("t", 0, 5)]) };
+    let old = CommitRequest { knows_group_id_not_found: false, ..commit("a", 2, &[("t", 0, 5)]) };
     assert_eq!(driven.commit(&old), Err(ErrorCode::UnsupportedVersion));
 }
 
@@ -226,13 +226,13 @@ async fn an_epoch_behind_may_commit_what_it_already_owned() {
     driven.beat(joins("a")).unwrap();
     driven.beat(joins("b")).unwrap();
     let owned: Partitions = [(TOPIC, (0..4).collect())].into();
-    let told = driven.beat(HeartbeatRequest { owned: Some(owned), ..beat("a", 1) }).unwrap();
+    let told = driven.beat(HeartbeatRequest { owned: Some(owned), ..beat("a", 2) }).unwrap();
     let kept = Some([(TOPIC, partitions(&told).into_iter().collect())].into());
-    assert_eq!(driven.beat(HeartbeatRequest { owned: kept, ..beat("a", 1) }).unwrap().epoch, 2);
+    assert_eq!(driven.beat(HeartbeatRequest { owned: kept, ..beat("a", 2) }).unwrap().epoch, 3);
     let (own, gone) = (partitions(&told)[0], (0..4).find(|one| !partitions(&told).contains(one)).unwrap());
-    assert_eq!(driven.commit(&commit("a", 1, &[("t", own, 5)])), Ok(vec![Ok(())]));
+    assert_eq!(driven.commit(&commit("a", 2, &[("t", own, 5)])), Ok(vec![Ok(())]));
     let stale = Err(ErrorCode::StaleMemberEpoch);
-    assert_eq!(driven.commit(&commit("a", 1, &[("t", own, 6), ("t", gone, 6)])), stale);
+    assert_eq!(driven.commit(&commit("a", 2, &[("t", own, 6), ("t", gone, 6)])), stale);
     assert_eq!(driven.offset("t", own), Some(5));
 }
 
