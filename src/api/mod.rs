@@ -45,6 +45,7 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
@@ -251,6 +252,7 @@ pub static ROWS: &[Row] = &[
     owned!(DescribeQuorum, 0..=2, describe_quorum::handle),
     owned!(UpdateFeatures, 0..=2, update_features::handle),
     owned!(DescribeCluster, 0..=2, describe_cluster::handle),
+    owned!(DescribeProducers, 0..=0, describe_producers::handle),
     owned!(UnregisterBroker, 0..=0, unregister_broker::handle),
     owned!(ConsumerGroupHeartbeat, 0..=1, consumer_group_heartbeat::handle),
     owned!(ConsumerGroupDescribe, 0..=1, consumer_group_describe::handle),

@@ -238,10 +238,7 @@ impl Partition {
             return Err(AppendError::Storage);
         }
         self.mark_changed(online);
-        let moved = online.settle(config);
-        if moved {
-            self.publish_visible(online);
-        }
+        let moved = self.settle(online, config);
         let ticket = online.ticket(online.log.end(), epoch);
         self.schedule_after_append(online, config, incomer.now_ms);
         let queued = if online.needs_file_sync() || rolled { self.request_sync(online) } else { None };

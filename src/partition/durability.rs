@@ -69,7 +69,7 @@ impl Online {
 
     /// After an append or a sync: holds or releases the high watermark, moves it, accepts the tickets below it. True
     /// when it moved. Whoever calls wakes the waiters once the lock is free, and asks for a sync when it holds.
-    pub(super) fn settle(&mut self, config: &TopicConfig) -> bool {
+    fn settle(&mut self, config: &TopicConfig) -> bool {
         let unsynced = (self.log.end() - self.synced.offset) as u64;
         self.holding = match config.flush_messages {
             None => false,
@@ -130,6 +130,22 @@ impl Partition {
         Ok(())
     }
 
+    /// As [`Online::settle`], and tells the watchers' list and who copies segments.
+    pub(super) fn settle(&self, online: &mut Online, config: &TopicConfig) -> bool {
+        let decided = online.stable.segment;
+        if !online.settle(config) {
+            return false;
+        }
+        self.publish_visible(online);
+        if online.stable.segment != decided
+            && let Some(listener) = self.shared.on_roll.get()
+        {
+            // A copy waits for the roll, and then until everything in the segment is decided.
+            listener(self.id);
+        }
+        true
+    }
+
     /// Queues the partition for its directory's sync thread, once.
     pub(super) fn request_sync(&self, online: &mut Online) -> Option<Arc<Self>> {
         if std::mem::replace(&mut online.sync_queued, true) { None } else { self.this.upgrade() }
@@ -175,10 +191,7 @@ impl SyncTarget for Partition {
             }
             online.note_cover();
             self.mark_changed(online);
-            let moved = online.settle(&config);
-            if moved {
-                self.publish_visible(online);
-            }
+            let moved = self.settle(online, &config);
             (moved, if online.needs_file_sync() { self.request_sync(online) } else { None })
         };
         if moved {
@@ -203,11 +216,7 @@ impl Covered for Partition {
             let Some(cover) = &mut online.cover else { return };
             cover.group_synced(sequence);
             online.note_cover();
-            let moved = online.settle(&config);
-            if moved {
-                self.publish_visible(online);
-            }
-            moved
+            self.settle(online, &config)
         };
         if moved {
             self.waiters.moved();

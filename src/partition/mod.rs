@@ -111,7 +111,7 @@ pub(crate) struct Shared {
     tier: OnceLock<Arc<Tier>>,
     /// Another broker owns the bucket's prefix: nothing is appended any more.
     fenced: AtomicBool,
-    /// Who hears of every sealed segment; called under the partition's lock, so it may only take a note.
+    /// Who hears of every sealed segment, and again when all in it is decided; called under the partition's lock, so it may only take a note.
     on_roll: OnceLock<RollListener>,
     traffic: NodeTraffic,
 }

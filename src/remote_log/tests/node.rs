@@ -27,6 +27,7 @@ use crate::partition::Partition;
 use crate::partition::append::{AppendOrigin, Appended};
 use crate::partition::read::{Isolation, ReadSpec, Records};
 use crate::partition::registry::{LogSettings, PartitionDeps, Partitions};
+use crate::partition::transactions::EndMarker;
 use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::record_batch::{BatchView, Offset};
 
@@ -274,4 +275,67 @@ async fn deleted_records_disappear_from_the_bucket() {
     std::fs::remove_dir_all(machines.log_dir()).unwrap();
     let node = machines.start().await;
     assert_eq!(node.partition().offsets().log_start, 60);
+}
+
+/// A transaction that begins in the first segment and is aborted some segments later, then another one that is committed.
+#[tokio::test]
+async fn committed_readers_are_told_of_aborted_transactions_by_the_bucket() {
+    let machines = Machines::new();
+    let node = machines.start().await;
+    let write = |producer_id: i64, sequence: i32| {
+        let mut builder = BatchBuilder::new(0).with_producer(producer_id, 0, sequence).transactional();
+        builder.push(0, 900_000, None, Some(b"maybe"), [].into_iter());
+        let guard = node.partition().begin_verification(producer_id, 0, sequence, false).unwrap();
+        node.partition().append_verified(&mut builder.finish(), AppendOrigin::Client, None, guard).unwrap()
+    };
+    let end = |producer_id: i64, commit: bool| {
+        let marker = EndMarker { producer_id, producer_epoch: 0, coordinator_epoch: 0, commit, transaction_version: 1 };
+        node.partition().append_marker(&marker).unwrap()
+    };
+    node.append(0);
+    let first = write(50, 0).base_offset;
+    (1..20).for_each(|n| drop(node.append(5 * n)));
+    write(51, 0);
+    (20..30).for_each(|n| drop(node.append(5 * n)));
+    node.rolls.next().await;
+    node.copy_all().await;
+    assert_eq!(node.partition().remote_chain().end(), None, "nothing below it is decided");
+    node.rolls.done(P, None);
+    let marker = end(50, false).base_offset;
+    let woken = tokio::time::timeout(std::time::Duration::from_secs(5), node.rolls.next()).await;
+    assert_eq!(woken, Ok(P), "the marker wakes the copiers");
+    end(51, true);
+    (30..50).for_each(|n| drop(node.append(5 * n)));
+    node.copy_all().await;
+    assert!(node.partition().remote_chain().end().is_some_and(|end| end > marker), "marker and all are copied");
+
+    drop(node);
+    std::fs::remove_dir_all(machines.log_dir()).unwrap();
+    let node = machines.start().await;
+    let offsets = node.partition().offsets();
+    assert_eq!(offsets.last_stable, offsets.log_end, "what the snapshot calls open was decided");
+    let mut told = Vec::new();
+    for offset in 0..=marker {
+        let spec = ReadSpec {
+            offset,
+            max_bytes: 300,
+            min_one: true,
+            current_leader_epoch: None,
+            last_fetched_epoch: None,
+            isolation: Isolation::ReadCommitted,
+        };
+        let outcome = node.partition().read(&spec).unwrap();
+        let Records::Cold(cold) = outcome.records else { panic!("offset {offset} is local") };
+        let loaded = cold.load().await.unwrap();
+        let bytes = loaded.chunks.concat();
+        let (mut rest, mut last) = (&bytes[..], -1);
+        while let Ok((batch, behind)) = BatchView::split_first(rest) {
+            (last, rest) = (batch.last_offset(), behind);
+        }
+        let is_in = first <= last && offset <= marker;
+        let aborted: Vec<_> = loaded.aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect();
+        assert_eq!(aborted, if is_in { vec![(50, first)] } else { vec![] }, "{offset}..={last}");
+        told.push(is_in);
+    }
+    assert!(told.contains(&true));
 }
