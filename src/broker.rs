@@ -6,6 +6,7 @@
 //! the locks go last.
 
 pub mod locks;
+mod markers;
 mod scrape;
 pub mod tier;
 pub mod tier_options;
@@ -41,7 +42,9 @@ use crate::server::listener::Connections;
 use crate::telemetry::health::Condition;
 use crate::telemetry::status::Status;
 use crate::telemetry::{Telemetry, http};
+use crate::transaction::coordinator::TransactionCoordinator;
 use locks::{LockError, Locks};
+use markers::Markers;
 
 /// How long connections may take to finish what they have in hand.
 const DRAIN_CONNECTIONS: Duration = Duration::from_secs(5);
@@ -125,6 +128,7 @@ impl Broker {
             random: parts.random.clone(),
             tasks: tasks.clone(),
         };
+        let transactions = TransactionCoordinator::new(shards.clone(), config.transactions.clone());
         let groups = GroupCoordinator::new(
             shards,
             GroupContext {
@@ -142,7 +146,12 @@ impl Broker {
             partitions.hold_tiered();
         }
         groups.start();
-        watch_loading(&groups, &telemetry, &tasks);
+        transactions.start(Arc::new(Markers {
+            metadata: store.clone(),
+            partitions: partitions.clone(),
+            groups: groups.clone(),
+        }));
+        watch_loading(&groups, &transactions, &telemetry, &tasks);
 
         let node = Arc::new(Node {
             config: config.clone(),
@@ -150,10 +159,10 @@ impl Broker {
             partitions: partitions.clone(),
             groups: groups.clone(),
             client_metrics: Arc::new(ClientMetrics::new(config.requests.telemetry_bytes_max)),
+            transactions: transactions.clone(),
             sessions: FetchSessions::new(config.requests.fetch_session_slots),
             clock: parts.clock.clone(),
             random: parts.random.clone(),
-            producer_ids: Default::default(),
             telemetry: telemetry.clone(),
             advertised: OnceLock::new(),
         });
@@ -166,7 +175,7 @@ impl Broker {
                 machine,
                 store: store.clone(),
                 partitions: partitions.clone(),
-                sections: vec![Arc::new(tier::GroupSection(groups))],
+                sections: vec![Arc::new(tier::GroupSection(groups)), Arc::new(tier::TransactionSection(transactions))],
                 telemetry: telemetry.clone(),
             })
         });
@@ -292,14 +301,21 @@ impl std::fmt::Debug for Broker {
 }
 
 /// Not ready until every coordinator shard is loaded.
-fn watch_loading(groups: &Arc<GroupCoordinator>, telemetry: &Arc<Telemetry>, tasks: &Tasks) {
-    if groups.is_loaded() {
+fn watch_loading(
+    groups: &Arc<GroupCoordinator>,
+    transactions: &Arc<TransactionCoordinator>,
+    telemetry: &Arc<Telemetry>,
+    tasks: &Tasks,
+) {
+    let (groups, transactions) = (Arc::clone(groups), Arc::clone(transactions));
+    let loaded = move || groups.is_loaded() && transactions.is_loaded();
+    if loaded() {
         return;
     }
-    telemetry.health.raise(Condition::LoadingCoordinators, "group coordinators are being loaded");
-    let (groups, telemetry, stopping) = (Arc::clone(groups), Arc::clone(telemetry), tasks.stopping());
+    telemetry.health.raise(Condition::LoadingCoordinators, "coordinators are being loaded");
+    let (telemetry, stopping) = (Arc::clone(telemetry), tasks.stopping());
     tasks.spawn("coordinators-loading", async move {
-        while !groups.is_loaded() && !stopping.is_cancelled() {
+        while !loaded() && !stopping.is_cancelled() {
             tokio::time::sleep(LOADING_LOOK).await;
         }
         telemetry.health.clear(Condition::LoadingCoordinators);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 3] = ["protocol", "config", "telemetry"];
 
 /// Who may use whom, beside the leaves. `broker` and `cli` wire everything and are seen by nobody but each other.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("protocol", &[]),
     ("config", &["metadata"]),
     ("telemetry", &["cli"]),
@@ -18,8 +18,9 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("remote_log", &["partition", "metadata", "log"]),
     ("coordinator", &["partition", "metadata", "wal"]),
     ("group", &["coordinator", "partition", "metadata"]),
+    ("transaction", &["coordinator", "partition", "metadata"]),
     ("client_metrics", &["metadata"]),
-    ("api", &["client_metrics", "group", "coordinator", "partition", "metadata", "wal", "log"]),
+    ("api", &["client_metrics", "group", "transaction", "coordinator", "partition", "metadata", "wal", "log"]),
     ("server", &["api", "partition", "log"]),
     (
         "broker",
@@ -28,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "api",
             "client_metrics",
             "group",
+            "transaction",
             "coordinator",
             "remote_log",
             "partition",

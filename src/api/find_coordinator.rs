@@ -1,6 +1,6 @@
-//! FindCoordinator 0-6: this broker coordinates all groups; the first who asks makes `__consumer_offsets`.
+//! FindCoordinator 0-6: this broker coordinates all groups and transactions; the first who asks makes the internal topic.
 //!
-//! Until transactions and share groups exist their key types answer INVALID_REQUEST.
+//! Until share groups exist their key type answers INVALID_REQUEST.
 //!
 //! Versions: 1 key type, error text; 3 flexible; 4 several keys (KIP-699); 6 share groups (KIP-932).
 
@@ -16,6 +16,7 @@ use crate::protocol::error_code::ErrorCode;
 const ERROR_TEXT_FROM: i16 = 1;
 const KEYS_FROM: i16 = 4;
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 const NOBODY: BrokerId = BrokerId(-1);
 
 /// Answers one request.
@@ -45,10 +46,11 @@ pub async fn handle(
 }
 
 async fn find<'n>(node: &'n Node, call: &Call, key_type: i8) -> Result<&'n Endpoint, ErrorCode> {
-    if key_type != GROUP {
-        return Err(ErrorCode::InvalidRequest);
+    match key_type {
+        GROUP => node.groups.find().await?,
+        TRANSACTION => node.transactions.find().await?,
+        _ => return Err(ErrorCode::InvalidRequest),
     }
-    node.groups.find().await?;
     node.endpoint(&call.listener).ok_or(ErrorCode::CoordinatorNotAvailable)
 }
 

@@ -1,66 +1,49 @@
-//! InitProducerId 0-5: a producer id for an idempotent producer.
+//! InitProducerId 0-5: who an idempotent or transactional producer is from now on.
 //!
-//! Ids come from blocks that the metadata store hands out once and for all; what is left of a block at a stop is lost,
-//! as in Kafka. Until transactions exist a transactional id answers INVALID_REQUEST.
-//!
-//! Versions: 2 flexible; 3 producer id and epoch in the request (KIP-360).
-
-use std::ops::Range;
+//! Versions: 2 flexible; 3 producer id and epoch in the request (KIP-360); 4 PRODUCER_FENCED.
 
 use kafka_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
-use tokio::sync::Mutex;
 
+use super::text::shared;
 use super::{Call, Disconnect, Node};
-use crate::metadata::store::{CommitError, MetadataStore};
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::record_batch::ProducerId;
+use crate::transaction::shard::InitRequest;
+use crate::transaction::state::{NO_EPOCH, NO_PRODUCER_ID};
+use crate::transaction::transition::Producer;
 
-/// Ids per commit of the metadata store, as in Kafka.
-const BLOCK_IDS: i64 = 1000;
-const NO_PRODUCER: (ProducerId, i16) = (-1, -1);
-
-/// What is left of the block in hand. One for the node.
-#[derive(Debug, Default)]
-pub struct ProducerIds {
-    /// Held across the allocation on purpose: whoever comes meanwhile wants an id of the same new block.
-    block: Mutex<Range<ProducerId>>,
-}
-
-impl ProducerIds {
-    async fn next(&self, store: &dyn MetadataStore) -> Result<ProducerId, CommitError> {
-        let mut block = self.block.lock().await;
-        loop {
-            match block.next() {
-                Some(id) => return Ok(id),
-                None => *block = store.allocate_producer_ids(BLOCK_IDS).await?,
-            }
-        }
-    }
-}
+const PRODUCER_FENCED_FROM: i16 = 4;
 
 /// Answers one request.
 pub async fn handle(
     node: &Node,
-    _call: &Call,
+    call: &Call,
     request: InitProducerIdRequest,
 ) -> Result<InitProducerIdResponse, Disconnect> {
-    let known = (request.producer_id.0, request.producer_epoch);
-    let half_known = (known.0 == NO_PRODUCER.0) != (known.1 == NO_PRODUCER.1);
-    let outcome = if request.transactional_id.is_some() || half_known {
-        Err(ErrorCode::InvalidRequest)
-    } else {
-        node.producer_ids.next(&*node.metadata).await.map_err(|error| {
-            tracing::warn!(%error, "no producer id block");
-            ErrorCode::CoordinatorLoadInProgress
-        })
-    };
-    let (error, (id, epoch)) = match outcome {
-        Ok(id) => (ErrorCode::None, (id, 0)),
-        Err(error) => (error, NO_PRODUCER),
+    let (error, producer) = match init(node, request).await {
+        Ok(producer) => (ErrorCode::None, producer),
+        Err(ErrorCode::ProducerFenced) if call.version < PRODUCER_FENCED_FROM => {
+            (ErrorCode::InvalidProducerEpoch, Producer::NONE)
+        }
+        Err(error) => (error, Producer::NONE),
     };
     Ok(InitProducerIdResponse::default()
         .with_error_code(error.code())
-        .with_producer_id(id.into())
-        .with_producer_epoch(epoch))
+        .with_producer_id(producer.id.into())
+        .with_producer_epoch(producer.epoch))
+}
+
+async fn init(node: &Node, request: InitProducerIdRequest) -> Result<Producer, ErrorCode> {
+    let expected = match (request.producer_id.0, request.producer_epoch) {
+        (NO_PRODUCER_ID, NO_EPOCH) => None,
+        (NO_PRODUCER_ID, _) | (_, NO_EPOCH) => return Err(ErrorCode::InvalidRequest),
+        (id, epoch) => Some(Producer { id, epoch }),
+    };
+    match request.transactional_id {
+        None => node.transactions.init_idempotent().await,
+        Some(id) => {
+            let request = InitRequest { timeout_ms: request.transaction_timeout_ms, expected };
+            node.transactions.init(shared(&id.0), request).await
+        }
+    }
 }

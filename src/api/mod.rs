@@ -21,6 +21,8 @@ use crate::protocol::frame::FrameStart;
 use crate::protocol::header::{RequestHeader, put_response_header};
 use crate::protocol::shape;
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 pub mod alter_client_quotas;
 mod alter_config;
 pub mod alter_configs;
@@ -48,7 +50,9 @@ pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
+mod describe_transactions;
 pub mod elect_leaders;
+mod end_txn;
 pub mod fetch;
 pub mod fetch_sessions;
 pub mod find_coordinator;
@@ -62,6 +66,7 @@ pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
+mod list_transactions;
 mod loggers;
 pub mod metadata;
 pub mod node;
@@ -74,6 +79,7 @@ pub mod push_telemetry;
 pub mod sync_group;
 pub mod text;
 pub mod topic_creation;
+mod txn_offset_commit;
 pub mod unregister_broker;
 pub mod update_features;
 
@@ -230,6 +236,10 @@ pub static ROWS: &[Row] = &[
     owned!(DeleteRecords, 0..=2, delete_records::handle),
     owned!(InitProducerId, 0..=5, init_producer_id::handle),
     owned!(OffsetForLeaderEpoch, 2..=4, offset_for_leader_epoch::handle),
+    owned!(AddPartitionsToTxn, 0..=5, add_partitions_to_txn::handle),
+    owned!(AddOffsetsToTxn, 0..=4, add_offsets_to_txn::handle),
+    owned!(EndTxn, 0..=5, end_txn::handle),
+    owned!(TxnOffsetCommit, 0..=5, txn_offset_commit::handle),
     owned!(DescribeConfigs, 1..=4, describe_configs::handle),
     owned!(AlterConfigs, 0..=2, alter_configs::handle),
     owned!(AlterReplicaLogDirs, 1..=2, alter_replica_log_dirs::handle),
@@ -259,6 +269,8 @@ pub static ROWS: &[Row] = &[
     owned!(GetTelemetrySubscriptions, 0..=0, get_telemetry_subscriptions::handle),
     owned!(PushTelemetry, 0..=0, push_telemetry::handle),
     owned!(ListConfigResources, 0..=1, list_config_resources::handle),
+    owned!(DescribeTransactions, 0..=0, describe_transactions::handle),
+    owned!(ListTransactions, 0..=2, list_transactions::handle),
     owned!(DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];
 
@@ -383,7 +395,7 @@ mod tests {
 
     #[test]
     fn an_api_that_is_not_in_the_table_ends_the_connection() {
-        let frame = [&ApiKey::EndTxn.code().to_be_bytes()[..], &[0, 0, 0, 0, 0, 1, 0, 0]].concat();
-        assert!(matches!(route(&frame), Err(Disconnect::Unsupported { key: 26, version: 0 })));
+        let frame = [&ApiKey::DescribeAcls.code().to_be_bytes()[..], &[0, 0, 0, 0, 0, 1, 0, 0]].concat();
+        assert!(matches!(route(&frame), Err(Disconnect::Unsupported { key: 29, version: 0 })));
     }
 }

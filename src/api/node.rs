@@ -6,7 +6,6 @@ use terrace_tiering::platform::clock::SharedClock;
 use terrace_tiering::platform::random::SharedRandom;
 
 use super::fetch_sessions::FetchSessions;
-use super::init_producer_id::ProducerIds;
 use crate::client_metrics::ClientMetrics;
 use crate::config::listeners::Endpoint;
 use crate::config::server::BrokerConfig;
@@ -14,6 +13,7 @@ use crate::group::coordinator::GroupCoordinator;
 use crate::metadata::store::SharedMetadata;
 use crate::partition::registry::Partitions;
 use crate::telemetry::Telemetry;
+use crate::transaction::coordinator::TransactionCoordinator;
 
 /// Everything a handler may ask. Shared by all connections; each part guards its own state.
 pub struct Node {
@@ -27,14 +27,14 @@ pub struct Node {
     pub groups: Arc<GroupCoordinator>,
     /// Clients that push their metrics.
     pub client_metrics: Arc<ClientMetrics>,
+    /// Who writes under which transactional id, and producer ids.
+    pub transactions: Arc<TransactionCoordinator>,
     /// Incremental fetch sessions.
     pub sessions: FetchSessions,
     /// Wall time.
     pub clock: SharedClock,
     /// Ids and jitter.
     pub random: SharedRandom,
-    /// What is left of the block of producer ids in hand.
-    pub producer_ids: ProducerIds,
     /// Counters of topics and requests.
     pub telemetry: Arc<Telemetry>,
     /// What clients are told, by listener name; set once all listeners are bound, before the first connection.

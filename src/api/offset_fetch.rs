@@ -1,7 +1,6 @@
 //! OffsetFetch 1-10: how far groups have read.
 //!
-//! Versions: 2 all topics, error of the group; 5 leader epoch (KIP-320); 6 flexible; 7 require stable (without effect while
-//! there are no transactions); 8 several groups (KIP-709); 9 members of consumer groups (KIP-848); 10 topics by id.
+//! Versions: 2 all topics, error of the group; 5 leader epoch (KIP-320); 6 flexible; 7 require stable (KIP-447); 8 several groups (KIP-709); 9 members of consumer groups (KIP-848); 10 topics by id.
 
 use std::sync::Arc;
 
@@ -15,8 +14,7 @@ use uuid::Uuid;
 
 use super::text::text;
 use super::{Call, Disconnect, Frame, Node, encode};
-use crate::group::offsets::{FetchRequest, FetchTopic, FetchTopics};
-use crate::group::records::Committed;
+use crate::group::offsets::{FetchRequest, FetchTopic, FetchTopics, FetchedOffset};
 use crate::metadata::image::Image;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::offset_fetch::{OffsetFetchGroup, OffsetFetchRequest, OffsetFetchTopic};
@@ -29,7 +27,7 @@ const TOPIC_IDS_FROM: i16 = 10;
 struct Found {
     name: Arc<str>,
     id: Uuid,
-    partitions: Vec<(i32, Result<Option<Committed>, ErrorCode>)>,
+    partitions: Vec<(i32, FetchedOffset)>,
 }
 
 /// Reads and answers one request.
@@ -38,7 +36,7 @@ pub async fn serve(node: &Node, call: &Call, body: Bytes) -> Result<Frame, Disco
         OffsetFetchRequest::decode(call.version, &body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in &request.groups {
-        groups.push((group, fetch(node, call.version, group).await));
+        groups.push((group, fetch(node, call.version, group, request.require_stable).await));
     }
     let response = match call.version {
         GROUPS_FROM.. => OffsetFetchResponse::default()
@@ -48,12 +46,18 @@ pub async fn serve(node: &Node, call: &Call, body: Bytes) -> Result<Frame, Disco
     encode(call, call.version, &response)
 }
 
-async fn fetch(node: &Node, version: i16, group: &OffsetFetchGroup) -> Result<Vec<Found>, ErrorCode> {
+async fn fetch(
+    node: &Node,
+    version: i16,
+    group: &OffsetFetchGroup,
+    require_stable: bool,
+) -> Result<Vec<Found>, ErrorCode> {
     let image = node.metadata.image();
     let request = |topics| FetchRequest {
         group: group.group_id.as_str().into(),
         member_id: group.member_id.as_deref().map(Arc::from),
         member_epoch: group.member_epoch,
+        require_stable,
         topics,
     };
     let Some(asked) = &group.topics else {
@@ -61,7 +65,7 @@ async fn fetch(node: &Node, version: i16, group: &OffsetFetchGroup) -> Result<Ve
         let found = all.into_iter().map(|(name, partitions)| Found {
             id: image.topic(&name).map(|topic| topic.id).unwrap_or_default(),
             name,
-            partitions: partitions.into_iter().map(|(partition, committed)| (partition, Ok(committed))).collect(),
+            partitions,
         });
         // By id nothing can be said of a topic that is gone.
         return Ok(found.filter(|found| version < TOPIC_IDS_FROM || !found.id.is_nil()).collect());
@@ -78,7 +82,7 @@ async fn fetch(node: &Node, version: i16, group: &OffsetFetchGroup) -> Result<Ve
     let mut fetched = node.groups.fetch(request(FetchTopics::These(known.collect()))).await?.into_iter();
     let found = asked.iter().zip(names).map(|(topic, name)| {
         let partitions = match name.as_ref().and_then(|_| fetched.next()) {
-            Some((_, partitions)) => partitions.into_iter().map(|(index, committed)| (index, Ok(committed))).collect(),
+            Some((_, partitions)) => partitions,
             None => topic.partition_indexes.iter().map(|&index| (index, Err(ErrorCode::UnknownTopicId))).collect(),
         };
         Found { name: name.unwrap_or_default(), id: topic.topic_id, partitions }
@@ -160,7 +164,7 @@ fn all_failed(topic: &OffsetFetchTopic, error: ErrorCode) -> Found {
 }
 
 /// No offset is -1, which is no error.
-fn fields(committed: &Result<Option<Committed>, ErrorCode>) -> (i64, i32, &str, ErrorCode) {
+fn fields(committed: &FetchedOffset) -> (i64, i32, &str, ErrorCode) {
     match committed {
         Ok(Some(committed)) => (committed.offset, committed.leader_epoch, &committed.metadata, ErrorCode::None),
         Ok(None) => (-1, -1, "", ErrorCode::None),

@@ -7,6 +7,7 @@ use crate::group::internal_topic::{OFFSETS_TOPIC, offsets_topic};
 use crate::metadata::image::{Change, ConfigOverrides, Topic};
 use crate::metadata::store::CommitError;
 use crate::protocol::error_code::ErrorCode;
+use crate::transaction::internal_topic::{TRANSACTION_TOPIC, transaction_topic};
 
 const NAME_BYTES_MAX: usize = 249;
 
@@ -47,8 +48,14 @@ pub async fn auto_create(node: &Node, name: &str) -> ErrorCode {
     if illegal_name(name).is_some() {
         return ErrorCode::InvalidTopicException;
     }
-    let created = if name == OFFSETS_TOPIC {
-        create_offsets_topic(node).await
+    let internal = match name {
+        OFFSETS_TOPIC => Some(offsets_topic(&node.config.offsets)),
+        TRANSACTION_TOPIC => Some(transaction_topic(&node.config.transactions)),
+        _ => None,
+    };
+    let created = if let Some(topic) = internal {
+        let topic = topic.create(node.random.uuid());
+        create(node, name, topic.partition_count, topic.replication_factor, topic.config).await.map(|_| ())
     } else {
         // One broker lives, whatever `default.replication.factor` says; Kafka refuses more than that.
         let factor = node.config.topics.replication_factor;
@@ -65,12 +72,6 @@ pub async fn auto_create(node: &Node, name: &str) -> ErrorCode {
             ErrorCode::UnknownTopicOrPartition
         }
     }
-}
-
-/// Creates `__consumer_offsets` as the `offsets.topic.*` keys say.
-async fn create_offsets_topic(node: &Node) -> Result<(), CommitError> {
-    let topic = offsets_topic(&node.config.offsets).create(node.random.uuid());
-    create(node, OFFSETS_TOPIC, topic.partition_count, topic.replication_factor, topic.config).await.map(|_| ())
 }
 
 #[cfg(test)]

@@ -28,11 +28,12 @@ use crate::metadata::store::MetadataStore;
 use crate::partition::registry::Partitions;
 use crate::remote_log::attach::attach;
 use crate::remote_log::due::DueQueue;
-use crate::remote_log::snapshots::{COORDINATORS, SectionSource};
+use crate::remote_log::snapshots::{COORDINATORS, SectionSource, TRANSACTION_COORDINATORS};
 use crate::remote_log::start::{self, StartError};
 use crate::remote_log::{RemoteLog, RemoteLogParts, RemoteLogSettings};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Condition, Health};
+use crate::transaction::coordinator::TransactionCoordinator;
 
 /// Between two looks whether the store answers.
 const STORE_LOOK: Duration = Duration::from_secs(2);
@@ -266,6 +267,26 @@ pub(super) struct GroupSection(pub Arc<GroupCoordinator>);
 impl SectionSource for GroupSection {
     fn kind(&self) -> u16 {
         COORDINATORS
+    }
+
+    fn version(&self) -> u64 {
+        self.0.version()
+    }
+
+    async fn section(&self) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        self.0.write_section(&mut out).await?;
+        Some(out.freeze())
+    }
+}
+
+/// The transactions' state in the metadata snapshots.
+pub(super) struct TransactionSection(pub Arc<TransactionCoordinator>);
+
+#[async_trait::async_trait]
+impl SectionSource for TransactionSection {
+    fn kind(&self) -> u16 {
+        TRANSACTION_COORDINATORS
     }
 
     fn version(&self) -> u64 {

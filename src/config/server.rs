@@ -40,6 +40,8 @@ pub struct BrokerConfig {
     pub group: GroupSettings,
     /// `offsets.*`.
     pub offsets: OffsetsSettings,
+    /// `transaction.*`.
+    pub transactions: TransactionSettings,
     /// The tier.
     pub remote: RemoteSettings,
     /// The broker's own log lines.
@@ -195,6 +197,33 @@ pub struct OffsetsSettings {
     pub commit_timeout_ms: u64,
 }
 
+/// `__transaction_state` and what it coordinates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionSettings {
+    /// `transaction.state.log.num.partitions`.
+    pub partitions: i32,
+    /// `transaction.state.log.replication.factor`; the factor used is at most the number of brokers.
+    pub replication_factor: i16,
+    /// `transaction.state.log.min.isr`; used like the factor.
+    pub min_isr: i32,
+    /// `transaction.state.log.segment.bytes`.
+    pub segment_bytes: u32,
+    /// `transaction.max.timeout.ms`.
+    pub timeout_ms_max: i32,
+    /// `transactional.id.expiration.ms`.
+    pub id_expiration_ms: i64,
+    /// `transaction.remove.expired.transaction.cleanup.interval.ms`.
+    pub expiration_check_ms: u64,
+    /// `transaction.abort.timed.out.transaction.cleanup.interval.ms`.
+    pub timeout_check_ms: u64,
+    /// `transaction.partition.verification.enable`.
+    pub verification: bool,
+    /// `add.partitions.to.txn.retry.backoff.ms`.
+    pub add_retry_ms: u64,
+    /// `add.partitions.to.txn.retry.backoff.max.ms`.
+    pub add_retry_ms_max: u64,
+}
+
 /// The tier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RemoteSettings {
@@ -288,6 +317,7 @@ impl BrokerConfig {
             log: read::log(&reader),
             group: read::group(&mut reader),
             offsets: read::offsets(&reader),
+            transactions: read::transactions(&reader),
             remote: read::remote(&mut reader, &dirs),
             logging: LoggingSettings {
                 json: reader.text("log.format").as_deref() == Some("json"),

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::metadata::image::{ConfigOverrides, Topic};
 
 /// Live brokers: internal topics have as many replicas as are asked, at most these.
-const BROKERS: i16 = 1;
+pub const BROKERS: i16 = 1;
 
 /// An internal topic as it is made on demand.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,10 +9,26 @@ use super::held::Held;
 use super::log::ShardLog;
 use super::state::Encoded;
 use crate::partition::append::AppendError;
+use crate::partition::producers::VerificationGuard;
+use crate::partition::transactions::EndMarker;
 use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::record_batch::Offset;
+use crate::protocol::record_batch::{LeaderEpoch, Offset, ProducerId};
 use crate::wal::ticket::{Rejected, Ticket};
+
+/// Coordinators' records are not numbered.
+const NO_SEQUENCE: i32 = -1;
+
+/// The transaction in whose name records are appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Whose.
+    pub producer_id: ProducerId,
+    /// Its epoch.
+    pub producer_epoch: i16,
+    /// What [`Journal::begin_verification`] gave before the transaction's coordinator was asked.
+    pub guard: Option<VerificationGuard>,
+}
 
 /// Appends of one shard, and the answers that wait for them.
 #[derive(Debug)]
@@ -33,6 +49,11 @@ impl Journal {
         self.next_offset
     }
 
+    /// The epoch in which this broker leads the shard's partition.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.log.leader_epoch()
+    }
+
     /// The log was read up to here.
     pub(super) fn read_to(&mut self, next_offset: Offset) {
         self.next_offset = self.next_offset.max(next_offset);
@@ -40,25 +61,46 @@ impl Journal {
 
     /// Appends records in one batch, so that all or none of them count. Answers wait for it from now on.
     pub fn append(&mut self, records: impl IntoIterator<Item = Encoded>, timestamp_ms: i64) -> Result<(), AppendError> {
-        self.append_batch(BatchBuilder::new(0), records, timestamp_ms)
+        let ticket = self.log.append(&mut batch(BatchBuilder::new(0), records, timestamp_ms), None);
+        self.appended(ticket)
     }
 
-    fn append_batch(
+    /// The same for records that count only once the marker of their transaction says so.
+    pub fn append_in(
         &mut self,
-        mut batch: BatchBuilder,
+        transaction: &OpenTransaction,
         records: impl IntoIterator<Item = Encoded>,
         timestamp_ms: i64,
     ) -> Result<(), AppendError> {
-        for encoded in records {
-            let delta = batch.count();
-            batch.push(delta, timestamp_ms, Some(&encoded.key), encoded.value.as_deref(), [].into_iter());
-        }
-        let ticket = self.log.append(&mut batch.finish());
+        let OpenTransaction { producer_id, producer_epoch, guard } = *transaction;
+        let builder = BatchBuilder::new(0).with_producer(producer_id, producer_epoch, NO_SEQUENCE).transactional();
+        let ticket = self.log.append(&mut batch(builder, records, timestamp_ms), guard);
+        self.appended(ticket)
+    }
+
+    /// Begins to verify that a producer's transaction has this shard's partition; see [`ShardLog::begin_verification`].
+    pub fn begin_verification(
+        &self,
+        producer_id: ProducerId,
+        producer_epoch: i16,
+        supports_epoch_bump: bool,
+    ) -> Result<Option<VerificationGuard>, AppendError> {
+        self.log.begin_verification(producer_id, producer_epoch, supports_epoch_bump)
+    }
+
+    /// Appends the marker that ends a producer's transaction in this shard's partition.
+    pub fn append_marker(&mut self, marker: &EndMarker) -> Result<(), AppendError> {
+        let ticket = self.log.append_marker(marker);
         self.appended(ticket)
     }
 
     fn appended(&mut self, ticket: Result<Ticket, AppendError>) -> Result<(), AppendError> {
-        let ticket = ticket.inspect_err(|error| tracing::warn!(%error, "a coordinator cannot append"))?;
+        let ticket = ticket.inspect_err(|error| {
+            // A fenced producer is its client's affair.
+            if !matches!(error, AppendError::Producer(_)) {
+                tracing::warn!(%error, "a coordinator cannot append");
+            }
+        })?;
         self.next_offset = ticket.next_offset();
         self.held.append(ticket);
         Ok(())
@@ -79,6 +121,14 @@ impl Journal {
     pub async fn settle(&mut self) -> Result<(), Rejected> {
         self.held.settle().await
     }
+}
+
+fn batch(mut builder: BatchBuilder, records: impl IntoIterator<Item = Encoded>, timestamp_ms: i64) -> Vec<u8> {
+    for encoded in records {
+        let delta = builder.count();
+        builder.push(delta, timestamp_ms, Some(&encoded.key), encoded.value.as_deref(), [].into_iter());
+    }
+    builder.finish()
 }
 
 /// What a client is told when its coordinator's log refuses: look for the coordinator again, or give up.

@@ -6,18 +6,36 @@ use std::sync::Arc;
 use crate::metadata::image::{Image, PartitionId};
 use crate::partition::Partition;
 use crate::partition::append::{AppendError, AppendOrigin};
+use crate::partition::producers::VerificationGuard;
 use crate::partition::read::{Isolation, ReadError, ReadSpec, Records};
 use crate::partition::registry::Partitions;
-use crate::protocol::record_batch::Offset;
+use crate::partition::transactions::EndMarker;
+use crate::protocol::record_batch::{LeaderEpoch, Offset, ProducerId};
 use crate::wal::ticket::Ticket;
 
+/// Coordinators' records are not numbered.
+const NO_SEQUENCE: i32 = -1;
 /// Most bytes of one read while loading.
 const READ_BYTES: u64 = 1 << 20;
 
 /// The log of one shard.
 pub trait ShardLog: Send + Sync + Debug + 'static {
-    /// Appends whole batches, all or nothing.
-    fn append(&self, batches: &mut [u8]) -> Result<Ticket, AppendError>;
+    /// Appends whole batches, all or nothing. What belongs to a transaction that is not open here needs a guard.
+    fn append(&self, batches: &mut [u8], guard: Option<VerificationGuard>) -> Result<Ticket, AppendError>;
+
+    /// Begins to verify that a producer's transaction has this partition; `None` when it is open here already.
+    fn begin_verification(
+        &self,
+        producer_id: ProducerId,
+        producer_epoch: i16,
+        supports_epoch_bump: bool,
+    ) -> Result<Option<VerificationGuard>, AppendError>;
+
+    /// Appends the marker that ends a producer's transaction here.
+    fn append_marker(&self, marker: &EndMarker) -> Result<Ticket, AppendError>;
+
+    /// The epoch in which this broker leads the partition.
+    fn leader_epoch(&self) -> LeaderEpoch;
 
     /// Where reading begins and where it must get to: log start and log end.
     fn bounds(&self) -> (Offset, Offset);
@@ -51,8 +69,26 @@ impl ShardLogs for Partitions {
 pub struct PartitionLog(pub Arc<Partition>);
 
 impl ShardLog for PartitionLog {
-    fn append(&self, batches: &mut [u8]) -> Result<Ticket, AppendError> {
-        self.0.append(batches, AppendOrigin::Coordinator, None).map(|appended| appended.ticket)
+    fn append(&self, batches: &mut [u8], guard: Option<VerificationGuard>) -> Result<Ticket, AppendError> {
+        let appended = self.0.append_verified(batches, AppendOrigin::Coordinator, None, guard);
+        appended.map(|appended| appended.ticket)
+    }
+
+    fn begin_verification(
+        &self,
+        producer_id: ProducerId,
+        producer_epoch: i16,
+        supports_epoch_bump: bool,
+    ) -> Result<Option<VerificationGuard>, AppendError> {
+        self.0.begin_verification(producer_id, producer_epoch, NO_SEQUENCE, supports_epoch_bump)
+    }
+
+    fn append_marker(&self, marker: &EndMarker) -> Result<Ticket, AppendError> {
+        self.0.append_marker(marker).map(|appended| appended.ticket)
+    }
+
+    fn leader_epoch(&self) -> LeaderEpoch {
+        self.0.offsets().leader_epoch
     }
 
     fn bounds(&self) -> (Offset, Offset) {

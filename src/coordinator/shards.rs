@@ -199,6 +199,13 @@ impl<S: ShardState> Shards<S> {
         }
     }
 
+    /// The partition that holds `key`, also before the internal topic is there.
+    pub fn partition_of(&self, key: &str) -> i32 {
+        let here = self.here.read().unwrap_or_else(PoisonError::into_inner);
+        let count = i32::try_from(here.handles.len()).unwrap_or(i32::MAX);
+        partition_for(key, if count == 0 { self.topic.partitions } else { count })
+    }
+
     /// Asks the shard that holds `key`.
     pub async fn ask<T>(
         &self,

@@ -13,6 +13,7 @@ use super::journal::Journal;
 use super::log::ShardLog;
 use super::state::{Now, Replayed, ShardState};
 use crate::partition::read::ReadError;
+use crate::protocol::control::EndTransaction;
 use crate::protocol::record_batch::{BatchView, Offset};
 use crate::protocol::records::records;
 
@@ -22,9 +23,6 @@ pub const MAILBOX_REQUESTS: usize = 256;
 const DECOMPRESSED_BYTES_MAX: u64 = 64 << 20;
 const LOAD_RETRY: Duration = Duration::from_secs(1);
 const DURABILITY_POLL: Duration = Duration::from_millis(5);
-/// A marker's key: version and type (i16 each), the type 1 for a commit.
-const MARKER_COMMIT: i16 = 1;
-const MARKER_ABORT: i16 = 0;
 
 /// One request: what to do with the shard.
 pub type Ask<S> = Box<dyn FnOnce(&mut S, Now) + Send>;
@@ -157,33 +155,26 @@ pub fn replay<S: ShardState>(shard: &mut S, mut bytes: &[u8], from: Offset, now:
             continue;
         }
         at = batch.next_offset();
-        match records(&batch, DECOMPRESSED_BYTES_MAX) {
-            Ok(records) => {
-                let transaction = batch.is_transactional().then(|| batch.producer_id());
-                for record in records.iter().map_while(Result::ok).filter(|record| record.offset >= from) {
-                    let Some(key) = record.key else { continue };
-                    if batch.is_control() {
-                        replay_marker(shard, &batch, key, now);
-                    } else {
-                        shard.replay(Replayed { offset: record.offset, transaction, key, value: record.value }, now);
-                    }
-                }
-            }
-            Err(error) => tracing::error!(offset = batch.base_offset(), %error, "batch of a coordinator is skipped"),
+        if !batch.is_control() {
+            replay_records(shard, &batch, from, now);
+        } else if let Some(end) = EndTransaction::read(&batch) {
+            shard.replay_marker(batch.producer_id(), end.commit, now);
         }
         shard.journal().read_to(at);
     }
     at
 }
 
-/// Control records that are no end of a transaction say nothing to a coordinator.
-fn replay_marker<S: ShardState>(shard: &mut S, batch: &BatchView<'_>, key: &[u8], now: Now) {
-    match key {
-        [_, _, high, low, ..] => match i16::from_be_bytes([*high, *low]) {
-            MARKER_COMMIT => shard.replay_marker(batch.producer_id(), true, now),
-            MARKER_ABORT => shard.replay_marker(batch.producer_id(), false, now),
-            _ => {}
-        },
-        _ => {}
+fn replay_records<S: ShardState>(shard: &mut S, batch: &BatchView<'_>, from: Offset, now: Now) {
+    let transaction = batch.is_transactional().then(|| batch.producer_id());
+    match records(batch, DECOMPRESSED_BYTES_MAX) {
+        Ok(records) => {
+            for record in records.iter().map_while(Result::ok).filter(|record| record.offset >= from) {
+                if let Some(key) = record.key {
+                    shard.replay(Replayed { offset: record.offset, transaction, key, value: record.value }, now);
+                }
+            }
+        }
+        Err(error) => tracing::error!(offset = batch.base_offset(), %error, "batch of a coordinator is skipped"),
     }
 }

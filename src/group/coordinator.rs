@@ -9,10 +9,35 @@ use super::classic::{Description, HeartbeatRequest, JoinRequest, Joined, Leaving
 use super::consumer::Refused;
 use super::consumer::describe::Description as ConsumerDescription;
 use super::consumer::heartbeat::{HeartbeatAnswer, HeartbeatRequest as ConsumerHeartbeat};
+use super::internal_topic::OFFSETS_TOPIC;
 use super::offsets::{CommitRequest, FetchRequest, FetchedTopic};
 use super::shard::{GroupContext, Listed, Shard};
+use crate::coordinator::journal::OpenTransaction;
 use crate::coordinator::{Outcomes, Shards, ShardsDeps};
+use crate::partition::append::AppendError;
+use crate::partition::producers::VerificationGuard;
+use crate::partition::transactions::EndMarker;
 use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch::ProducerId;
+
+/// Why a marker was not written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MarkerError {
+    /// The shard that owns the partition is not here or loads.
+    Shard(ErrorCode),
+    /// The partition refused it.
+    Append(AppendError),
+}
+
+impl MarkerError {
+    /// What the one who sent the marker is told.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Shard(error) => *error,
+            Self::Append(error) => error.code(),
+        }
+    }
+}
 
 /// All groups of this node.
 pub struct GroupCoordinator {
@@ -38,6 +63,11 @@ impl GroupCoordinator {
     /// Makes sure that groups have a place to be: what FindCoordinator asks. COORDINATOR_NOT_AVAILABLE if that fails.
     pub async fn find(&self) -> Result<(), ErrorCode> {
         self.shards.find().await
+    }
+
+    /// The partition of `__consumer_offsets` that keeps `group`.
+    pub fn offsets_partition(&self, group: &str) -> (Arc<str>, i32) {
+        (OFFSETS_TOPIC.into(), self.shards.partition_of(group))
     }
 
     /// JoinGroup; the answer may take as long as the rebalance.
@@ -94,6 +124,37 @@ impl GroupCoordinator {
         let group = Arc::clone(&request.group);
         let asked = self.shards.ask(&group, move |shard, to, now| shard.commit(&request, to, now));
         tokio::time::timeout(within, asked).await.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))?
+    }
+
+    /// Before a TxnOffsetCommit: the guard that it needs, and with it the question to the transaction's coordinator;
+    /// `None` when the transaction is open in the group's partition.
+    pub async fn begin_verification(
+        &self,
+        group: &str,
+        producer: (ProducerId, i16),
+        supports_epoch_bump: bool,
+    ) -> Result<Option<VerificationGuard>, ErrorCode> {
+        let asked = self.shards.ask(group, move |shard, to, _| {
+            shard.begin_verification(producer, supports_epoch_bump, to);
+        });
+        asked.await?
+    }
+
+    /// TxnOffsetCommit of a producer whose transaction has the group's partition. One that is not durable in time counts
+    /// as COORDINATOR_NOT_AVAILABLE; it may become so later.
+    pub async fn commit_transactional(&self, request: CommitRequest, transaction: OpenTransaction) -> Outcomes {
+        let within = Duration::from_millis(self.shards.context().offsets.commit_timeout_ms);
+        let group = Arc::clone(&request.group);
+        let asked = self.shards.ask(&group, move |shard, to, now| {
+            shard.commit_transactional(&request, &transaction, to, now);
+        });
+        tokio::time::timeout(within, asked).await.unwrap_or(Err(ErrorCode::CoordinatorNotAvailable))?
+    }
+
+    /// Writes the marker that ends a transaction in one partition of `__consumer_offsets`, and waits until it is durable.
+    pub async fn end_transaction(&self, partition: i32, marker: EndMarker) -> Result<(), MarkerError> {
+        let asked = self.shards.ask_partition(partition, move |shard, to, _| shard.end_transaction(&marker, to));
+        asked.await.map_err(MarkerError::Shard)?.map_err(MarkerError::Append)
     }
 
     /// OffsetFetch of one group.

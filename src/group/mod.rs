@@ -12,5 +12,6 @@ pub mod coordinator;
 pub mod internal_topic;
 pub mod new_topics;
 pub mod offsets;
+mod pending;
 pub mod records;
 pub mod shard;

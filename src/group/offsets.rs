@@ -6,9 +6,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::classic::{ClassicGroup, State};
+use super::pending::PendingOffsets;
 use super::records::{Committed, OffsetKey};
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::record_batch::{LeaderEpoch, Offset};
+use crate::protocol::record_batch::{LeaderEpoch, Offset, ProducerId};
 
 /// Offsets of one group: by topic, then by partition.
 pub type GroupOffsets = BTreeMap<Arc<str>, BTreeMap<i32, Committed>>;
@@ -59,6 +60,8 @@ pub struct FetchRequest {
     pub member_id: Option<Arc<str>>,
     /// Its epoch, or -1.
     pub member_epoch: i32,
+    /// Offsets of open transactions make a partition's offset unstable (version 7+).
+    pub require_stable: bool,
     /// What it asks for.
     pub topics: FetchTopics,
 }
@@ -83,13 +86,19 @@ pub struct FetchTopic {
     pub partitions: Vec<i32>,
 }
 
-/// One topic of an OffsetFetch answer; `None` for a partition without offset.
-pub type FetchedTopic = (Arc<str>, Vec<(i32, Option<Committed>)>);
+/// One partition of an OffsetFetch answer: what was committed last, if anything was. UNSTABLE_OFFSET_COMMIT where a
+/// transaction that is still open has committed an offset and the request wants a stable one.
+pub type FetchedOffset = Result<Option<Committed>, ErrorCode>;
 
-/// All committed offsets of a shard. Changes only through [`Offsets::apply`].
+/// One topic of an OffsetFetch answer.
+pub type FetchedTopic = (Arc<str>, Vec<(i32, FetchedOffset)>);
+
+/// All committed offsets of a shard. Changes only through [`Offsets::apply`] and the two functions of transactions.
 #[derive(Debug, Default)]
 pub struct Offsets {
     groups: HashMap<Arc<str>, GroupOffsets>,
+    /// Of open transactions.
+    pending: PendingOffsets,
 }
 
 impl Offsets {
@@ -97,11 +106,34 @@ impl Offsets {
     pub fn apply(&mut self, key: OffsetKey, committed: Option<Committed>) {
         match committed {
             Some(committed) => {
-                let topics = self.groups.entry(key.group).or_default();
-                topics.entry(key.topic).or_default().insert(key.partition, committed);
+                self.pending.supersede(&key);
+                self.put(key, committed);
             }
-            None => self.forget(&key),
+            None => {
+                self.pending.forget(&key);
+                self.forget(&key);
+            }
         }
+    }
+
+    /// Takes over one record of an open transaction.
+    pub fn apply_in(&mut self, producer_id: ProducerId, key: OffsetKey, committed: Option<Committed>) {
+        match committed {
+            Some(committed) => self.pending.put(producer_id, key, committed),
+            None => self.apply(key, None),
+        }
+    }
+
+    /// A producer's transaction ended.
+    pub fn end_transaction(&mut self, producer_id: ProducerId, commit: bool) {
+        for (key, committed) in self.pending.end(producer_id, commit) {
+            self.put(key, committed);
+        }
+    }
+
+    fn put(&mut self, key: OffsetKey, committed: Committed) {
+        let topics = self.groups.entry(key.group).or_default();
+        topics.entry(key.topic).or_default().insert(key.partition, committed);
     }
 
     fn forget(&mut self, key: &OffsetKey) {
@@ -127,42 +159,71 @@ impl Offsets {
         self.groups.get(group)
     }
 
-    /// Everything, in no order.
+    /// Is there an offset, committed or pending?
+    pub fn knows(&self, key: &OffsetKey) -> bool {
+        self.get(&key.group, &key.topic, key.partition).is_some() || self.pending.contains(key)
+    }
+
+    /// Has a transaction that is still open committed an offset of this partition?
+    pub fn is_unstable(&self, key: &OffsetKey) -> bool {
+        self.pending.contains(key)
+    }
+
+    /// Everything that is committed, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (OffsetKey, &Committed)> {
         self.groups.iter().flat_map(|(group, topics)| keys(group, topics))
     }
 
-    /// The keys of one group.
+    /// The keys of one group, pending ones included.
     pub fn keys_of_group(&self, group: &Arc<str>) -> Vec<OffsetKey> {
-        self.groups.get(group).into_iter().flat_map(|topics| keys(group, topics)).map(|(key, _)| key).collect()
+        let committed = self.groups.get(group).into_iter().flat_map(|topics| keys(group, topics)).map(|(key, _)| key);
+        committed.chain(self.only_pending().filter(|key| key.group == *group).cloned()).collect()
     }
 
-    /// The keys that name one of these topics.
+    /// The keys that name one of these topics, pending ones included.
     pub fn keys_of_topics(&self, topics: &[Arc<str>]) -> Vec<OffsetKey> {
-        self.iter().map(|(key, _)| key).filter(|key| topics.contains(&key.topic)).collect()
+        let all = self.iter().map(|(key, _)| key).chain(self.only_pending().cloned());
+        all.filter(|key| topics.contains(&key.topic)).collect()
+    }
+
+    fn only_pending(&self) -> impl Iterator<Item = &OffsetKey> {
+        self.pending.keys().filter(|key| self.get(&key.group, &key.topic, key.partition).is_none())
     }
 
     /// Answers one OffsetFetch. A topic id that differs from the one of the commit names another topic.
-    pub fn fetch(&self, group: &str, wanted: &FetchTopics) -> Vec<FetchedTopic> {
+    pub fn fetch(&self, group: &Arc<str>, wanted: &FetchTopics, require_stable: bool) -> Vec<FetchedTopic> {
         match wanted {
             FetchTopics::All => {
                 let topics = self.groups.get(group).into_iter().flatten();
-                let partitions = |partitions: &BTreeMap<i32, Committed>| {
-                    partitions.iter().map(|(&partition, committed)| (partition, Some(committed.clone()))).collect()
-                };
-                topics.map(|(topic, offsets)| (Arc::clone(topic), partitions(offsets))).collect()
+                let fetched = topics.map(|(topic, offsets)| {
+                    let partitions = offsets.keys().map(|&at| (at, self.fetch_one(group, topic, at, require_stable)));
+                    (Arc::clone(topic), partitions.collect())
+                });
+                fetched.collect()
             }
-            FetchTopics::These(topics) => topics.iter().map(|topic| self.fetch_topic(group, topic)).collect(),
+            FetchTopics::These(topics) => {
+                topics.iter().map(|topic| self.fetch_topic(group, topic, require_stable)).collect()
+            }
         }
     }
 
-    fn fetch_topic(&self, group: &str, wanted: &FetchTopic) -> FetchedTopic {
-        let same_topic = |committed: &&Committed| {
+    fn fetch_topic(&self, group: &Arc<str>, wanted: &FetchTopic, require_stable: bool) -> FetchedTopic {
+        let same_topic = |committed: &Committed| {
             wanted.topic_id.is_nil() || committed.topic_id.is_nil() || wanted.topic_id == committed.topic_id
         };
-        let fetch =
-            |&partition: &i32| (partition, self.get(group, &wanted.topic, partition).filter(same_topic).cloned());
+        let fetch = |&partition: &i32| {
+            let fetched = self.fetch_one(group, &wanted.topic, partition, require_stable);
+            (partition, fetched.map(|committed| committed.filter(same_topic)))
+        };
         (Arc::clone(&wanted.topic), wanted.partitions.iter().map(fetch).collect())
+    }
+
+    fn fetch_one(&self, group: &Arc<str>, topic: &Arc<str>, partition: i32, require_stable: bool) -> FetchedOffset {
+        let key = OffsetKey { group: Arc::clone(group), topic: Arc::clone(topic), partition };
+        match require_stable && self.is_unstable(&key) {
+            true => Err(ErrorCode::UnstableOffsetCommit),
+            false => Ok(self.get(group, topic, partition).cloned()),
+        }
     }
 
     /// The offsets of `group` that have outlived their retention, and whether those are all it has.
@@ -174,16 +235,17 @@ impl Offsets {
         now_ms: i64,
         retention_ms: i64,
     ) -> (Vec<OffsetKey>, bool) {
-        let Some(topics) = self.groups.get(id) else { return (Vec::new(), true) };
+        let pending = self.pending.keys().any(|key| key.group == *id);
+        let Some(topics) = self.groups.get(id) else { return (Vec::new(), !pending) };
         let Some(base) = base else { return (Vec::new(), false) };
         let (expired, kept): (Vec<_>, Vec<_>) = keys(id, topics).partition(|(key, committed)| {
             let out_of_time = match committed.expire_timestamp {
                 Some(at) => now_ms >= at,
                 None => now_ms.saturating_sub(base.timestamp(committed)) >= retention_ms,
             };
-            out_of_time && !is_subscribed_to(&key.topic)
+            out_of_time && !is_subscribed_to(&key.topic) && !self.is_unstable(key)
         });
-        (expired.into_iter().map(|(key, _)| key).collect(), kept.is_empty())
+        (expired.into_iter().map(|(key, _)| key).collect(), kept.is_empty() && !pending)
     }
 }
 

@@ -10,6 +10,7 @@ mod consumers;
 mod entry;
 mod members;
 mod offsets;
+mod transactional;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -27,13 +28,14 @@ use super::consumer::settings::GroupLimits;
 use super::internal_topic::offsets_topic;
 use super::new_topics::NewTopics;
 use super::offsets::Offsets;
-use super::records::Record;
+use super::records::{Committed, OffsetKey, Record};
 use crate::config::server::{GroupSettings, OffsetsSettings};
 use crate::coordinator::internal_topic::InternalTopic;
 use crate::coordinator::journal::{Journal, client_error};
 use crate::coordinator::{Encoded, Now, Replayed, ShardState};
 use crate::metadata::store::SharedMetadata;
 use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch::ProducerId;
 
 /// When an append of the shard's own (expired members) failed, it is tried again after this time.
 const RETRY_MS: u64 = 1000;
@@ -122,8 +124,11 @@ impl ShardState for Shard {
     }
 
     fn replay(&mut self, replayed: Replayed<'_>, now: Now) {
-        let Replayed { offset, key, value, .. } = replayed;
+        let Replayed { offset, transaction, key, value } = replayed;
         match (Record::decode(key, value), value) {
+            (Ok(Record::Offset(key, committed)), _) if let Some(producer_id) = transaction => {
+                self.apply_in(producer_id, key, committed, now);
+            }
             (Ok(Record::Unknown { .. }), Some(value)) => {
                 self.unknown.insert(key.to_vec(), value.to_vec());
             }
@@ -134,6 +139,10 @@ impl ShardState for Shard {
             // One bad record must not hide all groups of the shard.
             (Err(error), _) => tracing::error!(offset, %error, "record of a coordinator cannot be read and is skipped"),
         }
+    }
+
+    fn replay_marker(&mut self, producer_id: ProducerId, commit: bool, _: Now) {
+        self.offsets.end_transaction(producer_id, commit);
     }
 
     fn loaded(&mut self, now: Now) {
@@ -189,10 +198,7 @@ impl Shard {
     fn apply(&mut self, record: Record, live: Option<ClassicGroup>, now: Now) {
         match record {
             Record::Offset(key, committed) => {
-                if committed.is_some() && !self.groups.contains_key(&key.group) {
-                    let live = ClassicGroup::new(Arc::clone(&key.group), now);
-                    self.groups.insert(Arc::clone(&key.group), Entry::Classic { live, logged: None });
-                }
+                self.make_simple_group(&key, committed.is_some(), now);
                 self.offsets.apply(key, committed);
             }
             Record::Group(id, Some(logged)) => {
@@ -206,6 +212,20 @@ impl Shard {
             }
             Record::Consumer(id, record) => self.apply_consumer(id, record),
             Record::Unknown { .. } => {}
+        }
+    }
+
+    /// The same for an offset of an open transaction.
+    fn apply_in(&mut self, producer_id: ProducerId, key: OffsetKey, committed: Option<Committed>, now: Now) {
+        self.make_simple_group(&key, committed.is_some(), now);
+        self.offsets.apply_in(producer_id, key, committed);
+    }
+
+    /// An offset of a group that isn't there makes one without members.
+    fn make_simple_group(&mut self, key: &OffsetKey, committed: bool, now: Now) {
+        if committed && !self.groups.contains_key(&key.group) {
+            let live = ClassicGroup::new(Arc::clone(&key.group), now);
+            self.groups.insert(Arc::clone(&key.group), Entry::Classic { live, logged: None });
         }
     }
 

@@ -27,6 +27,8 @@ pub const IMAGE: u16 = 1;
 pub const TIERED: u16 = 2;
 /// The first section type of the coordinators.
 pub const COORDINATORS: u16 = 16;
+/// The state of the transaction coordinator.
+pub const TRANSACTION_COORDINATORS: u16 = 17;
 
 /// Every so many snapshots the ones that nobody needs are removed.
 const PRUNE_EVERY: u64 = 16;

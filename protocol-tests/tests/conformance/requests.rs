@@ -2,7 +2,7 @@
 //! by field.
 //!
 //! One file of `requests/` per subject, one request per line: `Name versions {json}`, with versions as `0,1,2`. `ID` stands
-//! for a name of this run. In front of a request may stand
+//! for a name of this run, `"producer(name)"` for the producer id of a transactional id. In front of a request may stand
 //!
 //! - `await`: ask until the answer has no error, and compare nothing;
 //! - `own`: of arrays, compare what names this run's `ID` only (others use the same Kafka);
@@ -21,8 +21,8 @@ use serde_json::Value;
 use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::peers::{self, Peer, repository, script};
 
-/// Fields whose values no two brokers have in common.
-const PLACES: [&str; 16] = [
+/// Fields whose values no two brokers have in common, but for the -1 of one that has none.
+const PLACES: [&str; 18] = [
     "topicId",
     "clusterId",
     "finalizedFeaturesEpoch",
@@ -39,7 +39,12 @@ const PLACES: [&str; 16] = [
     "usableBytes",
     "port",
     "controllerId",
+    "producerId",
+    "transactionStartTimeMs",
 ];
+
+/// Lists of plain values that have no order.
+const SETS: [&str; 2] = ["partitions", "unknownStateFilters"];
 
 /// How the answer of a line counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,16 +149,23 @@ fn comparable(answer: &Value, only: Option<&str>) -> Value {
         }
         Value::Object(fields) => {
             let field = |(name, value): (&String, &Value)| {
-                let value = match PLACES.contains(&name.as_str()) && !value.is_null() {
+                let value = match PLACES.contains(&name.as_str()) && !value.is_null() && *value != -1 {
                     true => Value::String("some".to_owned()),
                     false => comparable(value, only),
                 };
-                (name.clone(), value)
+                (name.clone(), if SETS.contains(&name.as_str()) { sorted(value) } else { value })
             };
             Value::Object(fields.iter().map(field).collect())
         }
         other => other.clone(),
     }
+}
+
+fn sorted(mut value: Value) -> Value {
+    if let Some(elements) = value.as_array_mut() {
+        elements.sort_by_key(Value::to_string);
+    }
+    value
 }
 
 /// Where two answers differ, a line for each place.
@@ -172,7 +184,7 @@ fn differences(path: &str, ours: &Value, kafkas: &Value) -> String {
 }
 
 /// The files of `requests/`. All go through one Java process for each broker, which takes a second to start.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "alter_configs",
     "client_metrics",
     "client_quotas",
@@ -183,6 +195,7 @@ const FILES: [&str; 10] = [
     "loggers",
     "quorum",
     "reassignments",
+    "transactions",
 ];
 
 /// Both answers to every request have to be the same.

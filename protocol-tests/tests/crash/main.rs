@@ -1,6 +1,7 @@
 //! The real process dies and comes back: at each named crash point once, and at random moments. What must hold is in
 //! `checkers`; what each point leaves behind is in `docs/crash-safety.md`.
 
+mod transactions;
 mod workloads;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +11,7 @@ use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::checkers::bucket;
 use terrace_protocol_tests::checkers::history::History;
 use terrace_tiering::platform::crash_point::CrashPoint;
+use transactions::Transactions;
 use workloads::{Busy, CommittedOffsets, Compacted, DeletedTopic, Workload, busy_topic};
 
 /// Rounds of the random test; `TERRACE_CRASH_ROUNDS` asks for more.
@@ -28,6 +30,7 @@ fn busy_broker() -> Options {
         .with("log.cleaner.backoff.ms", 200)
         .with("offsets.topic.num.partitions", 2)
         .with("log.wal.file.bytes", 1 << 20)
+        .with("transaction.state.log.num.partitions", 2)
 }
 
 #[test]
@@ -103,6 +106,13 @@ fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
         P::CleanBeforeSwap | P::CleanAfterSwap => Box::new(Compacted::begin(address)),
         P::TopicDeleteAfterCommit => Box::new(DeletedTopic::begin(address)),
         P::GroupAfterAppend => Box::new(CommittedOffsets::begin(address)),
+        P::TransactionAfterAppend
+        | P::TransactionAfterPrepare
+        | P::TransactionBeforeMarkers
+        | P::TransactionAfterMarker
+        | P::TransactionAfterComplete
+        | P::GroupAfterTransactionalAppend
+        | P::GroupAfterMarker => Box::new(Transactions::begin(address)),
     }
 }
 

@@ -80,11 +80,11 @@ impl Workload for Busy {
     }
 }
 
-fn text(text: &str) -> StrBytes {
+pub fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-fn create(client: &mut RawClient, topic: &str, configs: &[(&str, &str)]) {
+pub fn create(client: &mut RawClient, topic: &str, configs: &[(&str, &str)]) {
     let configs = configs
         .iter()
         .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));

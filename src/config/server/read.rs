@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     ConsumerGroupSettings, Dirs, GroupSettings, LogSettings, OffsetsSettings, RemoteSettings, Requests, Topics,
+    TransactionSettings,
 };
 use crate::config::given::ConfigError;
 use crate::config::listeners::Listener;
@@ -210,6 +211,23 @@ pub(super) fn offsets(reader: &Reader<'_>) -> OffsetsSettings {
         retention_check_interval_ms: reader.size("offsets.retention.check.interval.ms"),
         metadata_bytes_max: usize::try_from(reader.long("offset.metadata.max.bytes")).unwrap_or(0),
         commit_timeout_ms: reader.size("offsets.commit.timeout.ms"),
+    }
+}
+
+/// `__transaction_state` and what it coordinates.
+pub(super) fn transactions(reader: &Reader<'_>) -> TransactionSettings {
+    TransactionSettings {
+        partitions: reader.int("transaction.state.log.num.partitions"),
+        replication_factor: factor(reader, "transaction.state.log.replication.factor"),
+        min_isr: reader.int("transaction.state.log.min.isr"),
+        segment_bytes: u32::try_from(reader.size("transaction.state.log.segment.bytes")).unwrap_or(u32::MAX),
+        timeout_ms_max: reader.int("transaction.max.timeout.ms"),
+        id_expiration_ms: reader.long("transactional.id.expiration.ms"),
+        expiration_check_ms: reader.size("transaction.remove.expired.transaction.cleanup.interval.ms"),
+        timeout_check_ms: reader.size("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
+        verification: reader.flag("transaction.partition.verification.enable"),
+        add_retry_ms: reader.size("add.partitions.to.txn.retry.backoff.ms"),
+        add_retry_ms_max: reader.size("add.partitions.to.txn.retry.backoff.max.ms"),
     }
 }
 

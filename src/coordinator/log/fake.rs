@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{ShardLog, ShardLogs};
 use crate::metadata::image::{Image, PartitionId};
 use crate::partition::append::AppendError;
+use crate::partition::producers::VerificationGuard;
 use crate::partition::read::ReadError;
-use crate::protocol::record_batch::{BatchView, Offset, stamp};
+use crate::partition::transactions::EndMarker;
+use crate::protocol::control::EndTransaction;
+use crate::protocol::record_batch::{BatchView, LeaderEpoch, Offset, ProducerId, stamp};
 use crate::wal::ticket::{Promise, Rejected, Ticket};
 
 /// See the module.
@@ -73,7 +76,7 @@ impl FakeLog {
 }
 
 impl ShardLog for FakeLog {
-    fn append(&self, batches: &mut [u8]) -> Result<Ticket, AppendError> {
+    fn append(&self, batches: &mut [u8], _: Option<VerificationGuard>) -> Result<Ticket, AppendError> {
         let mut inner = self.inner();
         if let Some(error) = &inner.fail {
             return Err(error.clone());
@@ -90,6 +93,19 @@ impl ShardLog for FakeLog {
         let (ticket, promise) = Ticket::pending(next, 0);
         inner.promises.push_back(promise);
         Ok(ticket)
+    }
+
+    fn begin_verification(&self, _: ProducerId, _: i16, _: bool) -> Result<Option<VerificationGuard>, AppendError> {
+        Ok(None)
+    }
+
+    fn append_marker(&self, marker: &EndMarker) -> Result<Ticket, AppendError> {
+        let end = EndTransaction { commit: marker.commit, coordinator_epoch: marker.coordinator_epoch };
+        self.append(&mut end.batch(marker.producer_id, marker.producer_epoch, 0), None)
+    }
+
+    fn leader_epoch(&self) -> LeaderEpoch {
+        3
     }
 
     fn bounds(&self) -> (Offset, Offset) {

@@ -81,6 +81,22 @@ impl ClassicGroup {
         Ok(())
     }
 
+    /// May this member commit offsets within a transaction? Also from outside of the group, and while it rebalances.
+    pub fn check_transactional_commit(
+        &self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ErrorCode> {
+        let from_outside =
+            generation < 0 && (self.state == State::Empty || (member_id.is_empty() && instance_id.is_none()));
+        if from_outside {
+            return Ok(());
+        }
+        self.check_member(member_id, instance_id)?;
+        if generation == self.generation { Ok(()) } else { Err(ErrorCode::IllegalGeneration) }
+    }
+
     /// A commit of a member also keeps its session.
     pub fn heard_by_commit(&mut self, member_id: &str, now: Now) {
         if matches!(self.state, State::Stable | State::PreparingRebalance) {

@@ -92,11 +92,16 @@ impl Node {
     }
 
     async fn offset(&self) -> Result<Option<i64>, ErrorCode> {
-        let fetched = self
-            .groups
-            .fetch(FetchRequest { group: "g".into(), member_id: None, member_epoch: -1, topics: FetchTopics::All })
-            .await?;
-        Ok(fetched.first().and_then(|(_, partitions)| partitions[0].1.as_ref()).map(|committed| committed.offset))
+        let request = FetchRequest {
+            group: "g".into(),
+            member_id: None,
+            member_epoch: -1,
+            require_stable: false,
+            topics: FetchTopics::All,
+        };
+        let fetched = self.groups.fetch(request).await?;
+        let first = fetched.into_iter().next().and_then(|(_, mut partitions)| partitions.remove(0).1.unwrap());
+        Ok(first.map(|committed| committed.offset))
     }
 }
 
@@ -132,7 +137,7 @@ async fn while_a_shard_loads_it_says_so() {
     // Something to load.
     let mut batch = crate::protocol::batch_builder::BatchBuilder::new(0);
     batch.push(0, 0, Some(b"\0\x09"), None, [].into_iter());
-    let _ = node.log.append(&mut batch.finish()).unwrap();
+    let _ = node.log.append(&mut batch.finish(), None).unwrap();
     node.groups.find().await.unwrap();
     assert!(!node.groups.is_loaded());
     let loading = ErrorCode::CoordinatorLoadInProgress;

@@ -65,7 +65,7 @@ impl Shard {
             Some(Entry::Consumer(group)) => group.check_fetch(request.member_id.as_deref(), request.member_epoch),
             Some(Entry::Classic { .. }) | None => Ok(()),
         };
-        let fetched = allowed.map(|()| self.offsets.fetch(&request.group, &request.topics));
+        let fetched = allowed.map(|()| self.offsets.fetch(&request.group, &request.topics, request.require_stable));
         self.journal.tell(to, fetched);
     }
 
@@ -91,15 +91,13 @@ impl Shard {
             false => Ok(()),
         };
         let outcomes: Vec<_> = partitions.iter().map(check).collect();
-        let deleted = partitions.iter().zip(&outcomes).filter(|((topic, partition), outcome)| {
-            outcome.is_ok() && self.offsets.get(id, topic, *partition).is_some()
-        });
-        let keys = deleted.map(|((topic, partition), _)| OffsetKey {
+        let allowed = partitions.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+        let keys = allowed.map(|((topic, partition), _)| OffsetKey {
             group: Arc::clone(id),
             topic: Arc::clone(topic),
             partition: *partition,
         });
-        let tombstones = keys.map(|key| Record::Offset(key, None)).collect();
+        let tombstones = keys.filter(|key| self.offsets.knows(key)).map(|key| Record::Offset(key, None)).collect();
         self.bury(tombstones, now)?;
         Ok(outcomes)
     }
@@ -152,7 +150,7 @@ impl Shard {
     }
 }
 
-fn commit_record(request: &CommitRequest, offset: &CommitOffset, now: Now) -> Record {
+pub(super) fn commit_record(request: &CommitRequest, offset: &CommitOffset, now: Now) -> Record {
     let key =
         OffsetKey { group: Arc::clone(&request.group), topic: Arc::clone(&offset.topic), partition: offset.partition };
     let committed = Committed {

@@ -6,6 +6,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::server::ConsumerGroupSettings;
+use crate::coordinator::Outcomes;
+use crate::coordinator::journal::OpenTransaction;
 use crate::coordinator::log::ShardLog;
 use crate::coordinator::log::fake::FakeLog;
 use crate::coordinator::testing::replay;
@@ -14,6 +16,8 @@ use crate::group::offsets::{CommitOffset, CommitRequest, FetchRequest, FetchTopi
 use crate::group::records::{Committed, OffsetKey};
 use crate::metadata::fake::FakeStore;
 use crate::partition::append::AppendError;
+use crate::partition::producers::ProducerError;
+use crate::partition::transactions::EndMarker;
 
 mod consumers;
 
@@ -82,7 +86,13 @@ fn commit(member_id: &str, generation: i32, offsets: &[(&str, i32, i64)]) -> Com
 }
 
 fn fetch_all() -> FetchRequest {
-    FetchRequest { group: "g".into(), member_id: None, member_epoch: -1, topics: FetchTopics::All }
+    FetchRequest {
+        group: "g".into(),
+        member_id: None,
+        member_epoch: -1,
+        require_stable: false,
+        topics: FetchTopics::All,
+    }
 }
 
 fn join(member_id: &str) -> JoinRequest {
@@ -391,7 +401,7 @@ fn a_topic_made_again_under_its_name_has_no_offsets() {
                 shard.fetch(&FetchRequest { topics: FetchTopics::These(vec![wanted]), ..fetch_all() }, to)
             })
             .unwrap();
-        assert_eq!(fetched[0].1[0].1.as_ref().map(|committed| committed.offset), expected);
+        assert_eq!(fetched[0].1[0].1.clone().unwrap().map(|committed| committed.offset), expected);
     }
 }
 
@@ -423,8 +433,124 @@ fn a_loaded_group_over_the_limit_lets_its_members_join_anew() {
     assert_eq!(loaded.groups["g"].state_name(), "PreparingRebalance");
 }
 
+const PRODUCER: ProducerId = 77;
+
+impl Driven {
+    fn commit_in(&mut self, producer_id: ProducerId, request: &CommitRequest) -> Outcomes {
+        let transaction = OpenTransaction { producer_id, producer_epoch: 0, guard: None };
+        self.ask(|shard, to, now| shard.commit_transactional(request, &transaction, to, now))
+    }
+
+    fn end(&mut self, producer_id: ProducerId, commit: bool) {
+        let marker = EndMarker { producer_id, producer_epoch: 0, coordinator_epoch: 0, commit, transaction_version: 0 };
+        assert_eq!(self.ask(|shard, to, _| shard.end_transaction(&marker, to)), Ok(()));
+    }
+
+    fn is_unstable(&self, topic: &str) -> bool {
+        self.shard.offsets.is_unstable(&OffsetKey { group: "g".into(), topic: topic.into(), partition: 0 })
+    }
+}
+
+#[rstest]
+#[case::committed(true, Some(9))]
+#[case::aborted(false, Some(5))]
+fn an_offset_of_a_transaction_counts_once_it_is_committed(#[case] commits: bool, #[case] expected: Option<i64>) {
+    let mut driven = driven();
+    driven.commit(&commit("", -1, &[("t", 0, 5)])).unwrap();
+    assert_eq!(driven.commit_in(PRODUCER, &commit("", -1, &[("t", 0, 9)])), Ok(vec![Ok(())]));
+    assert_eq!((driven.offset("t", 0), driven.is_unstable("t")), (Some(5), true));
+    let loaded = driven.reloaded();
+    assert_eq!(loaded.offsets.get("g", "t", 0).unwrap().offset, 5, "open after a load too");
+    driven.shard = loaded;
+    assert!(driven.is_unstable("t"));
+    driven.end(PRODUCER, commits);
+    assert_eq!((driven.offset("t", 0), driven.is_unstable("t")), (expected, false));
+    assert_eq!(Driven::snapshot(&driven.reloaded()), Driven::snapshot(&driven.shard));
+}
+
+#[test]
+fn the_order_of_the_records_decides_and_not_that_of_the_markers() {
+    let mut driven = driven();
+    driven.commit_in(PRODUCER, &commit("", -1, &[("t", 0, 9)])).unwrap();
+    driven.commit(&commit("", -1, &[("t", 0, 12)])).unwrap();
+    driven.end(PRODUCER, true);
+    assert_eq!(driven.offset("t", 0), Some(12));
+    assert_eq!(Driven::snapshot(&driven.reloaded()), Driven::snapshot(&driven.shard));
+}
+
+#[test]
+fn a_transaction_that_is_fenced_or_unknown_commits_nothing() {
+    let mut driven = driven();
+    let error = ProducerError::NotVerified;
+    driven.log.fail(Some(AppendError::Producer(error)));
+    assert_eq!(driven.commit_in(PRODUCER, &commit("", -1, &[("t", 0, 9)])), Err(ErrorCode::InvalidTxnState));
+    driven.log.fail(Some(AppendError::Gone));
+    assert_eq!(driven.commit_in(PRODUCER, &commit("", -1, &[("t", 0, 9)])), Err(ErrorCode::NotCoordinator));
+    assert!(!driven.is_unstable("t") && driven.shard.groups.is_empty());
+}
+
+#[test]
+fn members_are_checked_by_the_rules_of_transactions() {
+    let mut driven = driven();
+    let refused = driven.commit_in(PRODUCER, &commit("m", 1, &[("t", 0, 9)]));
+    assert_eq!(refused, Err(ErrorCode::IllegalGeneration), "no such group");
+    let member = driven.with_member();
+    let mut check = |member: &str, generation| driven.commit_in(PRODUCER, &commit(member, generation, &[("t", 0, 9)]));
+    assert_eq!(check(&member, 1), Ok(vec![Ok(())]));
+    assert_eq!(check(&member, 2), Err(ErrorCode::IllegalGeneration));
+    assert_eq!(check("stranger", 1), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(check("", -1), Ok(vec![Ok(())]), "a producer from before KIP-447");
+    // A commit of a group that rebalances is the last one of the old generation, unless it is of a transaction.
+    let _joining = driven.asked(|shard, to, now| shard.join(&join(""), to, now));
+    driven.pass(0);
+    assert_eq!(driven.commit_in(PRODUCER, &commit(&member, 1, &[("t", 0, 9)])), Ok(vec![Ok(())]));
+}
+
+#[test]
+fn long_notes_are_refused_in_transactions_too() {
+    let mut driven = driven();
+    let mut request = commit("", -1, &[("t", 0, 5), ("t", 1, 6)]);
+    request.offsets[0].metadata = Some("ninebytes".into());
+    let outcomes = driven.commit_in(PRODUCER, &request);
+    assert_eq!(outcomes, Ok(vec![Err(ErrorCode::OffsetMetadataTooLarge), Ok(())]));
+    let before = driven.log.batches();
+    request.offsets.truncate(1);
+    assert_eq!(driven.commit_in(PRODUCER, &request), Ok(vec![Err(ErrorCode::OffsetMetadataTooLarge)]));
+    assert_eq!(driven.log.batches(), before, "nothing to write");
+}
+
+#[test]
+fn offsets_of_an_open_transaction_do_not_expire() {
+    let mut driven = driven();
+    driven.commit(&commit("", -1, &[("t", 0, 5), ("u", 0, 6)])).unwrap();
+    driven.commit_in(PRODUCER, &commit("", -1, &[("t", 0, 9), ("v", 0, 9)])).unwrap();
+    driven.now.wall_ms += RETENTION_MS;
+    driven.shard.upkeep(driven.now);
+    assert_eq!((driven.offset("t", 0), driven.offset("u", 0)), (Some(5), None));
+    assert_eq!(driven.shard.groups.len(), 1);
+    driven.end(PRODUCER, false);
+    driven.shard.upkeep(driven.now);
+    assert!(driven.shard.groups.is_empty());
+}
+
+#[test]
+fn what_is_deleted_does_not_come_back_with_a_marker() {
+    let mut driven = driven();
+    driven.commit_in(PRODUCER, &commit("", -1, &[("t", 0, 9), ("u", 0, 9), ("v", 0, 9)])).unwrap();
+    driven.shard.topics_deleted(&["t".into()], driven.now);
+    let deleted = driven.ask(|shard, to, now| shard.delete_offsets(&"g".into(), &[("u".into(), 0)], to, now));
+    assert_eq!(deleted, Ok(vec![Ok(())]));
+    assert_eq!((driven.is_unstable("t"), driven.is_unstable("u"), driven.is_unstable("v")), (false, false, true));
+    assert_eq!(driven.ask(|shard, to, now| shard.delete_group(&"g".into(), to, now)), Ok(()));
+    driven.end(PRODUCER, true);
+    assert!(Driven::snapshot(&driven.shard).is_empty());
+    assert!(Driven::snapshot(&driven.reloaded()).is_empty());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
+    CommitIn(u8, u8, i64),
+    End(u8, bool),
     Commit(u8, i64),
     Member,
     Join,
@@ -439,6 +565,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..3u8, 0..100i64).prop_map(|(topic, offset)| Step::Commit(topic, offset)),
+        (0..2u8, 0..3u8, 0..100i64).prop_map(|(producer, topic, offset)| Step::CommitIn(producer, topic, offset)),
+        (0..2u8, any::<bool>()).prop_map(|(producer, commit)| Step::End(producer, commit)),
         Just(Step::Member),
         Just(Step::Join),
         Just(Step::Leave),
@@ -465,6 +593,10 @@ proptest! {
                 Step::Commit(name, offset) => {
                     let _ = driven.commit(&commit("", -1, &[(&topic(name), 0, offset)]));
                 }
+                Step::CommitIn(producer, name, offset) => {
+                    let _ = driven.commit_in(producer.into(), &commit("", -1, &[(&topic(name), 0, offset)]));
+                }
+                Step::End(producer, commit) => driven.end(producer.into(), commit),
                 Step::Member if member.is_none() => drop(driven.with_member()),
                 Step::Join => waiting.push(driven.asked(|shard, to, now| shard.join(&join(""), to, now))),
                 Step::Leave if member.is_some() => driven.leave(&member.unwrap()),

@@ -91,6 +91,20 @@ crash_points! {
     SnapshotAfterPut = "snapshot-after-put",
     /// A coordinator's records are in the log, its state has not changed.
     GroupAfterAppend = "group-after-append",
+    /// Offsets of a transaction are in the log, the state has not changed.
+    GroupAfterTransactionalAppend = "group-after-transactional-append",
+    /// The marker of a transaction is in `__consumer_offsets`, its offsets are not the group's yet.
+    GroupAfterMarker = "group-after-marker",
+    /// A record of an open transaction or of a new producer is in the log, the state has not changed.
+    TransactionAfterAppend = "transaction-after-append",
+    /// The outcome of a transaction is in the log, the state has not changed and nobody was told.
+    TransactionAfterPrepare = "transaction-after-prepare",
+    /// The outcome is durable, no partition has its marker.
+    TransactionBeforeMarkers = "transaction-before-markers",
+    /// One partition has its marker.
+    TransactionAfterMarker = "transaction-after-marker",
+    /// All markers are durable and the log says so, the state has not changed.
+    TransactionAfterComplete = "transaction-after-complete",
 }
 
 /// Dies here if the test asked for it; nothing at all without the feature `crash-points`.

@@ -6,6 +6,10 @@ import java.io.DataInputStream;
 import java.io.InputStreamReader;
 import java.net.Socket;
 import java.nio.ByteBuffer;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.regex.Pattern;
+import org.apache.kafka.common.message.InitProducerIdRequestData;
 import org.apache.kafka.common.message.RequestHeaderData;
 import org.apache.kafka.common.message.ResponseHeaderData;
 import org.apache.kafka.common.protocol.ApiKeys;
@@ -19,6 +23,8 @@ import org.apache.kafka.common.protocol.ObjectSerializationCache;
  * <p>Lines of standard input: {@code Name version {request}}, or {@code await Name version {request}}, which asks again
  * until no error code is left in the answer. Each line gives one line of output: the answer, or {@code {"closed": why}}
  * when there is none.
+ *
+ * <p>{@code "producer(name)"} in a request is the producer id that InitProducerId gave to the transactional id last.
  */
 public class Requests {
     private static final ObjectMapper MAPPER = new ObjectMapper();
@@ -30,6 +36,7 @@ public class Requests {
     private final int port;
     private Socket socket;
     private int correlationId;
+    private final Map<String, Long> producerIds = new HashMap<>();
 
     private Requests(String address) {
         host = address.substring(0, address.lastIndexOf(':'));
@@ -61,7 +68,7 @@ public class Requests {
         try {
             Class<?> converter = Class.forName(MESSAGES + name + "RequestDataJsonConverter");
             request = (ApiMessage) converter.getMethod("read", JsonNode.class, short.class)
-                .invoke(null, MAPPER.readTree(json), version);
+                .invoke(null, MAPPER.readTree(withProducerIds(json)), version);
         } catch (ReflectiveOperationException e) {
             throw new IllegalArgumentException(name + " " + version + " " + json, e);
         }
@@ -72,12 +79,21 @@ public class Requests {
                 socket.setSoTimeout(ANSWER_MS);
             }
             send(key, version, request);
-            return receive(key, name, version);
+            JsonNode answer = receive(key, name, version);
+            if (request instanceof InitProducerIdRequestData init && answer.get("producerId").asLong() >= 0) {
+                producerIds.put(init.transactionalId(), answer.get("producerId").asLong());
+            }
+            return answer;
         } catch (java.io.IOException e) {
             socket.close();
             socket = null;
             return closed(e);
         }
+    }
+
+    private String withProducerIds(String json) {
+        return Pattern.compile("\"producer\\(([^)]*)\\)\"").matcher(json)
+            .replaceAll(found -> String.valueOf(producerIds.getOrDefault(found.group(1), -2L)));
     }
 
     private void send(ApiKeys key, short version, ApiMessage request) throws java.io.IOException {
