@@ -44,7 +44,7 @@ use crate::protocol::record_batch::{BatchError, BatchView, HEADER_BYTES, Offset,
 pub use filter::Rules;
 pub use key_map::KeyMap;
 pub use plan::{Plan, SealedSegment, groups, plan};
-pub use swap::recover;
+pub use swap::{is_on_its_way, recover};
 pub use transactions::TransactionWalk;
 
 /// Bytes read and written at once, unless one batch is larger.

@@ -18,7 +18,7 @@ mod indexes;
 use std::io;
 use std::sync::Arc;
 
-use terrace_tiering::platform::fs::{Open, SharedFile};
+use terrace_tiering::platform::fs::{Entry, Open, SharedFile};
 use terrace_tiering::platform::random::Random;
 
 use super::cleaner;
@@ -61,6 +61,42 @@ pub struct Recovered {
     pub cut_bytes: u64,
 }
 
+/// The names in a partition's directory; one look serves a whole opening.
+#[derive(Debug, Default)]
+pub struct Listing {
+    entries: Vec<Entry>,
+    /// The directory is there.
+    pub exists: bool,
+}
+
+impl Listing {
+    /// Looks, and first completes or undoes what a crash of the cleaner left.
+    pub fn of(directory: &LogDirectory) -> io::Result<Self> {
+        let look = || match directory.fs.read_dir(&directory.path) {
+            Ok(entries) => Ok(Self { entries, exists: true }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        };
+        let found = look()?;
+        if !found.entries.iter().any(|entry| cleaner::is_on_its_way(&entry.name)) {
+            return Ok(found);
+        }
+        cleaner::recover(&directory.fs, &directory.path)?;
+        look()
+    }
+
+    /// The offsets of the producer snapshots, in order.
+    pub fn snapshots(&self) -> Vec<Offset> {
+        let of_snapshot = |entry: &Entry| match names::parse_segment_file(&entry.name) {
+            Some((offset, names::SNAPSHOT)) => Some(offset),
+            _ => None,
+        };
+        let mut offsets: Vec<_> = self.entries.iter().filter_map(of_snapshot).collect();
+        offsets.sort_unstable();
+        offsets
+    }
+}
+
 /// A segment's files as the directory lists them.
 #[derive(Debug, Clone, Copy)]
 struct Found {
@@ -72,15 +108,16 @@ struct Found {
 /// batches it sees the header, of control batches all bytes.
 pub type EachBatch<'a> = &'a mut dyn FnMut(&BatchView<'_>) -> Option<AbortedTransaction>;
 
-/// Opens the log in `directory`. `each_batch` sees the batches from `marks.producers_from` on.
+/// Opens the log in `directory`, which `listing` was just taken of. `each_batch` sees the batches from `marks.producers_from` on.
 pub fn open(
     directory: LogDirectory,
+    listing: &Listing,
     marks: &Marks,
     config: &TopicConfig,
     random: &dyn Random,
     each_batch: EachBatch<'_>,
 ) -> Result<(Log, Recovered), LogError> {
-    let found = list(&directory)?;
+    let found = list(&directory, listing)?;
     let mut log = Log::create(directory, marks.start);
     if found.is_empty() {
         return Ok((log, Recovered::default()));
@@ -137,7 +174,7 @@ pub fn open(
     let (end, recovered) = (scan.expected, scan.recovered);
     let mut epochs = scan.epochs;
     epochs.truncate_from_end(end);
-    drop_stale_snapshots(&directory, end)?;
+    drop_stale_snapshots(&directory, listing, end)?;
     if recovered.cut_bytes > 0 {
         tracing::warn!(
             directory = %directory.path.display(), end, cut_bytes = recovered.cut_bytes,
@@ -177,15 +214,10 @@ impl Log {
 }
 
 /// The segments of the directory by base offset. What cannot be part of a log any more is removed: segments that had left
-/// it, indexes without a `.log`. What a crash of the cleaner left is completed or undone first.
-fn list(directory: &LogDirectory) -> Result<Vec<Found>, LogError> {
-    if !directory.fs.exists(&directory.path) {
-        return Ok(Vec::new());
-    }
-    cleaner::recover(&directory.fs, &directory.path)?;
-    let entries = directory.fs.read_dir(&directory.path)?;
+/// it, indexes without a `.log`.
+fn list(directory: &LogDirectory, Listing { entries, .. }: &Listing) -> Result<Vec<Found>, LogError> {
     let mut found: Vec<Found> = Vec::new();
-    for entry in &entries {
+    for entry in entries {
         if let Some((base, LOG)) = names::parse_segment_file(&entry.name) {
             found.push(Found { base, size: entry.len });
         }
@@ -194,7 +226,7 @@ fn list(directory: &LogDirectory) -> Result<Vec<Found>, LogError> {
     for entry in entries.iter().filter(|entry| entry.name.ends_with(DELETED_SUFFIX)) {
         directory.fs.remove_file(&directory.path.join(&entry.name))?;
     }
-    for entry in &entries {
+    for entry in entries {
         if let Some((base, INDEX | TIME_INDEX | TXN_INDEX)) = names::parse_segment_file(&entry.name)
             && found.binary_search_by_key(&base, |segment| segment.base).is_err()
         {
@@ -222,13 +254,9 @@ fn read_epochs(directory: &LogDirectory) -> Result<(EpochCache, bool), LogError>
 }
 
 /// Producer snapshots beyond the end speak of records that are gone.
-fn drop_stale_snapshots(directory: &LogDirectory, end: Offset) -> Result<(), LogError> {
-    for entry in directory.fs.read_dir(&directory.path)? {
-        if let Some((offset, names::SNAPSHOT)) = names::parse_segment_file(&entry.name)
-            && offset > end
-        {
-            directory.fs.remove_file(&directory.path.join(&entry.name))?;
-        }
+fn drop_stale_snapshots(directory: &LogDirectory, listing: &Listing, end: Offset) -> Result<(), LogError> {
+    for offset in listing.snapshots().into_iter().filter(|offset| *offset > end) {
+        directory.fs.remove_file(&names::segment_file(&directory.path, offset, names::SNAPSHOT))?;
     }
     Ok(())
 }

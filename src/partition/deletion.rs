@@ -63,12 +63,13 @@ impl Partition {
 }
 
 /// The partitions of `image` that have a directory in `log_dir`. Leftovers of deletions are removed, directories that
-/// no partition of the image claims are set aside.
+/// no partition of the image claims are set aside. Of those that `had_files` knows (by the checkpoint) nothing is read.
 pub(super) fn sweep(
     fs: &SharedFs,
     random: &SharedRandom,
     log_dir: &Path,
     image: &Image,
+    had_files: &dyn Fn(PartitionId) -> bool,
 ) -> io::Result<Vec<PartitionId>> {
     let mut found = Vec::new();
     for entry in fs.read_dir(log_dir)?.into_iter().filter(|entry| entry.is_dir) {
@@ -79,6 +80,13 @@ pub(super) fn sweep(
         }
         let Some((topic, partition)) = names::parse_partition_dir(&entry.name) else { continue };
         let known = image.topic(topic).filter(|known| partition < known.partition_count);
+        if let Some(id) = known.map(|known| PartitionId { topic: known.id, partition })
+            && had_files(id)
+        {
+            // A topic's directory is renamed before another of its name can have one.
+            found.push(id);
+            continue;
+        }
         match (known, topic_id_of(fs, &path)) {
             (Some(known), Some(id)) if known.id == id => found.push(PartitionId { topic: id, partition }),
             // No more than a name: a crash before the first append made the file durable.

@@ -1,6 +1,5 @@
 //! From the files of a partition to a partition at work: at a start, and after a panic under its lock.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use super::waiters::Visible;
 use super::{Offsets, Online, Partition, Shared, State};
 use crate::log::checkpoint::PartitionMarks;
 use crate::log::names::{self, SNAPSHOT};
-use crate::log::recovery::{self, Marks};
+use crate::log::recovery::{self, Listing, Marks};
 use crate::log::segment::LogDirectory;
 use crate::log::view::Mark;
 use crate::log::{Log, LogError};
@@ -72,7 +71,8 @@ impl Partition {
         let config = self.topic_config();
         let directory = self.log_directory();
         let scan_from = known.map(|known| known.scan_from);
-        let (snapshot_at, mut producers) = self.newest_snapshot(&directory.path, limit)?;
+        let listing = Listing::of(&directory)?;
+        let (snapshot_at, mut producers) = self.newest_snapshot(&directory.path, &listing, limit)?;
         let mut producers_from = snapshot_at;
         if let Some(Known { marks, scan_from }) = known
             && *scan_from == marks.checked_end
@@ -86,12 +86,13 @@ impl Partition {
             trusted_end: scan_from,
             flushed_end: known.map_or(0, |known| known.marks.flushed_end),
             producers_from,
-            start: known.map_or(0, |known| self.empty_start(&directory.path, &known.marks)),
+            start: known.map_or(0, |known| empty_start(&directory.path, listing.exists, &known.marks)),
         };
         let now_ms = self.shared.clock.now_ms();
         producers.loaded_at(now_ms);
         let each_batch = &mut |batch: &BatchView<'_>| producers.update(batch, now_ms)?.to_aborted();
-        let (mut log, recovered) = recovery::open(directory, &marks, &config, &*self.shared.random, each_batch)?;
+        let (mut log, recovered) =
+            recovery::open(directory, &listing, &marks, &config, &*self.shared.random, each_batch)?;
         if recovered.checked_bytes > 0 {
             tracing::info!(
                 topic = %self.topic, partition = self.id.partition, checked_bytes = recovered.checked_bytes,
@@ -116,34 +117,15 @@ impl Partition {
         Ok(Ok(online))
     }
 
-    /// Where a log without files begins: where it ended, unless it had records and somebody took them away.
-    fn empty_start(&self, directory: &Path, marks: &PartitionMarks) -> Offset {
-        if marks.size_bytes == 0 || self.shared.fs.exists(directory) {
-            return marks.checked_end.max(marks.log_start);
-        }
-        tracing::warn!(
-            directory = %directory.display(), log_start = marks.log_start, end = marks.checked_end,
-            "directory of a partition that had records is missing; its log begins anew"
-        );
-        marks.log_start
-    }
-
     /// The newest producer snapshot at or below `limit` that can be read.
-    fn newest_snapshot(&self, directory: &Path, limit: Offset) -> Result<(Offset, ProducerTable), LogError> {
-        let entries = match self.shared.fs.read_dir(directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error.into()),
-        };
-        let mut offsets: Vec<Offset> = entries
-            .iter()
-            .filter_map(|entry| match names::parse_segment_file(&entry.name) {
-                Some((offset, SNAPSHOT)) if offset <= limit => Some(offset),
-                _ => None,
-            })
-            .collect();
-        offsets.sort_unstable();
-        while let Some(offset) = offsets.pop() {
+    fn newest_snapshot(
+        &self,
+        directory: &Path,
+        listing: &Listing,
+        limit: Offset,
+    ) -> Result<(Offset, ProducerTable), LogError> {
+        let offsets = listing.snapshots();
+        for offset in offsets.into_iter().rev().filter(|offset| *offset <= limit) {
             let path = names::segment_file(directory, offset, SNAPSHOT);
             match ProducerTable::from_snapshot(&self.shared.fs.read(&path)?) {
                 Ok(table) => return Ok((offset, table)),
@@ -194,6 +176,18 @@ impl Partition {
         self.waiters.publish(Visible::default());
         self.waiters.wake_all();
     }
+}
+
+/// Where a log without files begins: where it ended, unless it had records and somebody took them away.
+fn empty_start(directory: &Path, exists: bool, marks: &PartitionMarks) -> Offset {
+    if marks.size_bytes == 0 || exists {
+        return marks.checked_end.max(marks.log_start);
+    }
+    tracing::warn!(
+        directory = %directory.display(), log_start = marks.log_start, end = marks.checked_end,
+        "directory of a partition that had records is missing; its log begins anew"
+    );
+    marks.log_start
 }
 
 impl Online {

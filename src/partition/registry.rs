@@ -145,7 +145,8 @@ impl Partitions {
                 directory_id: Some(deps.random.uuid()),
             };
             dir.identify(&identity).map_err(failed)?;
-            let mut found = deletion::sweep(&deps.fs, &deps.random, path, image).map_err(failed)?;
+            let had_files = |id: PartitionId| known.get(&id).is_some_and(|known| known.marks.size_bytes > 0);
+            let mut found = deletion::sweep(&deps.fs, &deps.random, path, image, &had_files).map_err(failed)?;
             found.extend(dir.replay(image, &known, deps.settings.syncs).map_err(failed)?);
             for id in found {
                 homes.entry(id).or_insert_with(|| (Arc::clone(&dir), known.remove(&id)));

@@ -125,6 +125,13 @@ pub fn recover(fs: &SharedFs, dir: &Path) -> io::Result<bool> {
     found.resolve(fs, dir)
 }
 
+/// Does a file of this name belong to a clean that has not ended, so that [`recover`] has to look?
+pub fn is_on_its_way(name: &str) -> bool {
+    names::parse_segment_file(name).is_some_and(|(_, extension)| {
+        extension == REPLACES || extension.ends_with(".cleaned") || extension.ends_with(".swap")
+    })
+}
+
 #[derive(Default)]
 struct Leftovers {
     logs: Vec<Offset>,

@@ -210,13 +210,18 @@ impl Fs for RealFs {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_dir() {
+                entries.push(Entry { name, is_dir: true, len: 0 });
+                continue;
+            }
             let metadata = match entry.metadata() {
                 Ok(metadata) => metadata,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
             entries.push(Entry {
-                name: entry.file_name().to_string_lossy().into_owned(),
+                name,
                 is_dir: metadata.is_dir(),
                 len: if metadata.is_dir() { 0 } else { metadata.len() },
             });
