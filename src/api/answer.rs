@@ -21,6 +21,8 @@ pub struct Outgoing {
     pub buffer: BytesMut,
     /// What is sent when `buffer` is written up to a position; positions never fall.
     pub pieces: Vec<(usize, Piece)>,
+    /// Where the writer puts small pieces together; nothing in it is waiting.
+    pub staging: Vec<u8>,
 }
 
 impl Outgoing {

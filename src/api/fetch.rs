@@ -35,7 +35,7 @@ pub struct Fetch {
     line: Line,
     isolation: Isolation,
     min_bytes: u64,
-    max_bytes: u64,
+    max_bytes: i64,
     max_wait: Duration,
     context: Context,
     buffers: Buffers,
@@ -87,8 +87,10 @@ impl Fetch {
             return Err(Disconnect::Malformed(format!("a Fetch of more than {PARTITIONS_MAX} partitions")));
         }
         let by_id = line.version >= TOPIC_IDS_FROM;
-        let max_bytes =
-            u64::try_from(request.max_bytes).unwrap_or(0).min(u64::from(node.config.requests.fetch_bytes_max));
+        let max_bytes = i64::from(request.max_bytes).min(node.config.requests.fetch_bytes_max.into());
+        if !(0..=1).contains(&request.isolation_level) {
+            return Ok(Self::unknown_level(node, line, &request, buffers));
+        }
         let mut context =
             match node.sessions.begin(request.session_id, request.session_epoch, by_id, node.clock.now_ms()) {
                 Begun::Refused(error) => Context::Refused(error),
@@ -107,7 +109,7 @@ impl Fetch {
         let mut fetch = Self {
             line,
             isolation: isolation(request.isolation_level),
-            min_bytes: u64::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+            min_bytes: u64::try_from(max_bytes.min(request.min_bytes.into())).unwrap_or(0),
             max_bytes,
             max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
             context,
@@ -120,6 +122,27 @@ impl Fetch {
         }
         fetch.read_all(node);
         Ok(fetch)
+    }
+
+    /// Kafka's answer to an isolation level that it doesn't know: -1, to version 12 for each partition too.
+    fn unknown_level(node: &Node, line: Line, request: &FetchRequest<'_>, mut buffers: Buffers) -> Self {
+        buffers.reads.clear();
+        if line.version < TOPIC_IDS_FROM {
+            targets::renew(&mut buffers.reads, node, request);
+        }
+        for read in &mut buffers.reads {
+            read.partition = Err(ErrorCode::UnknownServerError);
+            read.outcome = Outcome::failed(ErrorCode::UnknownServerError);
+        }
+        Self {
+            line,
+            isolation: Isolation::ReadUncommitted,
+            min_bytes: 0,
+            max_bytes: 0,
+            max_wait: Duration::ZERO,
+            context: Context::Refused(ErrorCode::UnknownServerError),
+            buffers,
+        }
     }
 
     /// Is there something to wait for, so that [`Fetch::wait`] comes before the answer?

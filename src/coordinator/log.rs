@@ -97,7 +97,7 @@ impl ShardLog for PartitionLog {
     }
 
     fn read(&self, from: Offset) -> Result<Vec<u8>, ReadError> {
-        let outcome = self.0.read(&ReadSpec {
+        let outcome = self.0.read_from_disk(&ReadSpec {
             offset: from,
             max_bytes: READ_BYTES,
             min_one: true,

@@ -24,7 +24,7 @@ use super::open_files::{OpenFiles, Slot};
 use super::segment_index::{Lookup, SegmentIndex};
 use super::time_index::TimestampOffset;
 use super::txn_index::AbortedTransaction;
-use super::walk::{HeaderWalk, WalkError};
+use super::walk::{HeaderWalk, Reach, WalkError};
 use crate::protocol::record_batch::{BatchError, Offset};
 
 /// Which versions of the leader epochs their file has.
@@ -349,11 +349,16 @@ impl Segment {
 
     /// The position and size of the first batch that ends at or behind `offset`; `None` when all end before.
     pub(super) fn find(self: &Arc<Self>, offset: Offset) -> Result<Option<(u64, u64)>, WalkError> {
+        self.find_within(offset, Reach::Disk)
+    }
+
+    /// As [`Segment::find`]; of what it waits for, its index file is no part.
+    pub(super) fn find_within(self: &Arc<Self>, offset: Offset, reach: Reach) -> Result<Option<(u64, u64)>, WalkError> {
         let (start, indexed) = self.start_for(offset)?;
-        match self.find_from(start, indexed, offset) {
+        match self.find_from(start, indexed, offset, reach) {
             // An index that names no batch, or another one, is damaged (or a cleaned segment's, which has just taken the
             // name): the records themselves decide.
-            Err(WalkError::Bad { .. }) if start > 0 => self.find_from(0, None, offset),
+            Err(WalkError::Bad { .. }) if start > 0 => self.find_from(0, None, offset, reach),
             found => found,
         }
     }
@@ -364,8 +369,9 @@ impl Segment {
         position: u64,
         mut indexed: Option<Offset>,
         offset: Offset,
+        reach: Reach,
     ) -> Result<Option<(u64, u64)>, WalkError> {
-        let mut walk = self.walk(position)?;
+        let mut walk = self.walk(position)?.within(reach);
         while let Some(stop) = walk.step()? {
             let last_offset = stop.header.last_offset();
             if indexed.take().is_some_and(|indexed| indexed != last_offset) {

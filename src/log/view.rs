@@ -11,7 +11,7 @@ use super::LogError;
 use super::segment::Segment;
 use super::segment_list::SegmentList;
 use super::time_index::TimestampOffset;
-use super::walk::WalkError;
+use super::walk::{Reach, WalkError};
 use crate::protocol::record_batch::Offset;
 
 /// Bytes of one file, whole batches from its beginning on (the last batch may be cut at a limit, as Kafka does).
@@ -80,6 +80,7 @@ impl LogView {
         upto: &Mark,
         max_bytes: u64,
         min_one: bool,
+        reach: Reach,
     ) -> Result<Option<FileRange>, LogError> {
         if from >= upto.offset {
             return Ok(None);
@@ -91,7 +92,7 @@ impl LogView {
                 std::cmp::Ordering::Equal => upto.position.min(segment.size()),
                 std::cmp::Ordering::Greater => return Ok(None),
             };
-            let Some((position, first)) = segment.find(from)? else { continue };
+            let Some((position, first)) = segment.find_within(from, reach)? else { continue };
             if position >= end {
                 continue;
             }

@@ -43,10 +43,20 @@ impl Stop<'_> {
     }
 }
 
+/// What a look-up may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing: what is not in the page cache ends it with `WouldBlock`.
+    PageCache,
+    /// The disk.
+    Disk,
+}
+
 /// Reads headers between two positions of a file, in order.
 #[derive(Debug)]
 pub struct HeaderWalk {
     file: SharedFile,
+    reach: Reach,
     position: u64,
     end: u64,
     buffer: [u8; READ_BYTES],
@@ -57,7 +67,12 @@ pub struct HeaderWalk {
 impl HeaderWalk {
     /// From the batch at `position` to `end`, where a batch must end.
     pub fn new(file: SharedFile, position: u64, end: u64) -> Self {
-        Self { file, position, end, buffer: [0; READ_BYTES], buffered: (0, 0) }
+        Self { file, reach: Reach::Disk, position, end, buffer: [0; READ_BYTES], buffered: (0, 0) }
+    }
+
+    /// The same walk, waiting for `reach` alone.
+    pub fn within(self, reach: Reach) -> Self {
+        Self { reach, ..self }
     }
 
     /// The next batch; `None` at the end. After an error the walk stays where it is.
@@ -88,7 +103,11 @@ impl HeaderWalk {
         }
         let wanted = READ_BYTES.min((self.end - position) as usize);
         self.buffered = (0, 0);
-        self.file.read_exact_at(&mut self.buffer[..wanted], position)?;
+        let buffer = &mut self.buffer[..wanted];
+        match self.reach {
+            Reach::PageCache => self.file.read_exact_cached_at(buffer, position)?,
+            Reach::Disk => self.file.read_exact_at(buffer, position)?,
+        }
         self.buffered = (position, wanted);
         Ok(0)
     }

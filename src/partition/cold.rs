@@ -1,22 +1,33 @@
-//! Reads that the bucket answers: which object, and from which of its batches.
+//! Reads that wait: for the bucket (which object, and from which of its batches), or for the local disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use terrace_tiering::read::ReadHint;
 use terrace_tiering::{ObjectRef, Tier};
 
 use super::Partition;
-use super::read::{Isolation, ReadError, ReadSpec};
+use super::disk_reads;
+use super::read::{Isolation, ReadError, ReadSpec, Records};
 use crate::log::LogError;
 use crate::log::txn_index::AbortedTransaction;
+use crate::log::view::FileRange;
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteSegment;
 use crate::protocol::record_batch::{BatchView, Offset, total_bytes};
 
-/// A read that the bucket answers. Holds no lock and no file.
+/// A read that has to wait. Holds no lock and no file.
 #[derive(Debug, Clone)]
-pub struct ColdRead {
+pub enum ColdRead {
+    /// For the bucket.
+    Bucket(BucketRead),
+    /// For the disk: this partition, to be asked this.
+    Disk(Weak<Partition>, ReadSpec),
+}
+
+/// A read that the bucket answers.
+#[derive(Debug, Clone)]
+pub struct BucketRead {
     tier: Arc<Tier>,
     object: ObjectRef,
     hint: ReadHint,
@@ -33,6 +44,8 @@ pub struct ColdRead {
 pub struct ColdRecords {
     /// Whole batches in order; the first one holds the offset that was asked, or is the next behind it.
     pub chunks: Vec<Bytes>,
+    /// Of a read from the disk, instead of chunks.
+    pub range: Option<FileRange>,
     /// For readers of committed records: the aborted transactions that lie in them.
     pub aborted: Vec<AbortedTransaction>,
 }
@@ -40,6 +53,32 @@ pub struct ColdRecords {
 impl ColdRead {
     /// Loads it.
     pub async fn load(self) -> Result<ColdRecords, ReadError> {
+        match self {
+            Self::Bucket(read) => read.load().await,
+            Self::Disk(partition, spec) => from_disk(partition.upgrade().ok_or(ReadError::Gone)?, spec).await,
+        }
+    }
+
+    /// Is it local?
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self, Self::Disk(..))
+    }
+}
+
+/// Finds the records and brings the first of them into the page cache; the rest follows while they are sent.
+async fn from_disk(partition: Arc<Partition>, spec: ReadSpec) -> Result<ColdRecords, ReadError> {
+    let disk = partition.shared.disk_reads.clone();
+    let read = disk.run(move || {
+        let outcome = partition.read_from_disk(&spec)?;
+        let Records::File(range) = outcome.records else { return Ok(ColdRecords::default()) };
+        disk_reads::bring(&range).map_err(LogError::from)?;
+        Ok(ColdRecords { range: Some(range), aborted: outcome.aborted, ..ColdRecords::default() })
+    });
+    read.await.map_err(|error| ReadError::Storage(error.to_string()))?
+}
+
+impl BucketRead {
+    async fn load(self) -> Result<ColdRecords, ReadError> {
         let failed = |error| ReadError::Storage(format!("{error}"));
         let read = self.tier.read(&self.object, self.offset, self.max_bytes, self.hint).await.map_err(failed)?;
         let chunks = trim(read.chunks, self.offset, self.upto, self.max_bytes, self.min_one);
@@ -51,7 +90,7 @@ impl ColdRead {
             }
             _ => Vec::new(),
         };
-        Ok(ColdRecords { chunks, aborted })
+        Ok(ColdRecords { chunks, range: None, aborted })
     }
 }
 
@@ -114,6 +153,11 @@ pub fn object_of(id: PartitionId, segment: &RemoteSegment) -> ObjectRef {
 }
 
 impl Partition {
+    /// The read of `spec` from the disk.
+    pub(super) fn on_disk(&self, spec: &ReadSpec) -> ColdRead {
+        ColdRead::Disk(self.this.clone(), *spec)
+    }
+
     /// The read of `spec` from the bucket, for records below `local_start`.
     pub(super) fn cold(&self, spec: &ReadSpec, local_start: Offset) -> Result<ColdRead, LogError> {
         let missing = |what: &str| LogError::Corrupt(format!("offset {} is neither local nor {what}", spec.offset));
@@ -123,7 +167,7 @@ impl Partition {
         let at = chain.segments.partition_point(|segment| segment.last_offset < spec.offset);
         let segment = chain.segments.get(at).ok_or_else(|| missing("in the remote store"))?;
         let next = chain.segments.get(at + 1).map(|next| object_of(self.id, next));
-        Ok(ColdRead {
+        Ok(ColdRead::Bucket(BucketRead {
             tier: Arc::clone(tier),
             object: object_of(self.id, segment),
             hint: ReadHint { next },
@@ -133,7 +177,7 @@ impl Partition {
             max_bytes: spec.max_bytes,
             min_one: spec.min_one,
             isolation: spec.isolation,
-        })
+        }))
     }
 
     /// The first record of the bucket at `timestamp` or later, at or behind `from`: its offset and its time. One footer
@@ -165,12 +209,14 @@ impl Partition {
             loop {
                 let read = tier.read(&object, at, 1, ReadHint::default()).await.map_err(failed)?;
                 let mut behind = at;
-                for chunk in &read.chunks {
-                    let found = super::list_offsets::find_in(chunk, timestamp, from, max_decompressed);
+                for chunk in read.chunks {
+                    behind = end_of(&chunk).max(behind);
+                    // It opens batches: work for a thread that may take its time.
+                    let find = move || super::list_offsets::find_in(&chunk, timestamp, from, max_decompressed);
+                    let found = self.shared.disk_reads.run(find).await.map_err(LogError::from)?;
                     if found.is_some() {
                         return Ok(found);
                     }
-                    behind = end_of(chunk).max(behind);
                 }
                 // A batch that says it has such a record and has none is skipped, not a reason to stop.
                 if behind <= at || behind > segment.last_offset {

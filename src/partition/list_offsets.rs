@@ -117,8 +117,8 @@ impl Partition {
         work: impl FnOnce(&Self) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let partition = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || work(&partition)).await;
-        done.map_err(|_| ReadError::Storage("lookup failed".into()))?
+        let done = self.shared.disk_reads.run(move || work(&partition)).await;
+        done.map_err(|error| ReadError::Storage(error.to_string()))?
     }
 
     /// The first local record at `timestamp` or later: its offset and its time.

@@ -11,7 +11,7 @@
 //! | File | What it does |
 //! |---|---|
 //! | [`append`] | the one way in; [`validate`] is what it checks outside the lock |
-//! | [`read`], [`list_offsets`], [`cold`] | the ways out, over both tiers |
+//! | [`read`], [`list_offsets`], [`cold`] | the ways out, over both tiers; [`disk_reads`] is who waits for the disk |
 //! | [`transactions`] | verification, markers, the last stable offset |
 //! | [`durability`] | tickets, high watermark, the sync thread's side |
 //! | [`upkeep`], [`clean`] | roll by time, retention, checkpoint marks; compaction: called by the node's queues of due work |
@@ -23,6 +23,7 @@ mod clean;
 mod closing;
 pub mod cold;
 pub mod deletion;
+pub mod disk_reads;
 pub mod due;
 pub mod durability;
 pub mod list_offsets;
@@ -52,6 +53,7 @@ use terrace_tiering::platform::clock::SharedClock;
 use terrace_tiering::platform::fs::SharedFs;
 use terrace_tiering::platform::random::SharedRandom;
 
+use self::disk_reads::DiskReads;
 use self::due::DueQueue;
 use self::durability::Cover;
 use self::node_dirs::NodeDir;
@@ -109,6 +111,7 @@ pub(crate) struct Shared {
     /// Compaction takes long, so it has a queue and a thread of its own.
     cleaning: DueQueue,
     tier: OnceLock<Arc<Tier>>,
+    disk_reads: DiskReads,
     /// Another broker owns the bucket's prefix: nothing is appended any more.
     fenced: AtomicBool,
     /// Who hears of every sealed segment, and again when all in it is decided; called under the partition's lock, so it may only take a note.

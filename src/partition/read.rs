@@ -8,6 +8,7 @@ pub use super::cold::ColdRead;
 use super::waiters::Visible;
 pub use crate::log::txn_index::AbortedTransaction;
 use crate::log::view::{FileRange, LogView, Mark};
+use crate::log::walk::Reach;
 use crate::log::{LogError, leader_epochs};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
@@ -45,7 +46,7 @@ pub enum Records {
     Empty,
     /// In a local file.
     File(FileRange),
-    /// In the bucket; to be loaded.
+    /// In the bucket, or local but not in the page cache; to be loaded.
     Cold(ColdRead),
 }
 
@@ -155,13 +156,22 @@ impl Moment {
 }
 
 impl Partition {
-    /// Records from `spec.offset` on. Never waits for the bucket; a cold answer is loaded by the caller.
+    /// Records from `spec.offset` on. Never waits for the disk or the bucket; a cold answer is loaded by the caller.
     pub fn read(&self, spec: &ReadSpec) -> Result<ReadOutcome, ReadError> {
+        self.read_within(spec, Reach::PageCache)
+    }
+
+    /// As [`Partition::read`], on a thread that may wait for the disk.
+    pub fn read_from_disk(&self, spec: &ReadSpec) -> Result<ReadOutcome, ReadError> {
+        self.read_within(spec, Reach::Disk)
+    }
+
+    fn read_within(&self, spec: &ReadSpec, reach: Reach) -> Result<ReadOutcome, ReadError> {
         self.check_leader_epoch(spec.current_leader_epoch)?;
         let mut views = 1;
         loop {
             let moment = self.moment(spec)?;
-            let (records, aborted) = match self.records(spec, &moment) {
+            let (records, aborted) = match self.records(spec, &moment, reach) {
                 Err(LogError::Io(error)) if error.kind() == io::ErrorKind::NotFound && views < VIEWS_MAX => {
                     views += 1;
                     continue;
@@ -214,7 +224,12 @@ impl Partition {
     }
 
     /// The decision between the two tiers.
-    fn records(&self, spec: &ReadSpec, moment: &Moment) -> Result<(Records, Vec<AbortedTransaction>), LogError> {
+    fn records(
+        &self,
+        spec: &ReadSpec,
+        moment: &Moment,
+        reach: Reach,
+    ) -> Result<(Records, Vec<AbortedTransaction>), LogError> {
         let nothing = || (Records::Empty, Vec::new());
         if moment.diverging.is_some() || spec.offset >= moment.upto.offset {
             return Ok(nothing());
@@ -226,7 +241,12 @@ impl Partition {
         if spec.offset < moment.local_start {
             return Ok((Records::Cold(self.cold(spec, moment.local_start)?), Vec::new()));
         }
-        let found = moment.view.read(spec.offset, &moment.upto, spec.max_bytes, spec.min_one)?;
+        let found = match moment.view.read(spec.offset, &moment.upto, spec.max_bytes, spec.min_one, reach) {
+            Err(LogError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok((Records::Cold(self.on_disk(spec)), Vec::new()));
+            }
+            found => found?,
+        };
         let Some(range) = found else { return Ok(nothing()) };
         let aborted = match spec.isolation {
             Isolation::ReadUncommitted => Vec::new(),

@@ -20,6 +20,7 @@ use terrace_tiering::platform::task::Tasks;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::disk_reads::DiskReads;
 use super::due::DueQueue;
 use super::node_dirs::{NodeDir, Opened, SyncSettings};
 use super::open::{self, Known};
@@ -172,6 +173,7 @@ impl Partitions {
             due: DueQueue::default(),
             cleaning: DueQueue::default(),
             tier: OnceLock::new(),
+            disk_reads: DiskReads::default(),
             fenced: AtomicBool::new(false),
             on_roll: OnceLock::new(),
             traffic: NodeTraffic::default(),
@@ -197,6 +199,11 @@ impl Partitions {
     /// take a note.
     pub fn on_roll(&self, listener: RollListener) {
         let _ = self.shared.on_roll.set(listener);
+    }
+
+    /// Who reads the disk for those that must not wait for it.
+    pub fn disk_reads(&self) -> &DiskReads {
+        &self.shared.disk_reads
     }
 
     /// Starts what runs beside the appends: following `images`, checkpoints, due work.

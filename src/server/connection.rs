@@ -329,7 +329,7 @@ impl Connection {
         }
         let held = self.outgoing.held_bytes();
         let written = {
-            let mut writing = pin!(write::write(&self.stream, &mut self.outgoing));
+            let mut writing = pin!(write::write(&self.stream, &mut self.outgoing, self.node.partitions.disk_reads()));
             match futures::poll!(&mut writing) {
                 Poll::Ready(written) => written,
                 Poll::Pending => {

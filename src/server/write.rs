@@ -8,58 +8,96 @@ use tokio::net::TcpStream;
 
 use crate::api::answer::{Outgoing, Piece};
 use crate::log::view::FileRange;
+use crate::partition::disk_reads::{self, DiskReads};
 
 /// A peer that takes nothing for so long is gone.
 const PEER_READS_WITHIN: Duration = Duration::from_secs(30);
 /// One call of `sendfile` holds its worker no longer than this takes.
-const SENDFILE_BYTES_MAX: usize = 512 << 10;
+const SENDFILE_BYTES_MAX: u64 = disk_reads::PIECE_BYTES;
 /// A range up to this size is copied between its neighbours: one write costs less than two calls.
 const COPIED_BYTES_MAX: u64 = 16 << 10;
 /// The copied parts go out when so much is together.
 const STAGED_BYTES_MAX: usize = 256 << 10;
+/// A larger staging buffer is not kept for the next answer.
+const STAGING_KEPT_BYTES: usize = 64 << 10;
 /// Where there is no descriptor to send from.
 const READ_BYTES: usize = 64 << 10;
 
-/// Writes everything and leaves `outgoing` empty.
-pub(super) async fn write(stream: &TcpStream, outgoing: &mut Outgoing) -> io::Result<()> {
+/// Writes everything and leaves `outgoing` empty. What is not in the page cache comes there by `disk`.
+pub(super) async fn write(stream: &TcpStream, outgoing: &mut Outgoing, disk: &DiskReads) -> io::Result<()> {
     if outgoing.pieces.is_empty() {
         send(stream, &outgoing.buffer, false).await?;
         outgoing.buffer.clear();
         return Ok(());
     }
-    let mut staged = Vec::new();
+    let Outgoing { buffer, pieces, staging } = outgoing;
+    let mut staged = Staged { bytes: staging, filled: 0 };
     let mut written = 0;
-    let mut pieces = outgoing.pieces.drain(..).peekable();
+    let mut pieces = pieces.drain(..).peekable();
     // Only the very last bytes go without "more": the kernel keeps what doesn't fill a packet until something follows.
     while let Some((position, piece)) = pieces.next() {
-        if staged.len() >= STAGED_BYTES_MAX {
-            send(stream, &staged, true).await?;
-            staged.clear();
+        if staged.filled >= STAGED_BYTES_MAX {
+            send(stream, staged.take(), true).await?;
         }
-        staged.extend_from_slice(&outgoing.buffer[written..position]);
+        staged.put(&buffer[written..position]);
         written = position;
         match piece {
-            Piece::File(range) if range.len <= COPIED_BYTES_MAX => {
-                let at = staged.len();
-                staged.resize(at + range.len as usize, 0);
-                range.file.read_exact_at(&mut staged[at..], range.position)?;
-            }
+            Piece::File(range) if range.len <= COPIED_BYTES_MAX => copy(&range, &mut staged, disk).await?,
             large => {
-                send(stream, &staged, true).await?;
-                staged.clear();
+                send(stream, staged.take(), true).await?;
                 match large {
-                    Piece::File(range) => send_file(stream, &range).await?,
+                    Piece::File(range) => send_file(stream, &range, disk).await?,
                     Piece::Bytes(bytes) => {
-                        send(stream, &bytes, pieces.peek().is_some() || written < outgoing.buffer.len()).await?;
+                        send(stream, &bytes, pieces.peek().is_some() || written < buffer.len()).await?;
                     }
                 }
             }
         }
     }
     drop(pieces);
-    staged.extend_from_slice(&outgoing.buffer[written..]);
-    outgoing.buffer.clear();
-    send(stream, &staged, false).await
+    staged.put(&buffer[written..]);
+    send(stream, staged.take(), false).await?;
+    buffer.clear();
+    if staging.len() > STAGING_KEPT_BYTES {
+        *staging = Vec::new();
+    }
+    Ok(())
+}
+
+/// Small parts that leave in one write. Its bytes stay initialised from one answer to the next.
+struct Staged<'a> {
+    bytes: &'a mut Vec<u8>,
+    filled: usize,
+}
+
+impl Staged<'_> {
+    fn place(&mut self, len: usize) -> &mut [u8] {
+        let begin = self.filled;
+        self.filled += len;
+        if self.bytes.len() < self.filled {
+            self.bytes.resize(self.filled.next_power_of_two(), 0);
+        }
+        &mut self.bytes[begin..self.filled]
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.place(bytes.len()).copy_from_slice(bytes);
+    }
+
+    fn take(&mut self) -> &[u8] {
+        &self.bytes[..std::mem::take(&mut self.filled)]
+    }
+}
+
+async fn copy(range: &FileRange, staged: &mut Staged<'_>, disk: &DiskReads) -> io::Result<()> {
+    let place = staged.place(range.len as usize);
+    match range.file.read_exact_cached_at(place, range.position) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            disk.bring(range.clone()).await?;
+            range.file.read_exact_at(place, range.position)
+        }
+        done => done,
+    }
 }
 
 async fn writable(stream: &TcpStream) -> io::Result<()> {
@@ -94,29 +132,35 @@ fn send_some(stream: &TcpStream, bytes: &[u8], _more: bool) -> io::Result<usize>
 }
 
 #[cfg(target_os = "linux")]
-async fn send_file(stream: &TcpStream, range: &FileRange) -> io::Result<()> {
+async fn send_file(stream: &TcpStream, range: &FileRange, disk: &DiskReads) -> io::Result<()> {
     let Some(descriptor) = range.file.descriptor() else { return copy_file(stream, range).await };
     let (mut position, end) = (range.position, range.position + range.len);
     while position < end {
-        let bytes = usize::try_from(end - position).unwrap_or(usize::MAX).min(SENDFILE_BYTES_MAX);
-        let sent = stream.try_io(Interest::WRITABLE, || {
-            let sent = rustix::fs::sendfile(stream, descriptor, Some(&mut position), bytes)?;
-            // The socket took less: it is full, and another call would only say so.
-            if sent > 0 && sent < bytes { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
-        });
-        match sent {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let piece_end = end.min(position + SENDFILE_BYTES_MAX);
+        if !range.file.is_cached(position, piece_end - position) {
+            disk.bring(FileRange { position, len: piece_end - position, ..range.clone() }).await?;
+        }
+        while position < piece_end {
+            let bytes = (piece_end - position) as usize;
+            let sent = stream.try_io(Interest::WRITABLE, || {
+                let sent = rustix::fs::sendfile(stream, descriptor, Some(&mut position), bytes)?;
+                // The socket took less: it is full, and another call would only say so.
+                if sent > 0 && sent < bytes { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
+            });
+            match sent {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]
-async fn send_file(stream: &TcpStream, range: &FileRange) -> io::Result<()> {
+async fn send_file(stream: &TcpStream, range: &FileRange, _disk: &DiskReads) -> io::Result<()> {
     copy_file(stream, range).await
 }
 
@@ -166,7 +210,7 @@ mod tests {
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let begun = Instant::now();
+        let (begun, disk) = (Instant::now(), DiskReads::default());
         for _ in 0..ROUNDS {
             let mut outgoing = Outgoing { buffer: BytesMut::from(&b"header"[..]), ..Outgoing::default() };
             let mut bytes = outgoing.buffer.len();
@@ -179,7 +223,7 @@ mod tests {
                 outgoing.pieces.push((6, piece));
             }
             let mut received = vec![0; bytes];
-            let (written, read) = tokio::join!(write(&stream, &mut outgoing), peer.read_exact(&mut received));
+            let (written, read) = tokio::join!(write(&stream, &mut outgoing, &disk), peer.read_exact(&mut received));
             written.unwrap();
             read.unwrap();
         }
@@ -194,7 +238,7 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let begun = tokio::time::Instant::now();
         let mut outgoing = Outgoing { buffer: BytesMut::zeroed(64 << 20), ..Outgoing::default() };
-        let error = write(&stream, &mut outgoing).await.unwrap_err();
+        let error = write(&stream, &mut outgoing, &DiskReads::default()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= PEER_READS_WITHIN && begun.elapsed() < 2 * PEER_READS_WITHIN);
         drop(peer);

@@ -7,7 +7,7 @@ use terrace_protocol_tests::raw_client::RawClient;
 
 use crate::scenario::{Scenario, describe_fetch, fetch_request, produce_request, topic_name};
 
-fn delete(s: &mut Scenario, topic: &str, partitions: &[(i32, i64)]) {
+pub fn delete(s: &mut Scenario, topic: &str, partitions: &[(i32, i64)]) {
     let partitions = partitions
         .iter()
         .map(|(index, offset)| DeleteRecordsPartition::default().with_partition_index(*index).with_offset(*offset));

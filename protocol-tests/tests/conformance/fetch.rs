@@ -9,6 +9,7 @@ use terrace_protocol_tests::compare::both;
 use terrace_protocol_tests::raw_client::RawClient;
 use uuid::Uuid;
 
+use crate::delete_records::delete;
 use crate::scenario::{Scenario, describe_fetch, fetch_request, fetch_topic, produce_request, topic_name};
 
 #[rstest]
@@ -407,5 +408,152 @@ fn max_bytes_of_0_still_gives_the_first_batch() {
          error 0; p0 error 0 hw 2 [a]
          error 0; p0 error 0 hw 2 [a]
          error 0; p0 error 0 hw 2 [a,b]",
+    );
+}
+
+#[test]
+fn a_partition_named_twice_is_read_once_as_it_was_last_asked() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(2, &[]);
+            for p in [0, 1] {
+                s.produce(&t, p, Batch::of(&["a"]).build());
+                s.produce(&t, p, Batch::of(&["b"]).build());
+            }
+            let topics = [
+                vec![fetch_topic(&t, &[(0, 0), (1, 0), (0, 1)])],
+                vec![fetch_topic(&t, &[(0, 1)]), fetch_topic(&t, &[(1, 1)]), fetch_topic(&t, &[(0, 0)])],
+            ];
+            for topics in topics {
+                // Without a session, twice, and with one.
+                for epoch in [-1, -1, 0] {
+                    let request = fetch_request(&t, 0, 0, 500).with_session_epoch(epoch).with_topics(topics.clone());
+                    let answer = s.client.call(11, &request);
+                    s.say(describe_fetch(&answer));
+                }
+            }
+            s.end()
+        },
+        "error 0; p0 error 0 hw 2 [b]; p1 error 0 hw 2 [a,b]
+         error 0; p0 error 0 hw 2 [b]; p1 error 0 hw 2 [a,b]
+         error 0; p0 error 0 hw 2 [b]; p1 error 0 hw 2 [a,b]
+         error 0; p0 error 0 hw 2 [a,b]; p1 error 0 hw 2 [b]
+         error 0; p0 error 0 hw 2 [a,b]; p1 error 0 hw 2 [b]
+         error 0; p0 error 0 hw 2 [a,b]; p1 error 0 hw 2 [b]",
+    );
+}
+
+#[test]
+fn limits_and_levels_out_of_range() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(1, &[]);
+            s.produce(&t, 0, Batch::of(&["a"]).build());
+            s.produce(&t, 0, Batch::of(&["b"]).build());
+            let plain = || fetch_request(&t, 0, 0, 200);
+            let mut partition = fetch_topic(&t, &[(0, 0)]);
+            partition.partitions[0].partition_max_bytes = -1;
+            let requests = [
+                ("max_bytes -1", plain().with_max_bytes(-1)),
+                ("partition max_bytes -1", plain().with_topics(vec![partition])),
+                ("min_bytes -1", plain().with_min_bytes(-1)),
+                ("max_wait -1", plain().with_max_wait_ms(-1)),
+                ("isolation 2", plain().with_isolation_level(2)),
+                ("isolation -1", plain().with_isolation_level(-1)),
+            ];
+            for (what, request) in requests {
+                match s.client.try_call(11, &request) {
+                    Ok(answer) => s.say(format!("{what}: {}", describe_fetch(&answer))),
+                    Err(_) => {
+                        s.say(format!("{what}: disconnected"));
+                        s.client = RawClient::connect(address);
+                    }
+                }
+            }
+            s.end()
+        },
+        "max_bytes -1: error 0; p0 error -1 hw -1 []
+         partition max_bytes -1: error 0; p0 error -1 hw -1 []
+         min_bytes -1: error 0; p0 error 0 hw 2 [a,b]
+         max_wait -1: error 0; p0 error 0 hw 2 [a,b]
+         isolation 2: error -1; p0 error -1 hw -1 []
+         isolation -1: error -1; p0 error -1 hw -1 []",
+    );
+}
+
+#[test]
+fn an_incremental_answer_tells_of_a_log_start_that_moved() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(3, &[]);
+            for p in 0..3 {
+                s.produce(&t, p, Batch::of(&["a", "b"]).build());
+            }
+            let ends = [(0, 2), (1, 2), (2, 2)];
+            let full = fetch_request(&t, 0, 0, 0).with_session_epoch(0).with_topics(vec![fetch_topic(&t, &ends)]);
+            let answer = s.client.call(11, &full);
+            let session = answer.session_id;
+            s.say(describe_fetch(&answer));
+            delete(&mut s, &t, &[(1, 1)]);
+            for epoch in 1..=3 {
+                let next =
+                    fetch_request(&t, 0, 0, 0).with_session_id(session).with_session_epoch(epoch).with_topics(vec![]);
+                let answer = s.client.call(11, &next);
+                let starts: Vec<_> =
+                    answer.responses.iter().flat_map(|t| &t.partitions).map(|p| p.log_start_offset).collect();
+                s.say(format!("{} starts {starts:?}", describe_fetch(&answer)));
+                if epoch == 2 {
+                    s.produce(&t, 2, Batch::of(&["c"]).build());
+                }
+            }
+            s.end()
+        },
+        "error 0; p0 error 0 hw 2 []; p1 error 0 hw 2 []; p2 error 0 hw 2 []
+         delete: [(1, 1, 0)]
+         error 0; p1 error 0 hw 2 [] starts [1]
+         error 0 starts []
+         error 0; p2 error 0 hw 3 [c] starts [0]",
+    );
+}
+
+#[test]
+fn one_partition_of_many_wakes_its_session() {
+    both(
+        &Options::new(),
+        |address| {
+            let mut s = Scenario::on(address);
+            let t = s.topic(50, &[]);
+            let all: Vec<_> = (0..50).map(|p| (p, 0)).collect();
+            let full = fetch_request(&t, 0, 0, 0).with_session_epoch(0).with_topics(vec![fetch_topic(&t, &all)]);
+            let session = s.client.call(11, &full).session_id;
+            let mut other = RawClient::connect(address);
+            for (epoch, partition) in [(1, 7), (2, 49), (3, 0)] {
+                // What was given before is asked from behind it.
+                let asked = match epoch {
+                    2 => vec![fetch_topic(&t, &[(7, 1)])],
+                    3 => vec![fetch_topic(&t, &[(49, 1)])],
+                    _ => vec![],
+                };
+                let next = fetch_request(&t, 0, 0, 20_000)
+                    .with_session_id(session)
+                    .with_session_epoch(epoch)
+                    .with_topics(asked);
+                let id = s.client.send(11, &next);
+                other.call(9, &produce_request(&t, -1, &[(partition, Some(Batch::of(&["late"]).build()))]));
+                let began = Instant::now();
+                let answer = s.client.receive::<FetchRequest>(11, id);
+                s.say(format!("{} soon {}", describe_fetch(&answer), began.elapsed() < Duration::from_secs(5)));
+            }
+            s.end()
+        },
+        "error 0; p7 error 0 hw 1 [late] soon true
+         error 0; p49 error 0 hw 1 [late] soon true
+         error 0; p0 error 0 hw 1 [late] soon true",
     );
 }

@@ -112,20 +112,21 @@ impl From<ReadOutcome> for Outcome {
 
 /// What is left for the partitions that are still to be read.
 pub(super) struct Budget {
-    left: u64,
+    /// Below 0 as the client said it; Kafka fails the first partition then, and goes on with 0.
+    left: i64,
     /// Nothing was found yet: the next batch comes whatever its size.
     min_one: bool,
 }
 
 impl Budget {
-    pub(super) fn new(max_bytes: u64) -> Self {
+    pub(super) fn new(max_bytes: i64) -> Self {
         Self { left: max_bytes, min_one: true }
     }
 
     /// Takes off what a partition was given already.
     pub(super) fn take(&mut self, bytes: u64) {
         self.min_one &= bytes == 0;
-        self.left = self.left.saturating_sub(bytes);
+        self.left = self.left.saturating_sub_unsigned(bytes).max(0);
     }
 }
 
@@ -139,7 +140,11 @@ impl Read {
                 return true;
             }
         };
-        let max_bytes = u64::try_from(self.watched.max_bytes).unwrap_or(0).min(budget.left);
+        let Ok(max_bytes) = u64::try_from(budget.left.min(self.watched.max_bytes.into())) else {
+            self.outcome = Outcome::failed(ErrorCode::UnknownServerError);
+            budget.take(0);
+            return true;
+        };
         let read = partition.read(&ReadSpec {
             offset: self.watched.fetch_offset,
             max_bytes,

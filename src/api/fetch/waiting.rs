@@ -12,6 +12,10 @@ use super::reading::{Budget, Outcome, Records};
 use super::{Fetch, Node};
 use crate::partition::waiters::Watcher;
 
+/// Partitions of one Fetch that are read from the disk at once; the others come with the next one. The answer leaves with
+/// the first anyway, and other readers want the disk too.
+const DISK_READS_TOGETHER: usize = 4;
+
 impl Fetch {
     /// Waits until there is enough to answer with, or the time is over.
     pub async fn wait(&mut self, node: &Node) {
@@ -75,10 +79,17 @@ impl Fetch {
     /// enough; a failure of the store is told only when nothing else came until `deadline`.
     async fn wait_cold(&mut self, node: &Node, watcher: &Watcher, deadline: Instant) {
         let mut loads = FuturesUnordered::new();
+        let mut disk_reads_left = DISK_READS_TOGETHER;
         for (at, read) in self.buffers.reads.iter_mut().enumerate() {
             if let Records::Cold(cold) = &mut read.outcome.records
                 && let Some(cold) = cold.take()
             {
+                if cold.is_on_disk() {
+                    if disk_reads_left == 0 {
+                        continue;
+                    }
+                    disk_reads_left -= 1;
+                }
                 loads.push(async move { (at, cold.load().await) });
             }
         }
@@ -107,7 +118,10 @@ impl Fetch {
                 Some((at, Ok(loaded))) => {
                     let outcome = &mut self.buffers.reads[at].outcome;
                     outcome.aborted = loaded.aborted;
-                    outcome.records = Records::Loaded(loaded.chunks);
+                    outcome.records = match loaded.range {
+                        Some(range) => Records::File(range),
+                        None => Records::Loaded(loaded.chunks),
+                    };
                     answered = true;
                 }
                 Some((at, Err(error))) => failures.push((at, error)),

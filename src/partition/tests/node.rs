@@ -32,6 +32,8 @@ pub(super) struct Faults {
     pub(super) sync_fails: AtomicBool,
     pub(super) write_fails: AtomicBool,
     pub(super) cut_fails: AtomicBool,
+    /// Nothing is in the page cache until somebody waited for it.
+    pub(super) cold: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,16 @@ impl File for FaultyFile {
     }
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.file.read_at(buffer, position)
+    }
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        if self.faults.cold.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.read_at(buffer, position)
+    }
+    fn bring_to_cache(&self, position: u64, len: u64, ahead: u64) -> io::Result<()> {
+        self.faults.cold.store(false, Ordering::SeqCst);
+        self.file.bring_to_cache(position, len, ahead)
     }
     fn sync_data(&self) -> io::Result<()> {
         check(&self.faults.sync_fails)?;

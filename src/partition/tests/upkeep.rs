@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::node::*;
 use super::offsets::chain;
+use crate::log::walk::Reach;
 use crate::partition::read::{ReadSpec, Records};
 use crate::protocol::error_code::ErrorCode;
 
@@ -221,7 +222,7 @@ fn compaction_keeps_the_last_of_each_key_and_readers_keep_their_view() {
     // Who was reading goes on with what it was shown.
     assert_eq!(bytes_of(&old), old_bytes);
     let mark = crate::log::view::Mark { offset: 400, segment: active, position: 1, bytes: 0 };
-    let again = before.read(bases[1], &mark, u64::MAX, true).unwrap().unwrap();
+    let again = before.read(bases[1], &mark, u64::MAX, true, Reach::Disk).unwrap().unwrap();
     assert_eq!(again.len, old_bytes.len() as u64);
     node.partitions.checkpoint();
     node.crash();

@@ -133,6 +133,31 @@ pub trait File: Send + Sync + Debug + 'static {
         }
         Ok(())
     }
+    /// As [`File::read_at`], but of what is in the page cache: `WouldBlock` instead of a wait for the disk.
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.read_at(buffer, position)
+    }
+    /// Fills `buffer` from the page cache: `WouldBlock` when a part of it isn't there, else as [`File::read_exact_at`].
+    fn read_exact_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read_cached_at(&mut buffer[filled..], position + filled as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+    /// Can the range be sent without a wait for the disk?
+    fn is_cached(&self, _position: u64, _len: u64) -> bool {
+        true
+    }
+    /// Brings a range into the page cache, and begins to read `ahead` bytes behind it. Blocks.
+    fn bring_to_cache(&self, _position: u64, _len: u64, _ahead: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// Makes the content durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or extends the file.
@@ -280,6 +305,24 @@ fn already_gone_is_fine(result: io::Result<()>) -> io::Result<()> {
 #[derive(Debug)]
 struct RealFile(std::fs::File);
 
+/// Where neither `cachestat` nor a read that doesn't wait can tell, so much at the end of a file counts as cached.
+const PROBABLY_CACHED_BYTES: u64 = 64 << 20;
+/// Every page of a read by so much is up to date when its last one is: reads of the disk are no larger.
+const TOUCH_BYTES: u64 = 64 << 10;
+
+/// A range up to this size comes and goes as a whole, mostly: the disk is read by so much.
+const SHORT_RANGE_BYTES: u64 = 128 << 10;
+
+#[cfg(target_os = "linux")]
+impl RealFile {
+    /// One byte from the page cache. The kernel refuses what is still being read, too.
+    fn touch_cached(&self, position: u64) -> io::Result<usize> {
+        let mut byte = [0];
+        let parts = &mut [io::IoSliceMut::new(&mut byte)];
+        Ok(rustix::io::preadv2(&self.0, parts, position, rustix::io::ReadWriteFlags::NOWAIT)?)
+    }
+}
+
 impl File for RealFile {
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, position)
@@ -306,6 +349,50 @@ impl File for RealFile {
         self.0.read_at(buffer, position)
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        use rustix::io::Errno;
+        let parts = &mut [io::IoSliceMut::new(buffer)];
+        match rustix::io::preadv2(&self.0, parts, position, rustix::io::ReadWriteFlags::NOWAIT) {
+            Ok(bytes) => Ok(bytes),
+            // A file system that cannot tell.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.read_at(buffer, position),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A kernel or a sandbox without `cachestat` costs one refused call each time; nothing is remembered.
+    #[cfg(target_os = "linux")]
+    fn is_cached(&self, position: u64, len: u64) -> bool {
+        if len == 0 {
+            return true;
+        }
+        let end = position + len;
+        // What is there may still be on its way, which the last page tells; and of a short range it tells enough.
+        if len > SHORT_RANGE_BYTES && matches!(super::sys::is_cached(self.0.as_fd(), position, len), Ok(false)) {
+            return false;
+        }
+        match self.touch_cached(end - 1) {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) => self.len().is_ok_and(|len| end + PROBABLY_CACHED_BYTES >= len),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn bring_to_cache(&self, position: u64, len: u64, ahead: u64) -> io::Result<()> {
+        use std::num::NonZeroU64;
+        let wanted = NonZeroU64::new(len + ahead);
+        rustix::fs::fadvise(&self.0, position, wanted, rustix::fs::Advice::WillNeed)?;
+        let mut byte = [0];
+        let mut at = position;
+        while at < position + len {
+            at = (at + TOUCH_BYTES).min(position + len);
+            self.read_at(&mut byte, at - 1)?;
+        }
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -325,5 +412,35 @@ impl File for RealFile {
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_left_the_page_cache_is_not_read_without_a_wait() {
+        const BYTES: u64 = 1 << 20;
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = RealFs.open(&dir.path().join("f"), Open::CreateNew).expect("it is made");
+        file.write_all_at(&vec![7; BYTES as usize], 0).expect("it is written");
+        file.sync_data().expect("it is synced");
+        let mut some = [0; 100];
+        assert!(file.is_cached(0, BYTES) && file.is_cached(5, 10) && file.is_cached(5, 0));
+        file.read_exact_cached_at(&mut some, 5000).expect("it is cached");
+        assert_eq!(some, [7; 100]);
+
+        let descriptor = file.descriptor().expect("a real file has one");
+        rustix::fs::fadvise(descriptor, 0, None, rustix::fs::Advice::DontNeed).expect("it may go");
+        if file.is_cached(0, BYTES) {
+            return; // A file system in memory keeps everything.
+        }
+        let error = file.read_cached_at(&mut some, 0).expect_err("it is on the disk");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        file.bring_to_cache(4096, BYTES - 4096, 0).expect("it is read");
+        assert!(file.is_cached(4096, BYTES - 4096));
+        file.read_exact_cached_at(&mut some, BYTES - 100).expect("it is cached again");
+        assert_eq!(some, [7; 100]);
     }
 }

@@ -8,4 +8,5 @@ pub mod crash_point;
 pub mod fs;
 pub mod kernel;
 pub mod random;
+mod sys;
 pub mod task;
