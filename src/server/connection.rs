@@ -335,7 +335,11 @@ impl Connection {
                 Poll::Pending => {
                     // From here on it lies in memory for as long as the peer likes.
                     self.share.charge(held);
-                    let written = writing.await;
+                    let written = tokio::select! {
+                        biased;
+                        written = &mut writing => written,
+                        () = self.bell.evicted() => return Err(Evicted.into()),
+                    };
                     self.share.give_back(held);
                     written
                 }

@@ -44,7 +44,7 @@ impl Share {
             let mut state = self.budget.lock();
             let alone = state.waiting.is_empty();
             if alone && self.budget.fits(&state, self.held, bytes, alone) {
-                self.budget.take_now(&mut state, self.number, bytes);
+                state.change(self.number, |held| held + bytes);
                 self.held += bytes;
                 return Ok(());
             }
@@ -75,8 +75,7 @@ impl Share {
 
     /// Counts `bytes` of an answer in memory. Never waits: an answer that exists must be written.
     pub fn charge(&mut self, bytes: usize) {
-        let mut state = self.budget.lock();
-        self.budget.take_now(&mut state, self.number, bytes);
+        self.budget.lock().change(self.number, |held| held + bytes);
         self.held += bytes;
     }
 
@@ -88,10 +87,7 @@ impl Share {
         assert!(bytes <= self.held, "a connection gives back only what it holds");
         self.held -= bytes;
         let mut state = self.budget.lock();
-        state.used -= bytes;
-        if let Some(holder) = state.shares.get_mut(&self.number) {
-            holder.held -= bytes;
-        }
+        state.change(self.number, |held| held - bytes);
         self.budget.grant(&mut state);
     }
 }
@@ -100,9 +96,8 @@ impl Drop for Share {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
         // What a grant gave in the moment the waiter was dropped is counted here and not in `held`.
-        if let Some(holder) = state.shares.remove(&self.number) {
-            state.used -= holder.held;
-        }
+        state.change(self.number, |_| 0);
+        state.shares.remove(&self.number);
         self.budget.grant(&mut state);
     }
 }

@@ -97,3 +97,59 @@ async fn of_holders_that_all_wait_the_last_goes() {
     assert_eq!(futures::poll!(&mut last_take), std::task::Poll::Ready(Err(Evicted)));
     assert!(!first_bell.is_evicted());
 }
+
+#[tokio::test]
+async fn frames_that_have_all_begun_do_not_wait_for_each_other() {
+    let budget = Budget::new(8 * MIB);
+    let mut shares: Vec<_> = (0..200).map(|_| share(&budget)).collect();
+    let mut begun = 0;
+    let mut waiting = Vec::new();
+    for (share, bell) in &mut shares {
+        let mut take = Box::pin(share.take(SMALL_HOLDER_BYTES, false, bell));
+        match futures::poll!(&mut take) {
+            std::task::Poll::Ready(taken) => {
+                taken.unwrap();
+                begun += 1;
+            }
+            std::task::Poll::Pending => waiting.push(take),
+        }
+    }
+    // Three quarters went to small ones.
+    assert_eq!((begun, waiting.len()), (96, 104));
+    let (mut large, bell) = share(&budget);
+    let mut take = Box::pin(large.take(MIB, true, &bell));
+    assert!(futures::poll!(&mut take).is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_holders_that_stay_silent_go_while_others_wait() {
+    let budget = Budget::new(8 * MIB);
+    let mut silent: Vec<_> = (0..96).map(|_| share(&budget)).collect();
+    for (share, bell) in &mut silent {
+        share.take(SMALL_HOLDER_BYTES, false, bell).await.unwrap();
+    }
+    silent[0].0.delivered(1);
+    let (mut waits, bell) = share(&budget);
+    let mut take = Box::pin(waits.take(SMALL_HOLDER_BYTES, false, &bell));
+    assert!(futures::poll!(&mut take).is_pending());
+    silent[0].0.delivered(1);
+    tokio::time::advance(SLOW_AFTER).await;
+    assert!(futures::poll!(&mut take).is_pending());
+    let gone: Vec<usize> = (0..96).filter(|at| silent[*at].1.is_evicted()).collect();
+    assert_eq!(gone, [1], "one is enough, and who delivers stays");
+    drop(silent.remove(1));
+    take.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_larger_than_the_budget_goes_through_alone() {
+    let budget = Budget::new(1000);
+    let (mut one, bell) = share(&budget);
+    one.take(4 << 10, false, &bell).await.unwrap();
+    one.take(MIB, true, &bell).await.unwrap();
+    let (mut other, other_bell) = share(&budget);
+    let mut take = Box::pin(other.take(100, false, &other_bell));
+    assert!(futures::poll!(&mut take).is_pending());
+    drop(one);
+    assert!(futures::poll!(&mut take).is_ready());
+}
