@@ -75,6 +75,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod produce_transactions;
 pub mod push_telemetry;
 pub mod sync_group;
 pub mod text;
@@ -82,6 +83,7 @@ pub mod topic_creation;
 mod txn_offset_commit;
 pub mod unregister_broker;
 pub mod update_features;
+pub mod write_txn_markers;
 
 pub use node::Node;
 
@@ -239,6 +241,13 @@ pub static ROWS: &[Row] = &[
     owned!(AddPartitionsToTxn, 0..=5, add_partitions_to_txn::handle),
     owned!(AddOffsetsToTxn, 0..=4, add_offsets_to_txn::handle),
     owned!(EndTxn, 0..=5, end_txn::handle),
+    Row {
+        key: ApiKey::WriteTxnMarkers,
+        versions: (1, 2),
+        handler: Handler::Owned(|node, call, body| {
+            Box::pin(async move { write_txn_markers::serve(&node, &call, body).await })
+        }),
+    },
     owned!(TxnOffsetCommit, 0..=5, txn_offset_commit::handle),
     owned!(DescribeConfigs, 1..=4, describe_configs::handle),
     owned!(AlterConfigs, 0..=2, alter_configs::handle),

@@ -1,7 +1,7 @@
 //! Produce 0-13: batches are checked, stamped and stored where they lie in the receive buffer.
 //!
 //! 0 to 2 are advertised for an old librdkafka's sake and close the connection when used, as in Kafka. With acks=0 there
-//! is no answer, and an error closes the connection. Until transactions exist, batches with their bits are INVALID_RECORD.
+//! is no answer, and an error closes the connection. What belongs to a transaction is asked for first: [`Questions`].
 //!
 //! Versions: 7 zstd (KIP-110); 8 record errors and messages (KIP-467); 9 flexible; 13 topic ids (KIP-516).
 
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::produce_transactions::{Permit, Permits, Questions};
 use super::{Disconnect, Line, Node};
 use crate::config::topic::is_internal;
 use crate::partition::Partition;
@@ -60,6 +61,8 @@ pub struct Produce {
     parts: ProduceReader,
     /// Sent by Kafka's internal admin client?
     admin_client: bool,
+    /// Of a transactional producer; nobody else pays for it.
+    transactional_id: Option<Arc<str>>,
 }
 
 impl Produce {
@@ -67,7 +70,8 @@ impl Produce {
     pub fn parse(line: Line, admin_client: bool, frame: &[u8], body: usize) -> Result<Self, Disconnect> {
         let (head, parts) = ProduceReader::parse(line.version, frame, body)
             .map_err(|error| Disconnect::Malformed(error.to_string()))?;
-        Ok(Self { line, acks: head.acks, topics: head.topics, parts, admin_client })
+        let transactional_id = head.transactional_id.map(Arc::from);
+        Ok(Self { line, acks: head.acks, topics: head.topics, parts, admin_client, transactional_id })
     }
 
     /// The partitions that it names, to be opened before it is served.
@@ -86,10 +90,36 @@ impl Produce {
         named
     }
 
+    /// What the transaction's coordinator must be asked before anything is appended; `None` without a transaction.
+    pub fn questions(&self, node: &Node, frame: &[u8]) -> Option<Questions> {
+        let mut questions = Questions::new(self.transactional_id.clone()?, self.line.version);
+        let mut parts = self.parts.clone();
+        let mut topic = None;
+        while let Some(part) = parts.next(frame) {
+            match part {
+                ProducePart::Topic { topic: asked, .. } => topic = find(node, &asked, frame).ok(),
+                ProducePart::Partition { index, records } => {
+                    let at = usize::try_from(index).ok();
+                    let partition = topic.as_ref().and_then(|all| all.get(at?));
+                    questions.partition(partition, records.map(|range| &frame[range]));
+                }
+            }
+        }
+        Some(questions)
+    }
+
     /// Appends everything that the request carries and writes the answer at the end of `out`, or nothing with acks=0.
-    /// `frame` is the one that was parsed. The answer may be sent when the tickets that come back are settled.
-    pub fn append(mut self, node: &Node, frame: &mut [u8], out: &mut BytesMut) -> Result<Vec<Awaited>, Disconnect> {
+    /// `frame` is the one that was parsed, `permits` what its questions gave. The answer may be sent when the tickets that
+    /// come back are settled.
+    pub fn append(
+        mut self,
+        node: &Node,
+        frame: &mut [u8],
+        mut permits: Permits,
+        out: &mut BytesMut,
+    ) -> Result<Vec<Awaited>, Disconnect> {
         let begin = out.len();
+        let mut place = 0;
         let mut awaited = Vec::new();
         let mut first_error = None;
         let mut topic = Err(ErrorCode::UnknownTopicOrPartition);
@@ -103,7 +133,8 @@ impl Produce {
                 }
                 ProducePart::Partition { index, records } => {
                     let records = records.map(|range| &mut frame[range]);
-                    let outcome = self.append_counted(node, &topic, index, records);
+                    let outcome = self.append_counted(node, &topic, index, records, permits.take(place));
+                    place += 1;
                     let position = write_partition(&mut writer, index, &outcome);
                     match outcome {
                         // Settled answers have nothing to wait for.
@@ -131,6 +162,7 @@ impl Produce {
         topic: &Result<TopicPartitions, ErrorCode>,
         index: i32,
         records: Option<&mut [u8]>,
+        permit: Permit,
     ) -> Result<Appended, Refused> {
         let bytes = records.as_ref().map_or(0, |records| records.len() as u64);
         let partition = match topic {
@@ -138,7 +170,7 @@ impl Produce {
             Err(_) => None,
         };
         let outcome = match partition {
-            Some(partition) => self.append_to(partition, records),
+            Some(partition) => self.append_to(partition, records, permit),
             None => Err(topic.as_ref().err().copied().unwrap_or(ErrorCode::UnknownTopicOrPartition).into()),
         };
         let traffic = partition.map_or(&node.partitions.traffic().elsewhere, |partition| &partition.traffic);
@@ -152,7 +184,12 @@ impl Produce {
         outcome
     }
 
-    fn append_to(&self, partition: &Partition, records: Option<&mut [u8]>) -> Result<Appended, Refused> {
+    fn append_to(
+        &self,
+        partition: &Partition,
+        records: Option<&mut [u8]>,
+        permit: Permit,
+    ) -> Result<Appended, Refused> {
         let records = self.validate(records)?;
         if !matches!(self.acks, -1..=1) {
             return Err(ErrorCode::InvalidRequiredAcks.into());
@@ -165,7 +202,12 @@ impl Produce {
                 keyless: Vec::new(),
             });
         }
-        partition.append(records, AppendOrigin::Client, None).map_err(Refused::from)
+        let guard = match permit {
+            Permit::Free => None,
+            Permit::Verified(guard) => guard,
+            Permit::Refused(error, message) => return Err(Refused { error, message, keyless: Vec::new() }),
+        };
+        partition.append_verified(records, AppendOrigin::Client, None, guard).map_err(Refused::from)
     }
 
     /// What belongs to the request and not to the log: that there is a batch, and that the version has its codec.
@@ -176,11 +218,13 @@ impl Produce {
                 format!("Produce requests with version {version} must have at least one record batch per partition");
             return Err(Refused { error: ErrorCode::InvalidRecord, message: Some(message), keyless: Vec::new() });
         };
-        if version < ZSTD_FROM
-            && let Ok((batch, _)) = BatchView::split_first(records)
-            && batch.compression_id() == ZSTD
-        {
-            return Err(ErrorCode::UnsupportedCompressionType.into());
+        if let Ok((batch, _)) = BatchView::header_only(records) {
+            if batch.is_transactional() && self.transactional_id.is_none() {
+                return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
+            }
+            if version < ZSTD_FROM && batch.compression_id() == ZSTD {
+                return Err(ErrorCode::UnsupportedCompressionType.into());
+            }
         }
         Ok(records)
     }

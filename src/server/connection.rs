@@ -29,6 +29,7 @@ use super::inbox::{BadFrame, Inbox};
 use super::write;
 use crate::api::answer::{Outgoing, Piece};
 use crate::api::produce::{self, Produce};
+use crate::api::produce_transactions::Permits;
 use crate::api::{self, Answer, Call, Disconnect, Frame, Handler, Line, Node, Routed, Software, fetch};
 
 /// Answers of Produce requests that wait for tickets; with so many reading stops.
@@ -207,9 +208,17 @@ impl Connection {
                     let named = request.partitions(&self.node, &self.inbox.bytes_mut()[frame.clone()]);
                     self.node.partitions.opened(named).await;
                 }
+                let mut permits = Permits::default();
+                if let Some(questions) = request.questions(&self.node, &self.inbox.bytes_mut()[frame.clone()]) {
+                    if !questions.is_empty() {
+                        // What is answered already doesn't wait for the coordinator.
+                        self.flush().await?;
+                    }
+                    permits = questions.ask(&self.node).await;
+                }
                 let bytes = &mut self.inbox.bytes_mut()[frame];
                 let begin = self.outgoing.buffer.len();
-                let tickets = request.append(&self.node, bytes, &mut self.outgoing.buffer)?;
+                let tickets = request.append(&self.node, bytes, permits, &mut self.outgoing.buffer)?;
                 let mut answered = Answered::Now;
                 if !tickets.is_empty() || !self.waiting.is_empty() {
                     let answer = self.outgoing.buffer.split_off(begin);

@@ -22,7 +22,7 @@ use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::peers::{self, Peer, repository, script};
 
 /// Fields whose values no two brokers have in common, but for the -1 of one that has none.
-const PLACES: [&str; 18] = [
+const PLACES: [&str; 19] = [
     "topicId",
     "clusterId",
     "finalizedFeaturesEpoch",
@@ -30,6 +30,7 @@ const PLACES: [&str; 18] = [
     "highWatermark",
     "logEndOffset",
     "lastFetchTimestamp",
+    "lastTimestamp",
     "lastCaughtUpTimestamp",
     "replicaDirectoryId",
     "listeners",
