@@ -1,9 +1,9 @@
 use std::fmt::Write as _;
 
 use rstest::rstest;
-use terrace_protocol_tests::broker::Options;
+use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::compare::fresh_name;
-use terrace_protocol_tests::peers::{Peer, repository, run, script};
+use terrace_protocol_tests::peers::{Peer, have, repository, run, script};
 
 use crate::running::on_both_with;
 
@@ -45,4 +45,39 @@ fn a_group_rebalances_and_no_record_is_lost() {
         let out = java("Rebalance.java", &[bootstrap, &fresh_name("java")]);
         assert!(out.contains("range ok") && out.contains("cooperative ok") && out.contains("static ok"), "{out}");
     });
+}
+
+/// The program ends the last transaction behind its coordinator's back, as `kafka-transactions abort` does.
+#[test]
+fn committed_records_and_no_others_are_read_from_both_tiers() {
+    let options =
+        Options::new().with("log.retention.check.interval.ms", 200).with("remote.log.manager.task.interval.ms", 200);
+    on_both_with(&[Peer::Kafka], &options, |bootstrap| {
+        let out = java("Transactions.java", &[bootstrap, &fresh_name("java"), "200", "3000"]);
+        for line in ["committed ok", "open ok", "aborted by hand ok"] {
+            assert!(out.contains(line), "{out}");
+        }
+    });
+}
+
+#[test]
+fn kafka_s_own_reader_dumps_markers_aborted_transactions_and_producers() {
+    if !have(&[Peer::Kafka]) {
+        return;
+    }
+    let broker = Broker::start(&Options::new());
+    java("Transactions.java", &[&broker.kafka.to_string(), "dumped", "6", "0"]);
+    let broker = broker.stop();
+    let partition = broker.data.join("log").join("dumped-0");
+    let dump = |extension: &str| {
+        let of_kind = |path: &std::path::PathBuf| path.extension().is_some_and(|found| found == extension);
+        let entries = std::fs::read_dir(&partition).expect("the partition's directory").flatten();
+        let file = entries.map(|entry| entry.path()).find(of_kind).expect("a file of this kind");
+        run(script("kafka").args(["dump-log", "--print-data-log", "--files", &file.display().to_string()]))
+    };
+    let log = dump("log");
+    assert!(!log.contains("isvalid: false"), "{log}");
+    assert_eq!((log.matches("endTxnMarker: COMMIT").count(), log.matches("endTxnMarker: ABORT").count()), (3, 4));
+    assert_eq!(dump("txnindex").matches("firstOffset: ").count(), 4);
+    assert!(dump("snapshot").contains("currentTxnFirstOffset: OptionalLong.empty"));
 }
