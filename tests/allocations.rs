@@ -266,7 +266,7 @@ fn a_warm_request_allocates_nothing() {
             client.call(&produce.frame);
             produce.restamp();
         });
-        found.push((name, allocations, 0));
+        found.push((name, allocations));
         let mut answer = Bytes::copy_from_slice(client.call(&produce.frame));
         ResponseHeader::decode(&mut answer, ApiKey::Produce.response_header_version(version)).expect("a header");
         let answer = ProduceResponse::decode(&mut answer, version).expect("a response");
@@ -281,17 +281,16 @@ fn a_warm_request_allocates_nothing() {
         client.send(&pipelined.frame);
         client.call(&last.frame);
     });
-    found.push((name, allocations, 0));
+    found.push((name, allocations));
 
-    for (name, version, partitions, budget) in [
-        ("fetch, one partition", 11, 1, 12 * REQUESTS),
-        ("fetch, 8 partitions, by topic id", 17, PARTITIONS, 14 * REQUESTS),
-    ] {
+    for (name, version, partitions) in
+        [("fetch, one partition", 11, 1), ("fetch, 8 partitions, by topic id", 17, PARTITIONS)]
+    {
         let frame = frame(ApiKey::Fetch, version, &fetch(0, -1, partitions, 0, (version >= 13).then_some(id)));
         let allocations = fewest(name, || {
             assert!(client.call(&frame).len() > 1000);
         });
-        found.push((name, allocations, budget));
+        found.push((name, allocations));
     }
 
     let opened: FetchResponse = client.decoded(ApiKey::Fetch, 17, &fetch(0, 0, PARTITIONS, 0, Some(id)));
@@ -302,12 +301,12 @@ fn a_warm_request_allocates_nothing() {
         assert!(client.call(&next).len() > 1000);
         raise_epoch(&mut next, &mut epoch);
     });
-    found.push((name, allocations, 27 * REQUESTS));
+    found.push((name, allocations));
 
     runtime.block_on(broker.stop());
-    let over: Vec<_> = found.iter().filter(|(_, allocations, budget)| allocations > budget).collect();
-    for (name, allocations, _) in &found {
+    let over: Vec<_> = found.iter().filter(|(_, allocations)| *allocations > 0).collect();
+    for (name, allocations) in &found {
         println!("{name}: {:.2} allocations a request", *allocations as f64 / REQUESTS as f64);
     }
-    assert!(over.is_empty(), "(scenario, allocations of {REQUESTS} requests, budget): {over:?}");
+    assert!(over.is_empty(), "(scenario, allocations of {REQUESTS} requests): {over:?}");
 }
