@@ -81,7 +81,16 @@ def seek():
 
 
 def rebalance():
-    settings = base | {"group.id": f"{topic}-two", "auto.offset.reset": "earliest", "session.timeout.ms": 6000}
+    share({"group.id": f"{topic}-two", "session.timeout.ms": 6000})
+
+
+def rebalance_by_consumer_protocol():
+    share({"group.id": f"{topic}-three", "group.protocol": "consumer"})
+    share({"group.id": f"{topic}-four", "group.protocol": "consumer", "group.remote.assignor": "range"})
+
+
+def share(settings):
+    settings = base | {"auto.offset.reset": "earliest"} | settings
     one, two = Consumer(settings), Consumer(settings)
     one.subscribe([topic])
     drain(one, 1)
@@ -99,7 +108,7 @@ def rebalance():
     one.close()
 
 
-for step in [admin, produce, consume, seek, rebalance]:
+for step in [admin, produce, consume, seek, rebalance, rebalance_by_consumer_protocol]:
     step()
     print(step.__name__, "ok")
 print("all ok")

@@ -81,3 +81,13 @@ fn kafka_s_own_reader_dumps_markers_aborted_transactions_and_producers() {
     assert_eq!(dump("txnindex").matches("firstOffset: ").count(), 4);
     assert!(dump("snapshot").contains("currentTxnFirstOffset: OptionalLong.empty"));
 }
+
+#[test]
+fn groups_of_the_consumer_protocol_work() {
+    on_both_with(&[Peer::Kafka], &Options::new(), |bootstrap| {
+        let out = java("ConsumerProtocol.java", &[bootstrap, &fresh_name("java")]);
+        for part in ["share ok", "static ok", "regex ok", "migration ok"] {
+            assert!(out.contains(part), "{out}");
+        }
+    });
+}

@@ -124,3 +124,96 @@ fn offsets_records_and_log_dirs_are_told() {
         assert!(dirs.contains(&format!("\"partition\":\"{topic}-0\"")), "{dirs}");
     });
 }
+
+/// kafka-consumer-groups in full, for a group of the consumer protocol that a console consumer makes.
+#[test]
+fn groups_of_the_consumer_protocol_are_shown_and_reset() {
+    on_both(&[Peer::Kafka], |bootstrap| {
+        let (topic, group) = (fresh_name("tools"), fresh_name("group"));
+        run(&mut tool(bootstrap, &["topics", "--create", "--topic", &topic]));
+        run(script("kafka").args(["verifiable-producer", "--bootstrap-server", bootstrap]).args([
+            "--topic",
+            &topic,
+            "--max-messages",
+            "100",
+        ]));
+        let mut consumer = tool(
+            bootstrap,
+            &[
+                "console-consumer",
+                "--topic",
+                &topic,
+                "--group",
+                &group,
+                "--from-beginning",
+                "--consumer-property",
+                "group.protocol=consumer",
+            ],
+        )
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the tools are there");
+        let describe = |more: &[&str]| {
+            let args = [&["groups", "--describe", "--group", &group][..], more].concat();
+            run(&mut tool(bootstrap, &args))
+        };
+        let words = |table: &str, column: &str| {
+            let mut lines = table.lines().filter(|line| !line.trim().is_empty());
+            let at = lines.find_map(|line| line.split_whitespace().position(|word| word == column));
+            let row = lines.next().unwrap_or_default();
+            at.and_then(|at| row.split_whitespace().nth(at)).unwrap_or_default().to_owned()
+        };
+        // Until it has committed all there is.
+        let offsets = loop {
+            let shown = describe(&["--offsets"]);
+            if shown.lines().filter(|line| line.starts_with(&group) && line.contains(" 0 ")).count() == 1 {
+                break shown;
+            }
+        };
+        assert!(offsets.contains("LOG-END-OFFSET"), "{offsets}");
+        let members = describe(&["--members", "--verbose"]);
+        assert_eq!(words(&members, "#PARTITIONS"), "1", "{members}");
+        assert!(members.contains("CURRENT-EPOCH") && members.contains("TARGET-ASSIGNMENT"), "{members}");
+        let state = describe(&["--state", "--verbose"]);
+        assert!(state.contains("uniform") && state.contains("Stable") && state.contains("GROUP-EPOCH"), "{state}");
+        let listed = run(&mut tool(bootstrap, &["groups", "--list", "--type", "consumer", "--state", "stable"]));
+        assert!(listed.contains(&group), "{listed}");
+        let listed = run(&mut tool(bootstrap, &["groups", "--list", "--type", "classic"]));
+        assert!(!listed.contains(&group), "{listed}");
+        // It leaves the group when it is asked to end.
+        run(Command::new("kill").arg(consumer.id().to_string()));
+        consumer.wait().expect("it ends");
+        while !describe(&["--state"]).contains("Empty") {}
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), format!("{topic},0,7\n")).expect("a file");
+        let path = file.path().display().to_string();
+        for how in [
+            &["--to-earliest"][..],
+            &["--to-latest"],
+            &["--to-current"],
+            &["--to-offset", "5"],
+            &["--shift-by", "-2"],
+            &["--by-duration", "PT1H"],
+            &["--to-datetime", "2020-01-01T00:00:00.000"],
+            &["--from-file", &path],
+        ] {
+            let target = if how[0] == "--from-file" { &[][..] } else { &["--topic", &topic] };
+            let args = [&["groups", "--reset-offsets", "--group", &group, "--execute"][..], target, how].concat();
+            let reset = run(&mut tool(bootstrap, &args));
+            assert_eq!(reset.lines().filter(|line| line.starts_with(&group)).count(), 1, "{how:?}: {reset}");
+        }
+        let offsets = describe(&["--offsets"]);
+        let committed: Vec<_> =
+            offsets.lines().filter(|l| l.starts_with(&group)).filter_map(|l| l.split_whitespace().nth(3)).collect();
+        assert_eq!(committed, ["7"], "{offsets}");
+        let deleted = run(&mut tool(
+            bootstrap,
+            &["groups", "--delete-offsets", "--group", &group, "--topic", &format!("{topic}:0")],
+        ));
+        assert!(deleted.contains("Successful"), "{deleted}");
+        run(&mut tool(bootstrap, &["groups", "--delete", "--group", &group]));
+        let listed = run(&mut tool(bootstrap, &["groups", "--list"]));
+        assert!(!listed.contains(&group), "{listed}");
+    });
+}
