@@ -3,8 +3,6 @@
 //! Versions: 1 regular expressions, and clients make the ids of members. At `group.version` 0 it is answered
 //! UNSUPPORTED_VERSION.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use kafka_protocol::messages::consumer_group_heartbeat_request::{
     ConsumerGroupHeartbeatRequest, TopicPartitions as OwnedPartitions,
 };
@@ -51,9 +49,9 @@ pub async fn handle(
 
 /// A topic that is named twice owns what both name; one that names no partition is not there.
 fn owned(topics: Vec<OwnedPartitions>) -> Partitions {
-    let mut owned: Partitions = BTreeMap::new();
+    let mut owned = Partitions::new();
     for topic in topics {
-        owned.entry(topic.topic_id).or_insert_with(BTreeSet::new).extend(topic.partitions);
+        owned.entry(topic.topic_id).or_default().extend(topic.partitions);
     }
     owned
 }

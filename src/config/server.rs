@@ -185,6 +185,8 @@ pub struct OffsetsSettings {
     pub partitions: i32,
     /// `offsets.topic.replication.factor`; the factor used is at most the number of brokers.
     pub replication_factor: i16,
+    /// `offsets.topic.compression.codec`: Kafka's number of the codec of appends, 0 for none.
+    pub compression_codec: i16,
     /// `offsets.topic.segment.bytes`.
     pub segment_bytes: u32,
     /// `offsets.retention.minutes` in milliseconds.

@@ -12,6 +12,7 @@ use crate::partition::append::AppendError;
 use crate::partition::producers::VerificationGuard;
 use crate::partition::transactions::EndMarker;
 use crate::protocol::batch_builder::BatchBuilder;
+use crate::protocol::compression::Compression;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{LeaderEpoch, Offset, ProducerId};
 use crate::wal::ticket::{Rejected, Ticket};
@@ -35,13 +36,20 @@ pub struct OpenTransaction {
 pub struct Journal {
     log: Arc<dyn ShardLog>,
     next_offset: Offset,
+    compression: Compression,
     held: Held,
 }
 
 impl Journal {
     /// The journal of a shard that has read nothing of `log` yet.
     pub fn new(log: Arc<dyn ShardLog>) -> Self {
-        Self { next_offset: log.bounds().0, log, held: Held::default() }
+        Self { next_offset: log.bounds().0, log, compression: Compression::None, held: Held::default() }
+    }
+
+    /// Appends are compressed from now on.
+    pub fn with_compression(mut self, codec: Compression) -> Self {
+        self.compression = codec;
+        self
     }
 
     /// Behind the last record that the state has.
@@ -61,7 +69,8 @@ impl Journal {
 
     /// Appends records in one batch, so that all or none of them count. Answers wait for it from now on.
     pub fn append(&mut self, records: impl IntoIterator<Item = Encoded>, timestamp_ms: i64) -> Result<(), AppendError> {
-        let ticket = self.log.append(&mut batch(BatchBuilder::new(0), records, timestamp_ms), None);
+        let builder = BatchBuilder::new(0).with_compression(self.compression);
+        let ticket = self.log.append(&mut batch(builder, records, timestamp_ms), None);
         self.appended(ticket)
     }
 

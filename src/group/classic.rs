@@ -119,6 +119,9 @@ enum JoinWait {
     Timeout { at: u64 },
 }
 
+/// The protocols of each member, in its order of preference.
+pub type Protocols = Vec<(Arc<str>, Vec<(Arc<str>, Bytes)>)>;
+
 /// One classic group. Cheap to clone: members are counted references.
 #[derive(Debug, Clone)]
 pub struct ClassicGroup {
@@ -245,7 +248,7 @@ impl ClassicGroup {
     }
 
     /// Gives members that came from a consumer group all their protocols, of which the log keeps the chosen one.
-    pub fn restore_protocols(&mut self, protocols: Vec<(Arc<str>, Vec<(Arc<str>, Bytes)>)>) {
+    pub fn restore_protocols(&mut self, protocols: Protocols) {
         for (id, protocols) in protocols {
             if let Some(member) = self.member_mut(&id) {
                 member.protocols = protocols;

@@ -34,6 +34,7 @@ use crate::coordinator::internal_topic::InternalTopic;
 use crate::coordinator::journal::{Journal, client_error};
 use crate::coordinator::{Encoded, Now, Replayed, ShardState};
 use crate::metadata::store::SharedMetadata;
+use crate::protocol::compression::Compression;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::ProducerId;
 
@@ -106,9 +107,10 @@ impl ShardState for Shard {
     }
 
     fn new(context: &Arc<GroupContext>, journal: Journal) -> Self {
+        let codec = Compression::from_id(context.offsets.compression_codec).unwrap_or(Compression::None);
         Self {
             context: Arc::clone(context),
-            journal,
+            journal: journal.with_compression(codec),
             groups: HashMap::new(),
             offsets: Offsets::default(),
             unknown: HashMap::new(),

@@ -132,7 +132,11 @@ pub(super) const KEYS: &[Key] = &[
         .at_least(1)
         .high()
         .says("Offsets of a group without members are kept this long."),
-    int("offsets.topic.compression.codec").default("0").high().accepted(),
+    int("offsets.topic.compression.codec")
+        .default("0")
+        .between(0.0, 4.0)
+        .high()
+        .says("Codec of what coordinators of groups append: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd."),
     int("offsets.topic.num.partitions").default("50").at_least(1).high().says("Partitions of __consumer_offsets."),
     short("offsets.topic.replication.factor")
         .default("3")

@@ -56,9 +56,9 @@ fn bounded(reader: &mut Reader<'_>, name: &str) -> BoundedMs {
     let key = |part: &str| format!("group.consumer.{part}{name}");
     let (default, least, most) = (reader.int(&key("")), reader.int(&key("min.")), reader.int(&key("max.")));
     if least > most {
-        reader.reject(&key("max."), &format!("must not be less than {}", key("min.")));
+        reader.reject(&key("max."), format!("must not be less than {}", key("min.")));
     } else if !(least..=most).contains(&default) {
-        reader.reject(&key(""), &format!("must lie between {} and {}", key("min."), key("max.")));
+        reader.reject(&key(""), format!("must lie between {} and {}", key("min."), key("max.")));
     }
     BoundedMs { default, least, most }
 }
@@ -69,8 +69,8 @@ fn assignors(reader: &mut Reader<'_>) -> Vec<&'static str> {
     for given in reader.list(key) {
         match ASSIGNORS.into_iter().find(|(short, class)| given == *short || given == *class) {
             Some((short, _)) if !found.contains(&short) => found.push(short),
-            Some((short, _)) => reader.reject(key, &format!("names {short} twice")),
-            None => reader.reject(key, &format!("{given} is none of: uniform, range")),
+            Some((short, _)) => reader.reject(key, format!("names {short} twice")),
+            None => reader.reject(key, format!("{given} is none of: uniform, range")),
         }
     }
     if found.is_empty() {

@@ -206,6 +206,7 @@ pub(super) fn offsets(reader: &Reader<'_>) -> OffsetsSettings {
     OffsetsSettings {
         partitions: reader.int("offsets.topic.num.partitions"),
         replication_factor: factor(reader, "offsets.topic.replication.factor"),
+        compression_codec: factor(reader, "offsets.topic.compression.codec"),
         segment_bytes: u32::try_from(reader.size("offsets.topic.segment.bytes")).unwrap_or(u32::MAX),
         retention_ms: reader.long("offsets.retention.minutes").saturating_mul(60_000),
         retention_check_interval_ms: reader.size("offsets.retention.check.interval.ms"),

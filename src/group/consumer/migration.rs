@@ -8,7 +8,7 @@ use super::classic_members::by_name;
 use super::member::{ClassicMember, Current, Subscription};
 use super::records::{ConsumerRecord, GroupEpoch, TargetEpoch, at_epoch};
 use super::{ConsumerGroup, Draft, Partitions, Refused, Surroundings};
-use crate::group::classic::ClassicGroup;
+use crate::group::classic::{CONSUMER_PROTOCOL, ClassicGroup, Protocols};
 use crate::group::consumer_protocol::{self, decode_assignment, encode_assignment};
 use crate::group::records::{GroupMetadata, MemberMetadata};
 use crate::metadata::image::Image;
@@ -158,7 +158,7 @@ impl ConsumerGroup {
             }
         });
         let metadata = GroupMetadata {
-            protocol_type: crate::group::classic::CONSUMER_PROTOCOL.into(),
+            protocol_type: CONSUMER_PROTOCOL.into(),
             generation: self.epoch.epoch,
             protocol: protocol.clone(),
             leader: protocols.first().map(|(id, _)| Arc::clone(id)),
@@ -168,6 +168,3 @@ impl ConsumerGroup {
         (metadata, protocols)
     }
 }
-
-/// The protocols of each classic member, in its order of preference.
-pub type Protocols = Vec<(Arc<str>, Vec<(Arc<str>, bytes::Bytes)>)>;

@@ -37,6 +37,7 @@ fn node() -> Node {
     let offsets = OffsetsSettings {
         partitions: 1,
         replication_factor: 3,
+        compression_codec: 0,
         segment_bytes: 1 << 20,
         retention_ms: 1000,
         retention_check_interval_ms: 600_000,

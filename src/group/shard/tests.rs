@@ -18,6 +18,7 @@ use crate::metadata::fake::FakeStore;
 use crate::partition::append::AppendError;
 use crate::partition::producers::ProducerError;
 use crate::partition::transactions::EndMarker;
+use crate::protocol::record_batch::BatchView;
 
 mod consumers;
 
@@ -40,6 +41,7 @@ fn context() -> Arc<GroupContext> {
     let offsets = OffsetsSettings {
         partitions: 1,
         replication_factor: 3,
+        compression_codec: 0,
         segment_bytes: 1 << 20,
         retention_ms: RETENTION_MS,
         retention_check_interval_ms: 600_000,
@@ -639,4 +641,20 @@ fn a_snapshot_carries_what_rebuilds_an_offset() {
         topic_id: Uuid::from_u128(7),
     };
     assert_eq!(Record::decode(&records[0].key, records[0].value.as_deref()), Ok(Record::Offset(key, Some(committed))));
+}
+
+#[test]
+fn appends_are_compressed_as_configured_and_read_again() {
+    let mut context = GroupContext::clone(&context());
+    context.offsets.compression_codec = 4;
+    let log = Arc::new(FakeLog::default());
+    let journal = || Journal::new(Arc::clone(&log) as Arc<dyn ShardLog>);
+    let context = Arc::new(context);
+    let mut driven = Driven { shard: Shard::new(&context, journal()), log: Arc::clone(&log), now: driven().now };
+    driven.commit(&commit("", -1, &[("t", 0, 5)])).unwrap();
+    let bytes = log.read(0).unwrap();
+    assert_eq!(BatchView::split_first(&bytes).unwrap().0.compression_id(), 4);
+    let mut loaded = Shard::new(&context, journal());
+    replay(&mut loaded, &bytes, 0, driven.now);
+    assert_eq!(Driven::snapshot(&loaded), Driven::snapshot(&driven.shard));
 }
