@@ -70,7 +70,7 @@ pub struct PartitionLog(pub Arc<Partition>);
 
 impl ShardLog for PartitionLog {
     fn append(&self, batches: &mut [u8], guard: Option<VerificationGuard>) -> Result<Ticket, AppendError> {
-        let appended = self.0.append_verified(batches, AppendOrigin::Coordinator, None, guard);
+        let appended = self.0.may_hang(|| self.0.append_verified(batches, AppendOrigin::Coordinator, None, guard));
         appended.map(|appended| appended.ticket)
     }
 
@@ -84,7 +84,7 @@ impl ShardLog for PartitionLog {
     }
 
     fn append_marker(&self, marker: &EndMarker) -> Result<Ticket, AppendError> {
-        self.0.append_marker(marker).map(|appended| appended.ticket)
+        self.0.may_hang(|| self.0.append_marker(marker)).map(|appended| appended.ticket)
     }
 
     fn leader_epoch(&self) -> LeaderEpoch {

@@ -50,6 +50,8 @@ pub struct Marks {
     pub producers_from: Offset,
     /// Where an empty log begins.
     pub start: Offset,
+    /// First readable offset: what lies below may be there in part, in whatever order a loss of power kept deletions.
+    pub log_start: Offset,
 }
 
 /// What a recovery did.
@@ -290,7 +292,8 @@ impl Scan<'_> {
     fn may_follow(&self, base: Offset) -> bool {
         let gaps = self.config.cleanup_policy.compact || self.marks.trusted_end.is_none();
         base == self.expected
-            || (base > self.expected && (gaps || base <= self.marks.flushed_end.max(self.trusted_end)))
+            || (base > self.expected
+                && (gaps || base <= self.marks.flushed_end.max(self.trusted_end).max(self.marks.log_start)))
     }
 
     fn segment(&mut self, found: Found, last: bool) -> Result<Outcome, LogError> {

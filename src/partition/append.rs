@@ -223,6 +223,7 @@ impl Partition {
     fn append_checked(&self, mut incomer: Incomer<'_>) -> Result<Appended, AppendError> {
         let (config, epoch) = (incomer.config, self.leader_epoch);
         let mut state = self.lock();
+        let _timing = self.dir.appends().begin(&self.dir);
         let online = state.online()?;
         if let Some(original) = duplicate(online, &incomer, epoch)? {
             return Ok(original);

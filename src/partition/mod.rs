@@ -16,6 +16,7 @@
 //! | [`durability`] | tickets, high watermark, the sync thread's side |
 //! | [`upkeep`], [`clean`] | roll by time, retention, checkpoint marks; compaction: called by the node's queues of due work |
 //! | [`registry`] | all partitions of the node; [`node_dirs`], [`due`] and [`deletion`] serve it |
+//! | [`slow_dir`] | keeps the appends of a disk that hangs away from the async workers |
 //! | `open`, `opening`, `start_rule`, `closing` | from files to a partition at work, at its first use; and back |
 
 pub mod append;
@@ -35,6 +36,7 @@ pub mod read;
 mod recompress;
 pub mod registry;
 mod replay;
+pub mod slow_dir;
 mod start_rule;
 pub mod tiered;
 pub mod transactions;
@@ -46,7 +48,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError, Weak};
 
 use terrace_tiering::Tier;
 use terrace_tiering::platform::clock::SharedClock;
@@ -385,7 +387,12 @@ impl Partition {
     /// The lock, without opening the partition. After a panic under it the partition comes back through recovery, here
     /// and now; after a failure of its log directory, whichever partition met it, it is offline.
     fn raw(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(|poisoned| {
+        let taken = match self.state.try_lock() {
+            Err(TryLockError::WouldBlock) => self.may_hang(|| self.state.lock()),
+            Err(TryLockError::Poisoned(poisoned)) => Err(poisoned),
+            Ok(state) => Ok(state),
+        };
+        let mut state = taken.unwrap_or_else(|poisoned| {
             let mut state = poisoned.into_inner();
             self.state.clear_poison();
             self.reopen(&mut state);

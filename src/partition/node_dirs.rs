@@ -12,6 +12,7 @@ use terrace_tiering::platform::kernel::PageCacheId;
 use super::closing;
 use super::open::Known;
 use super::replay::LogDirectories;
+use super::slow_dir::AppendMeter;
 use super::{Partition, registry::OpenError};
 use crate::config::machine;
 use crate::log::checkpoint::{Checkpoint, CheckpointWriter};
@@ -67,6 +68,8 @@ pub struct NodeDir {
     changed: Mutex<Vec<Weak<Partition>>>,
     /// How many partitions are in it.
     partitions: AtomicUsize,
+    /// How long its appends take.
+    appends: AppendMeter,
     /// `log.dir.min.free.bytes`.
     min_free_bytes: u64,
     /// Less than that is free.
@@ -117,6 +120,7 @@ impl NodeDir {
             checkpoint: Arc::new(CheckpointFile(Mutex::new(writer))),
             changed: Mutex::default(),
             partitions: AtomicUsize::new(0),
+            appends: AppendMeter::default(),
             min_free_bytes,
             full: AtomicBool::new(false),
         };
@@ -175,6 +179,11 @@ impl NodeDir {
     /// Its sync thread.
     pub fn sync(&self) -> &Arc<DirectorySync> {
         &self.sync
+    }
+
+    /// How long its appends take, and what follows from that.
+    pub(super) fn appends(&self) -> &AppendMeter {
+        &self.appends
     }
 
     /// Is so little space left that produce is refused?
@@ -295,6 +304,8 @@ impl NodeDir {
         ] {
             self.fs.replace(&self.path.join(name), kafka_files::offset_checkpoint(entries).as_bytes(), None)?;
         }
+        // Its recycling records partitions in the checkpoint.
+        drop(writer);
         self.wal()?.close();
         if !needs_wal {
             self.wal()?.seal()?;

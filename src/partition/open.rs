@@ -87,6 +87,7 @@ impl Partition {
             flushed_end: known.map_or(0, |known| known.marks.flushed_end),
             producers_from,
             start: known.map_or(0, |known| empty_start(&directory.path, listing.exists, &known.marks)),
+            log_start: known.map_or(0, |known| known.marks.log_start),
         };
         let now_ms = self.shared.clock.now_ms();
         producers.loaded_at(now_ms);

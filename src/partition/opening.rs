@@ -115,6 +115,12 @@ impl Partition {
         };
         let chain = self.remote_chain();
         online.settle_log_start(&chain);
+        let is_tiered = self.topic_config().remote_storage_enable || !chain.segments.is_empty();
+        if !is_tiered && online.log_start < online.log.start() {
+            // A loss of power took the first segments, which were never synced: the log begins with what is left.
+            let to = online.log.start();
+            online.set_log_start(to);
+        }
         let offsets = online.offsets(self.leader_epoch);
         match start_rule::local_start(&chain, offsets.log_start, offsets.local_start, offsets.log_end) {
             LocalStart::Keep => State::Online(Box::new(online)),

@@ -211,6 +211,10 @@ impl Partitions {
         jobs::start(self, tasks, images);
     }
 
+    pub(super) fn dirs(&self) -> &[Arc<NodeDir>] {
+        &self.dirs
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
     }

@@ -11,7 +11,6 @@ use crate::log::names::{self, LOG};
 use crate::log::open_files::OpenFiles;
 use crate::log::segment::LogDirectory;
 use crate::metadata::image::{Image, PartitionId};
-use crate::protocol::record_batch::{BatchView, Offset};
 use crate::wal::record::Place;
 use crate::wal::replay::Destination;
 
@@ -39,15 +38,12 @@ impl LogDirectories<'_> {
 }
 
 impl Destination for LogDirectories<'_> {
-    fn wanted(&self, place: &Place, batches: &[u8]) -> Option<PathBuf> {
+    fn wanted(&self, place: &Place) -> Option<PathBuf> {
         let directory = self.path(place)?;
         let id = PartitionId { topic: place.topic, partition: place.partition };
-        if let Some(Known { marks, .. }) = self.known.get(&id)
-            && (place.base_offset < marks.flushed_end || next_offset(batches) <= marks.log_start)
-        {
-            return None;
-        }
-        Some(names::segment_file(&directory, place.segment, LOG))
+        // What lies below the log start is put back as well: the scan of its segment needs bytes without a hole.
+        let is_flushed = self.known.get(&id).is_some_and(|known| place.base_offset < known.marks.flushed_end);
+        (!is_flushed).then(|| names::segment_file(&directory, place.segment, LOG))
     }
 
     fn make_directory(&self, place: &Place) -> io::Result<()> {
@@ -57,13 +53,4 @@ impl Destination for LogDirectories<'_> {
     fn sync_names(&self, place: &Place) -> io::Result<()> {
         self.directory(place)?.sync_names()
     }
-}
-
-/// The offset behind the last of `batches`.
-fn next_offset(batches: &[u8]) -> Offset {
-    let (mut rest, mut next) = (batches, Offset::MAX);
-    while let Ok((batch, behind)) = BatchView::split_first(rest) {
-        (rest, next) = (behind, batch.next_offset());
-    }
-    next
 }

@@ -6,6 +6,7 @@ mod durability;
 mod node;
 mod offsets;
 mod opening;
+mod power_loss;
 mod recovery;
 mod transactions;
 mod upkeep;

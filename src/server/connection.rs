@@ -31,6 +31,7 @@ use crate::api::answer::{Outgoing, Piece};
 use crate::api::produce::{self, Produce};
 use crate::api::produce_transactions::Permits;
 use crate::api::{self, Answer, Call, Disconnect, Frame, Handler, Line, Node, Routed, Software, fetch};
+use crate::partition::slow_dir::AppendTurn;
 
 /// Answers of Produce requests that wait for tickets; with so many reading stops.
 const WAITING_ANSWERS_MAX: usize = 64;
@@ -216,9 +217,14 @@ impl Connection {
                     }
                     permits = questions.ask(&self.node).await;
                 }
+                let mut turn = AppendTurn::default();
+                if self.node.partitions.any_slow() {
+                    let named = request.partitions(&self.node, &self.inbox.bytes_mut()[frame.clone()]);
+                    turn = self.node.partitions.append_turn(&named).await;
+                }
                 let bytes = &mut self.inbox.bytes_mut()[frame];
                 let begin = self.outgoing.buffer.len();
-                let tickets = request.append(&self.node, bytes, permits, &mut self.outgoing.buffer)?;
+                let tickets = turn.run(|| request.append(&self.node, bytes, permits, &mut self.outgoing.buffer))?;
                 let mut answered = Answered::Now;
                 if !tickets.is_empty() || !self.waiting.is_empty() {
                     let answer = self.outgoing.buffer.split_off(begin);

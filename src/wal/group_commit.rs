@@ -24,14 +24,14 @@ use terrace_tiering::platform::fs::{SharedFile, SharedFs};
 
 use super::file::{self, WalFile};
 use super::partition_sync::{DirectorySync, Running, StopOnPanic};
-use super::record::{self, FileHeader, Place, RECORD_HEADER_BYTES, RECORDS_FROM};
+use super::record::{self, FILE_HEADER_BYTES, FileHeader, Place, RECORD_HEADER_BYTES, RECORDS_FROM};
 use super::replay::Replayed;
 
 /// A file is left for the next one at this size: three hold a second at 200 MB/s.
 pub const FILE_BYTES: u64 = 64 << 20;
 /// Full files that wait before their partitions are synced: many appends to a partition cost it one sync.
 const RECYCLE_FROM: usize = 3;
-/// Unused files that are kept; more than these, after a burst, are removed.
+/// Unused files that a start keeps; more than these are left of a burst.
 const SPARE_FILES_MAX: usize = 6;
 /// Most bytes written at once to prepare a file.
 const ZEROS_BYTES: usize = 1 << 20;
@@ -169,6 +169,13 @@ impl Wal {
         if replayed.had_records {
             let current = tail.begin_file(&fs, &settings)?;
             current.wal.file.sync_data()?;
+            // The life before may have ended between making a file and syncing its name.
+            fs.sync_dir(&settings.log_dir)?;
+        }
+        // Only now: before that header a replay needs every file between the oldest and the newest.
+        while tail.spare.len() > SPARE_FILES_MAX {
+            let Some(unused) = tail.spare.pop_back() else { break };
+            fs.remove_file(&file::path_of(&settings.log_dir, unused.number))?;
         }
         let shared = Shared {
             fs,
@@ -398,21 +405,15 @@ impl Shared {
             }
         }
         crash_point::reach(CrashPoint::WalAfterRecycle);
-        let mut removed = Vec::new();
-        let mut tail = self.tail();
-        for full in tail.full.drain(..count).collect::<Vec<_>>() {
-            if tail.spare.len() < SPARE_FILES_MAX {
-                tail.spare.push_back(full.wal);
-            } else {
-                removed.push(full.wal.number);
+        for _ in 0..count {
+            let Some(oldest) = self.tail().full.front().map(|full| full.wal.clone()) else { break };
+            if let Err(error) = forget_header(&oldest.file) {
+                self.directory.set_offline(&error);
+                return false;
             }
-        }
-        drop(tail);
-        for number in removed {
-            let path = file::path_of(&self.settings.log_dir, number);
-            if let Err(error) = self.fs.remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "unused file of the write-ahead log not removed");
-            }
+            let mut tail = self.tail();
+            tail.full.pop_front();
+            tail.spare.push_back(oldest);
         }
         true
     }
@@ -455,6 +456,13 @@ impl Shared {
         tail.spare.push_back(wal);
         Ok(())
     }
+}
+
+/// Durably takes a file out of the replay, before records of its next use overwrite those of its last: an old header over
+/// new records would look like the end of the log. Oldest first, so that what is left has no hole.
+fn forget_header(file: &SharedFile) -> io::Result<()> {
+    file.write_all_at(&[0; FILE_HEADER_BYTES], 0)?;
+    file.sync_data()
 }
 
 /// Each once, in the order of their first place.

@@ -16,3 +16,6 @@ pub mod partition_sync;
 pub mod record;
 pub mod replay;
 pub mod ticket;
+
+#[cfg(test)]
+mod tests;

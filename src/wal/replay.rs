@@ -8,7 +8,7 @@
 //! twice changes nothing. A record whose file ends before its place was never acknowledged (its partition's files were
 //! not synced up to there, or the segment is gone) and is left out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,9 +24,9 @@ const OPEN_FILES_MAX: usize = 200;
 
 /// Where records go.
 pub trait Destination {
-    /// The file that `place` names, if it is still wanted: its topic exists, and `batches` lie neither below the durable
-    /// log start nor below the durable flushed end.
-    fn wanted(&self, place: &Place, batches: &[u8]) -> Option<PathBuf>;
+    /// The file that `place` names, if it is still wanted: its topic exists, and it does not lie below the durable flushed
+    /// end.
+    fn wanted(&self, place: &Place) -> Option<PathBuf>;
 
     /// Makes the directory of that file, with what says whose it is.
     fn make_directory(&self, place: &Place) -> io::Result<()>;
@@ -121,9 +121,9 @@ struct Target {
 struct Rebuild<'a> {
     fs: &'a SharedFs,
     destination: &'a dyn Destination,
-    open: HashMap<PathBuf, Target>,
+    open: BTreeMap<PathBuf, Target>,
     /// Of each partition that was touched since the last sync, a place in it.
-    touched: HashMap<(Uuid, i32), Place>,
+    touched: BTreeMap<(Uuid, i32), Place>,
     partitions: BTreeSet<(Uuid, i32)>,
     buffer: Vec<u8>,
     records: u64,
@@ -135,8 +135,8 @@ impl<'a> Rebuild<'a> {
         Self {
             fs,
             destination,
-            open: HashMap::new(),
-            touched: HashMap::new(),
+            open: BTreeMap::new(),
+            touched: BTreeMap::new(),
             partitions: BTreeSet::new(),
             buffer: Vec::new(),
             records: 0,
@@ -145,7 +145,7 @@ impl<'a> Rebuild<'a> {
     }
 
     fn apply(&mut self, place: &Place, batches: &[u8]) -> io::Result<()> {
-        let Some(path) = self.destination.wanted(place, batches) else { return Ok(()) };
+        let Some(path) = self.destination.wanted(place) else { return Ok(()) };
         if !self.open.contains_key(&path) {
             let Some(target) = self.open_target(&path, place)? else { return Ok(()) };
             if self.open.len() >= OPEN_FILES_MAX {
@@ -189,10 +189,10 @@ impl<'a> Rebuild<'a> {
 
     /// Makes all that was touched durable, and closes it.
     fn sync(&mut self) -> io::Result<()> {
-        for (_, target) in self.open.drain() {
+        for target in std::mem::take(&mut self.open).into_values() {
             target.file.sync_data()?;
         }
-        for (_, place) in self.touched.drain() {
+        for place in std::mem::take(&mut self.touched).into_values() {
             self.destination.sync_names(&place)?;
         }
         Ok(())

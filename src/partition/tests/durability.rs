@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::node::*;
@@ -42,6 +43,35 @@ async fn a_failed_sync_acknowledges_nothing_ever_again() {
     node.faults.sync_fails.store(false, Ordering::SeqCst);
     assert_eq!(node.append(Batch::of(1)).unwrap_err().code(), ErrorCode::KafkaStorageError);
     assert_eq!(node.partition().read(&spec(0)).unwrap_err().code(), ErrorCode::KafkaStorageError);
+}
+
+#[test]
+fn a_failed_write_to_the_write_ahead_log_takes_the_directory_offline() {
+    let node = TestNode::with(|config| config.flush_messages = Some(1));
+    node.faults.wal_writes_fail.store(true, Ordering::SeqCst);
+    assert_eq!(node.append(Batch::of(1)).unwrap_err().code(), ErrorCode::KafkaStorageError);
+    node.faults.wal_writes_fail.store(false, Ordering::SeqCst);
+    assert_eq!(node.append(Batch::of(1)).unwrap_err().code(), ErrorCode::KafkaStorageError);
+    assert!(node.partitions.log_dirs().all(|(_, works)| !works));
+}
+
+#[tokio::test]
+async fn a_topic_that_becomes_synced_waits_for_what_it_had_before() {
+    let node = TestNode::with(|_| {});
+    node.fill(3, 100);
+    assert_eq!(node.partition().offsets().high_watermark, 30);
+    node.config.lock().unwrap().flush_messages = Some(1);
+    node.partition().set_topic_config(Arc::new(node.config.lock().unwrap().clone()));
+    node.append(Batch::of(1)).unwrap().ticket.wait().await.unwrap();
+    let flushed = |node: &TestNode| node.partition().lock().online().map(|online| online.log.flushed()).ok();
+    assert!(flushed(&node) >= Some(30), "its files are synced up to its first record in the write-ahead log");
+    let before = flushed(&node);
+    node.append(Batch::of(1)).unwrap().ticket.wait().await.unwrap();
+    assert_eq!(flushed(&node), before, "from then on the write-ahead log is enough");
+    node.config.lock().unwrap().flush_messages = None;
+    node.partition().set_topic_config(Arc::new(node.config.lock().unwrap().clone()));
+    assert!(node.append(Batch::of(1)).unwrap().ticket.is_done());
+    assert!(node.partition().lock().online().is_ok_and(|online| online.cover.is_none()));
 }
 
 #[tokio::test]
@@ -101,7 +131,7 @@ fn a_panic_under_the_lock_brings_the_partition_back_from_its_files() {
     let node = TestNode::with(|_| {});
     node.fill(5, 100);
     let partition = node.partition();
-    let poisoner = std::sync::Arc::clone(&partition);
+    let poisoner = Arc::clone(&partition);
     let panicked = std::thread::spawn(move || {
         let _guard = poisoner.lock();
         panic!("a test's panic under the partition's lock");

@@ -34,6 +34,8 @@ pub(super) struct Faults {
     pub(super) cut_fails: AtomicBool,
     /// Nothing is in the page cache until somebody waited for it.
     pub(super) cold: AtomicBool,
+    /// Writes to the write-ahead log alone.
+    pub(super) wal_writes_fail: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,7 @@ struct FaultyFs(Arc<Faults>);
 #[derive(Debug)]
 struct FaultyFile {
     file: SharedFile,
+    is_wal: bool,
     faults: Arc<Faults>,
 }
 
@@ -52,7 +55,8 @@ fn check(switch: &AtomicBool) -> io::Result<()> {
 impl Fs for FaultyFs {
     fn open(&self, path: &Path, how: Open) -> io::Result<SharedFile> {
         let file = RealFs.open(path, how)?;
-        Ok(Arc::new(FaultyFile { file, faults: Arc::clone(&self.0) }))
+        let is_wal = path.to_string_lossy().contains("terrace-wal-");
+        Ok(Arc::new(FaultyFile { file, is_wal, faults: Arc::clone(&self.0) }))
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         RealFs.read(path)
@@ -89,6 +93,9 @@ impl Fs for FaultyFs {
 
 impl File for FaultyFile {
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        if self.is_wal {
+            check(&self.faults.wal_writes_fail)?;
+        }
         if check(&self.faults.write_fails).is_err() {
             // Half of it is there, as after a full disk.
             self.file.write_all_at(&bytes[..bytes.len() / 2], position)?;

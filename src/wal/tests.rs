@@ -1,0 +1,345 @@
+//! The write-ahead log by itself, over a disk that forgets: what a replay gives back is what was written, from the first
+//! record that is needed up to one that was acknowledged or later.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use terrace_tiering::platform::fs::power_loss::PowerLossFs;
+use terrace_tiering::platform::fs::{Fs, Open, SharedFs};
+use uuid::Uuid;
+
+use super::file;
+use super::group_commit::{Covered, Joined, Recycler, Wal, WalSettings};
+use super::partition_sync::{DirectorySync, Running};
+use super::record::{Place, RECORDS_FROM};
+use super::replay::{self, Destination, Replayed};
+
+const LOG_DIR: &str = "/log";
+
+/// A partition that only listens.
+#[derive(Debug, Default)]
+struct Listener {
+    synced: Mutex<u64>,
+    failed: Mutex<bool>,
+    file_syncs: Mutex<u32>,
+}
+
+impl Covered for Listener {
+    fn group_synced(&self, sequence: u64) {
+        *self.synced.lock().unwrap() = sequence;
+    }
+    fn fail(&self) {
+        *self.failed.lock().unwrap() = true;
+    }
+    fn start_write_back(&self) {}
+    fn sync_files(&self) -> io::Result<bool> {
+        *self.file_syncs.lock().unwrap() += 1;
+        Ok(true)
+    }
+}
+
+#[derive(Debug)]
+struct NoCheckpoint;
+
+impl Recycler for NoCheckpoint {
+    fn commit(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes every record into `/log/<segment>`.
+struct Everything<'a> {
+    fs: &'a SharedFs,
+    seen: Mutex<Vec<i64>>,
+}
+
+impl Destination for Everything<'_> {
+    fn wanted(&self, place: &Place) -> Option<PathBuf> {
+        self.seen.lock().unwrap().push(place.base_offset);
+        Some(segment(place.segment))
+    }
+    fn make_directory(&self, _: &Place) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_names(&self, _: &Place) -> io::Result<()> {
+        self.fs.sync_dir(Path::new(LOG_DIR))
+    }
+}
+
+/// The log of one life of a node.
+struct Life {
+    disk: PowerLossFs,
+    wal: Arc<Wal>,
+    listener: Arc<Listener>,
+    joined: Joined,
+    /// What the replay at its beginning gave.
+    replayed: Vec<(i64, Vec<u8>)>,
+    /// Where the next record goes in segment 0; `None`: each to the beginning of a segment of its own.
+    position: Option<u64>,
+}
+
+fn segment(base: i64) -> PathBuf {
+    Path::new(LOG_DIR).join(base.to_string())
+}
+
+/// Replays; the records that were given back, each with what the file of its name then holds.
+fn replay_on(disk: &PowerLossFs) -> (Replayed, Vec<(i64, Vec<u8>)>) {
+    let fs: SharedFs = Arc::new(disk.clone());
+    let destination = Everything { fs: &fs, seen: Mutex::default() };
+    let replayed = replay::replay(&fs, Path::new(LOG_DIR), &destination).unwrap();
+    let seen = destination.seen.into_inner().unwrap().into_iter();
+    (replayed, seen.map(|number| (number, disk.read(&segment(number)).unwrap_or_default())).collect())
+}
+
+impl Life {
+    fn begin(disk: PowerLossFs, epoch: i32) -> Self {
+        disk.create_dir_all(Path::new(LOG_DIR)).unwrap();
+        let (found, replayed) = replay_on(&disk);
+        let fs: SharedFs = Arc::new(disk.clone());
+        let settings =
+            WalSettings { log_dir: LOG_DIR.into(), node_epoch: epoch, file_bytes: 6_000, running: Running::ByHand };
+        let directory = DirectorySync::start(LOG_DIR.into(), Running::ByHand).unwrap();
+        let wal = Wal::open(fs, settings, directory, Arc::new(NoCheckpoint), found).unwrap();
+        Self { disk, wal, listener: Arc::default(), joined: Joined::default(), replayed, position: None }
+    }
+
+    /// Appends the record of `number`; its content follows from the number.
+    fn append(&mut self, number: i64) -> io::Result<u64> {
+        let batches = content(number);
+        let place = Place {
+            topic: Uuid::from_u128(7),
+            partition: 0,
+            leader_epoch: 1,
+            base_offset: number,
+            segment: if self.position.is_some() { 0 } else { number },
+            position: self.position.unwrap_or(0),
+        };
+        self.position = self.position.map(|position| position + batches.len() as u64);
+        let listener = Arc::clone(&self.listener);
+        self.wal.append(&place, &batches, &mut self.joined, || Some(Arc::clone(&listener) as _))
+    }
+
+    fn files(&self) -> usize {
+        self.disk
+            .read_dir(Path::new(LOG_DIR))
+            .unwrap()
+            .iter()
+            .filter(|entry| entry.name.starts_with("terrace-wal"))
+            .count()
+    }
+}
+
+fn content(number: i64) -> Vec<u8> {
+    let len = 20 + (number * 37 % 700) as usize;
+    (0..len).map(|at| (number as usize + at) as u8).collect()
+}
+
+#[test]
+fn a_group_is_acknowledged_by_one_sync_and_only_by_it() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    let sequences: Vec<_> = (0..10).map(|number| life.append(number).unwrap()).collect();
+    assert_eq!(sequences, (1..=10).collect::<Vec<_>>());
+    assert_eq!(*life.listener.synced.lock().unwrap(), 0);
+    assert!(life.wal.sync_group());
+    assert_eq!(*life.listener.synced.lock().unwrap(), 10);
+    assert!(!life.wal.sync_group(), "nothing is left");
+    life.append(10).unwrap();
+    assert!(life.wal.sync_group());
+    assert_eq!(*life.listener.synced.lock().unwrap(), 11);
+}
+
+#[test]
+fn a_directory_without_records_has_no_files() {
+    let life = Life::begin(PowerLossFs::new(1), 1);
+    life.wal.close();
+    life.wal.seal().unwrap();
+    assert_eq!(life.files(), 0);
+}
+
+#[test]
+fn files_are_used_again_once_their_partitions_are_synced() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    for number in 0..400 {
+        life.append(number).unwrap();
+        life.wal.sync_group();
+        if number % 40 == 0 {
+            life.wal.recycle();
+        }
+    }
+    assert!(life.files() < 15, "{} files for 400 records", life.files());
+    let syncs = *life.listener.file_syncs.lock().unwrap();
+    assert!(syncs > 0 && syncs <= 10, "one for each time files were freed: {syncs}");
+    let last = Life::begin(life.disk.lose_power(), 2).replayed;
+    assert!(last.len() < 100 && last.last() == Some(&(399, content(399))), "{} records", last.len());
+}
+
+#[test]
+fn a_clean_stop_leaves_nothing_to_replay() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    for number in 0..50 {
+        life.append(number).unwrap();
+    }
+    life.wal.close();
+    life.wal.seal().unwrap();
+    assert!(life.append(50).is_err(), "it is closed");
+    let mut next = Life::begin(life.disk.lose_power(), 2);
+    assert_eq!(next.replayed, []);
+    next.append(60).unwrap();
+    next.wal.sync_group();
+    assert_eq!(Life::begin(next.disk.lose_power(), 3).replayed, [(60, content(60))]);
+}
+
+#[test]
+fn a_failed_sync_fails_the_group_and_everything_after_it() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    life.append(0).unwrap();
+    life.disk.lose_power_after(1);
+    life.wal.sync_group();
+    assert!(*life.listener.failed.lock().unwrap());
+    assert_eq!(*life.listener.synced.lock().unwrap(), 0);
+    assert!(life.append(1).is_err());
+}
+
+#[test]
+fn a_replay_can_be_repeated() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    life.position = Some(0);
+    for number in 0..30 {
+        life.append(number).unwrap();
+    }
+    life.wal.sync_group();
+    let disk = life.disk.lose_power();
+    let (first, records) = replay_on(&disk);
+    let file = disk.read(&segment(0)).unwrap();
+    assert_eq!(file, (0..30).flat_map(content).collect::<Vec<_>>());
+    assert_eq!((first.records, first.written_bytes), (30, file.len() as u64));
+    let (second, again) = replay_on(&disk);
+    assert_eq!((second.records, second.written_bytes), (30, 0), "only bytes that differ are written");
+    assert_eq!(records, again);
+}
+
+#[test]
+fn what_does_not_continue_a_file_is_left_out() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    life.position = Some(10);
+    for number in 0..5 {
+        life.append(number).unwrap();
+    }
+    life.wal.sync_group();
+    let disk = life.disk.lose_power();
+    let (replayed, _) = replay_on(&disk);
+    assert_eq!((replayed.records, replayed.partitions.len()), (0, 0));
+    assert!(!disk.exists(&segment(0)), "a segment that is gone does not come back in part");
+}
+
+/// What happens to a log.
+#[derive(Debug, Clone)]
+enum Step {
+    Append(u8),
+    SyncGroup,
+    Recycle,
+    PowerLoss,
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (1..20u8).prop_map(Step::Append),
+        4 => Just(Step::SyncGroup),
+        2 => Just(Step::Recycle),
+        1 => Just(Step::PowerLoss),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Torn records, stale generations and sectors in any order come from the disk and from files used again.
+    #[test]
+    fn a_replay_gives_what_was_acknowledged_and_nothing_else(steps in steps(), seed in any::<u64>()) {
+        let mut life = Life::begin(PowerLossFs::new(seed), 1);
+        let (mut next, mut epoch) = (0, 1);
+        // The numbers that a replay may leave out at the front, and must not leave out at the end.
+        let (mut settled, mut acknowledged) = (0, 0);
+        for step in steps {
+            let disk = match step {
+                Step::Append(count) => {
+                    for _ in 0..count {
+                        life.append(next).unwrap();
+                        next += 1;
+                    }
+                    continue;
+                }
+                Step::SyncGroup => {
+                    life.wal.sync_group();
+                    acknowledged = next;
+                    continue;
+                }
+                Step::Recycle => {
+                    // The listener's "files" hold whatever was appended.
+                    if life.wal.recycle() {
+                        settled = next;
+                    }
+                    continue;
+                }
+                Step::PowerLoss => life.disk.lose_power(),
+                Step::Restart => life.disk.clone(),
+            };
+            epoch += 1;
+            life = Life::begin(disk, epoch);
+            let numbers: Vec<_> = life.replayed.iter().map(|(number, _)| *number).collect();
+            for (number, bytes) in &life.replayed {
+                prop_assert_eq!(bytes, &content(*number));
+            }
+            prop_assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{:?}", numbers);
+            let first = numbers.first().copied().unwrap_or(next);
+            prop_assert!(first <= settled || settled >= acknowledged || numbers.is_empty(), "{first} {settled}");
+            let end = numbers.last().map_or(0, |last| last + 1);
+            prop_assert!(end >= acknowledged || settled >= acknowledged, "{end} {acknowledged}");
+            // A replay ends with everything in the partitions' files: numbers go on behind it.
+            next = next.max(end);
+            (settled, acknowledged) = (next, next);
+        }
+    }
+
+    #[test]
+    fn any_damage_ends_the_replay_at_an_acknowledged_record(
+        count in 1..40i64,
+        at in any::<prop::sample::Index>(),
+        flip in 1..=255u8,
+    ) {
+        let mut life = Life::begin(PowerLossFs::new(0), 1);
+        for number in 0..count {
+            life.append(number).unwrap();
+        }
+        life.wal.sync_group();
+        let disk = life.disk.lose_power();
+        let path = file::path_of(Path::new(LOG_DIR), 0);
+        let mut bytes = disk.read(&path).unwrap();
+        let at = RECORDS_FROM as usize + at.index(bytes.len() - RECORDS_FROM as usize);
+        bytes[at] ^= flip;
+        disk.open(&path, Open::Write).unwrap().write_all_at(&bytes, 0).unwrap();
+        let (_, records) = replay_on(&disk);
+        prop_assert!(records.len() < count as usize);
+        for (number, (offset, bytes)) in (0..).zip(&records) {
+            prop_assert_eq!((number, &content(number)), (*offset, bytes));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_replayed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..9000), header in any::<bool>()) {
+        let disk = PowerLossFs::new(0);
+        disk.create_dir_all(Path::new(LOG_DIR)).unwrap();
+        let file = disk.open(&file::path_of(Path::new(LOG_DIR), 0), Open::Create).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        if header {
+            let header = super::record::FileHeader { generation: 1, first_sequence: 1, replay_from: 1 };
+            file.write_all_at(&header.encode(), 0).unwrap();
+        }
+        prop_assert_eq!(replay_on(&disk).1, []);
+    }
+}
