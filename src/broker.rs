@@ -5,6 +5,7 @@
 //! connection, those that are open finish what they have in hand, background work ends, partitions and tier are closed,
 //! the locks go last.
 
+mod dynamic;
 pub mod locks;
 mod markers;
 mod scrape;
@@ -22,6 +23,8 @@ use terrace_tiering::platform::random::{SharedRandom, SystemRandom};
 use terrace_tiering::platform::task::Tasks;
 use terrace_tiering::tier::Machine;
 
+use tokio::sync::watch;
+
 use crate::api::Node;
 use crate::api::fetch_sessions::FetchSessions;
 use crate::client_metrics::ClientMetrics;
@@ -37,6 +40,7 @@ use crate::metadata::remote_log::RemoteLogError;
 use crate::metadata::store::MetadataStore;
 use crate::partition::node_dirs::SyncSettings;
 use crate::partition::registry::{self, LogSettings, PartitionDeps, Partitions};
+use crate::partition::tuning::Tuning;
 use crate::remote_log::{RemoteLog, attach};
 use crate::server::listener::Connections;
 use crate::telemetry::health::Condition;
@@ -120,7 +124,9 @@ impl Broker {
         let connections = Connections::new(&config.requests);
         let listeners = bind(&config, &connections).await?;
 
-        let partitions = open_partitions(&config, &parts, &store).await?;
+        let effective = dynamic::effective(&config, &store.image());
+        let tuning = Tuning::new(dynamic::tuned(&effective));
+        let partitions = open_partitions(&config, &parts, &store, &tuning).await?;
         let shards = ShardsDeps {
             metadata: store.clone(),
             logs: partitions.clone(),
@@ -165,7 +171,10 @@ impl Broker {
             random: parts.random.clone(),
             telemetry: telemetry.clone(),
             advertised: OnceLock::new(),
+            effective: watch::Sender::new(effective),
         });
+        dynamic::Followers { node: node.clone(), connections: connections.clone(), tuning }
+            .follow(store.watch(), &tasks);
         let kafka = accept(&node, &connections, listeners, &accepting)?;
         telemetry.health.set_listening();
         let tier = config.remote.enable.then(|| {
@@ -369,17 +378,15 @@ async fn open_partitions(
     config: &Arc<BrokerConfig>,
     parts: &Parts,
     store: &Arc<EmbeddedStore>,
+    tuning: &Arc<Tuning>,
 ) -> Result<Arc<Partitions>, StartError> {
     let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
     let settings = LogSettings {
         node_id: config.node_id,
         log_dirs: config.dirs.logs.clone(),
         min_free_bytes: config.dirs.logs.iter().map(|dir| config.log.min_free_bytes(dir)).collect(),
-        transaction_verification: config.log.transaction_verification,
-        producer_id_expiration_ms: config.log.producer_id_expiration_ms,
+        tuning: tuning.clone(),
         retention_check_interval_ms: ms(config.log.retention_check_interval_ms),
-        cleaner_backoff_ms: ms(config.log.cleaner_backoff_ms),
-        cleaner_map_bytes: config.log.cleaner_dedupe_bytes,
         remote_segment_roll_ms: config.remote.segment_roll_ms.map(ms),
         open_files_max: config.log.open_files_max,
         checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,

@@ -260,6 +260,13 @@ const DIFFERENCES: &[Difference] = &[
         why: "the client is told what is wrong",
     },
     Difference {
+        subject: "Dynamic broker keys `remote.log.manager.copier.thread.pool.size`, `remote.log.reader.threads` and the \
+                  tier's bytes per second",
+        here: "read at the start; altering them is refused like any other key that is not dynamic",
+        kafka: "dynamic",
+        why: "the tier is built with them",
+    },
+    Difference {
         subject: "Defaults of configuration keys",
         here: "see [configuration.md](configuration.md)",
         kafka: "",

@@ -29,7 +29,7 @@ pub async fn handle(node: &Node, call: &Call, request: ListOffsetsRequest) -> Re
     let isolation = isolation(request.isolation_level);
     let timeout_ms = match u64::try_from(request.timeout_ms) {
         Ok(ms) if call.version >= TIMEOUT_FROM && ms > 0 => ms,
-        _ => node.config.remote.list_offsets_timeout_ms,
+        _ => node.effective.borrow().remote.list_offsets_timeout_ms,
     };
     let mut times_named: HashMap<(&str, i32), u32> = HashMap::new();
     for topic in &request.topics {

@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 use terrace_tiering::platform::clock::SharedClock;
 use terrace_tiering::platform::random::SharedRandom;
 
+use tokio::sync::watch;
+
 use super::fetch_sessions::FetchSessions;
 use crate::client_metrics::ClientMetrics;
 use crate::config::listeners::Endpoint;
@@ -17,8 +19,10 @@ use crate::transaction::coordinator::TransactionCoordinator;
 
 /// Everything a handler may ask. Shared by all connections; each part guards its own state.
 pub struct Node {
-    /// What the operator said, before dynamic changes.
+    /// What the operator said, before dynamic changes: what was decided at the start.
     pub config: Arc<BrokerConfig>,
+    /// The same with dynamic changes above it: what counts at the moment.
+    pub effective: watch::Sender<Arc<BrokerConfig>>,
     /// Topics, ids, configurations, producer id blocks.
     pub metadata: SharedMetadata,
     /// The partitions that this broker leads: all.

@@ -177,7 +177,7 @@ impl Partition {
     }
 
     pub(super) fn admission(&self, origin: AppendOrigin) -> Admission {
-        Admission::of(origin, self.shared.settings.transaction_verification)
+        Admission::of(origin, self.shared.settings.tuning.get().transaction_verification)
     }
 
     pub(super) fn append_admitted(

@@ -36,7 +36,7 @@ impl Partition {
     /// Pushes a look at the partition to the cleaning thread, once.
     pub(super) fn schedule_clean(&self, config: &TopicConfig, now_ms: i64) {
         if config.cleanup_policy.compact && !self.clean_due.swap(true, Ordering::Relaxed) {
-            let at_ms = now_ms.saturating_add(self.shared.settings.cleaner_backoff_ms);
+            let at_ms = now_ms.saturating_add(self.shared.settings.tuning.get().cleaner_backoff_ms);
             self.shared.cleaning.push(at_ms, Work::Clean(self.id));
         }
     }
@@ -62,7 +62,7 @@ impl Partition {
         let sources = segments[..cleanable].iter().map(|(segment, next)| source_of(segment, *next));
         let sources: Vec<_> = sources.collect::<Result<_, _>>().map_err(storage)?;
         let proceed = || self.offline_reason().is_none();
-        let buffer = usize::try_from(self.shared.settings.cleaner_map_bytes).unwrap_or(usize::MAX);
+        let buffer = usize::try_from(self.shared.settings.tuning.get().cleaner_map_bytes).unwrap_or(usize::MAX);
         let met = TransactionWalk::new(view.aborted(plan.from, plan.upto)?);
         let map = KeyMap::build(&sources, plan.from, buffer, config.record_decompressed_max_bytes, met, &proceed)?;
         let rules = Rules {

@@ -40,6 +40,7 @@ pub mod slow_dir;
 mod start_rule;
 pub mod tiered;
 pub mod transactions;
+pub mod tuning;
 pub mod upkeep;
 pub mod validate;
 pub mod waiters;

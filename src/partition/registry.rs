@@ -25,6 +25,7 @@ use super::due::DueQueue;
 use super::node_dirs::{NodeDir, Opened, SyncSettings};
 use super::open::{self, Known};
 use super::opening::Opening;
+use super::tuning::Tuning;
 use super::waiters::WaiterList;
 use super::{Online, Partition, Shared, State, deletion};
 use crate::config::topic::TopicConfig;
@@ -49,16 +50,10 @@ pub struct LogSettings {
     pub log_dirs: Vec<PathBuf>,
     /// `log.dir.min.free.bytes`, of each of `log_dirs`; none where it names none.
     pub min_free_bytes: Vec<u64>,
-    /// `transaction.partition.verification.enable`.
-    pub transaction_verification: bool,
-    /// `producer.id.expiration.ms`.
-    pub producer_id_expiration_ms: i64,
+    /// What may change while partitions are open.
+    pub tuning: Arc<Tuning>,
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval_ms: i64,
-    /// `log.cleaner.backoff.ms`: between two looks at what is dirty.
-    pub cleaner_backoff_ms: i64,
-    /// `log.cleaner.dedupe.buffer.size`: most bytes of the offset map of a cleaning.
-    pub cleaner_map_bytes: u64,
     /// `remote.segment.roll.ms`: a quiet active segment of a tiered topic rolls when its first record is older; `None` never.
     pub remote_segment_roll_ms: Option<i64>,
     /// `log.open.files`: files of segments that are open at once, at most.

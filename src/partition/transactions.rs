@@ -89,7 +89,7 @@ impl Partition {
         base_sequence: i32,
         supports_epoch_bump: bool,
     ) -> Result<Option<VerificationGuard>, AppendError> {
-        if !self.shared.settings.transaction_verification {
+        if !self.shared.settings.tuning.get().transaction_verification {
             return Ok(None);
         }
         let now_ms = self.shared.clock.now_ms();

@@ -215,7 +215,7 @@ impl Partition {
         let (view, offsets) = {
             let mut state = self.lock();
             let online = state.online()?;
-            online.producers.expire(now_ms, self.shared.settings.producer_id_expiration_ms);
+            online.producers.expire(now_ms, self.shared.settings.tuning.get().producer_id_expiration_ms);
             (Arc::clone(online.log.view()), online.offsets(self.leader_epoch))
         };
         let chain = self.remote_chain();

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -28,16 +29,40 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Connections {
     budget: Arc<Budget>,
     limits: Arc<Limits>,
-    per_ip_max: u32,
-    per_ip_overrides: HashMap<IpAddr, u32>,
+    bounds: RwLock<Bounds>,
     /// `max.connections`: accepting waits for a place, as in Kafka.
     places: Arc<Semaphore>,
+    /// Places to take away as they become free, since `max.connections` was lowered below what was open.
+    surplus: AtomicUsize,
     tasks: TaskTracker,
     /// Ends what goes on without a connection when a stop has waited long enough.
     cut_off: CancellationToken,
     open: Mutex<Open>,
     backlog: u32,
     buffers: (Option<u64>, Option<u64>),
+}
+
+/// How many connections there may be.
+#[derive(Debug, PartialEq, Eq)]
+struct Bounds {
+    places: usize,
+    per_ip_max: u32,
+    per_ip_overrides: HashMap<IpAddr, u32>,
+}
+
+impl Bounds {
+    fn of(requests: &Requests) -> Self {
+        let overrides = requests.connections_per_ip_overrides.iter();
+        Self {
+            places: usize::try_from(requests.connections_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS),
+            per_ip_max: requests.connections_per_ip_max,
+            per_ip_overrides: overrides.filter_map(|(host, max)| Some((host.parse().ok()?, *max))).collect(),
+        }
+    }
+
+    fn per_ip(&self, ip: &IpAddr) -> u32 {
+        self.per_ip_overrides.get(ip).copied().unwrap_or(self.per_ip_max)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -51,26 +76,41 @@ struct Open {
 impl Connections {
     /// None yet, bounded as the configuration says.
     pub fn new(requests: &Requests) -> Arc<Self> {
-        let places = usize::try_from(requests.connections_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let bounds = Bounds::of(requests);
         Arc::new(Self {
             budget: Budget::new(usize::try_from(requests.queued_bytes_max).unwrap_or(usize::MAX)),
             limits: Arc::new(Limits {
                 request_bytes_max: requests.request_bytes_max as usize,
                 idle_max: Duration::from_millis(requests.connections_idle_ms_max),
             }),
-            per_ip_max: requests.connections_per_ip_max,
-            per_ip_overrides: requests
-                .connections_per_ip_overrides
-                .iter()
-                .filter_map(|(host, max)| Some((host.parse().ok()?, *max)))
-                .collect(),
-            places: Arc::new(Semaphore::new(places)),
+            places: Arc::new(Semaphore::new(bounds.places)),
+            bounds: RwLock::new(bounds),
+            surplus: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
             cut_off: CancellationToken::new(),
             open: Mutex::default(),
             backlog: requests.listen_backlog,
             buffers: (requests.receive_buffer_bytes, requests.send_buffer_bytes),
         })
+    }
+
+    /// Other bounds from now on. Connections that are open stay; when there are more than there may be, accepting waits
+    /// until enough of them are gone.
+    pub fn set_bounds(&self, requests: &Requests) {
+        let next = Bounds::of(requests);
+        let mut bounds = self.bounds.write().unwrap_or_else(PoisonError::into_inner);
+        if next.places > bounds.places {
+            let more = next.places - bounds.places;
+            // First those that were still to be taken away.
+            let kept =
+                self.surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |s| Some(s.saturating_sub(more)));
+            self.places.add_permits(more - kept.unwrap_or(0).min(more));
+        } else {
+            let fewer = bounds.places - next.places;
+            let gone = self.places.forget_permits(fewer);
+            self.surplus.fetch_add(fewer - gone, Ordering::Relaxed);
+        }
+        *bounds = next;
     }
 
     /// Memory of requests and answers.
@@ -155,10 +195,11 @@ impl Connections {
     ) {
         let ip = peer.ip().to_canonical();
         let bell = Arc::new(Bell::default());
+        let most = self.bounds.read().unwrap_or_else(PoisonError::into_inner).per_ip(&ip);
         let number = {
             let mut open = self.lock();
             let count = open.per_ip.entry(ip).or_default();
-            if *count >= self.per_ip_overrides.get(&ip).copied().unwrap_or(self.per_ip_max) {
+            if *count >= most {
                 tracing::info!(%ip, "connection refused: max.connections.per.ip is reached");
                 return;
             }
@@ -168,7 +209,7 @@ impl Connections {
             open.bells.insert(number, Arc::downgrade(&bell));
             number
         };
-        let registered = Registered { connections: self.clone(), number, ip, _place: place };
+        let registered = Registered { connections: self.clone(), number, ip, place: Some(place) };
         // Answers are whole when they are written; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         let share = self.budget.share(bell.clone());
@@ -229,11 +270,18 @@ struct Registered {
     connections: Arc<Connections>,
     number: u64,
     ip: IpAddr,
-    _place: OwnedSemaphorePermit,
+    /// `None` only while dropping.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        let surplus = &self.connections.surplus;
+        if surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |s| s.checked_sub(1)).is_ok()
+            && let Some(place) = self.place.take()
+        {
+            place.forget();
+        }
         let mut open = self.connections.lock();
         open.bells.remove(&self.number);
         open.aborts.remove(&self.number);

@@ -20,7 +20,7 @@ impl Fetch {
     /// Waits until there is enough to answer with, or the time is over.
     pub async fn wait(&mut self, node: &Node) {
         let begun = Instant::now();
-        let patience = Duration::from_millis(node.config.remote.fetch_wait_ms_max);
+        let patience = Duration::from_millis(node.effective.borrow().remote.fetch_wait_ms_max);
         let watcher = self.watch();
         if self.has_cold() {
             self.wait_cold(node, &watcher, begun + self.max_wait.max(patience)).await;

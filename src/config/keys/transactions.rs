@@ -28,7 +28,7 @@ pub(super) const KEYS: &[Key] = &[
         .default("true")
         .cluster_wide()
         .low()
-        .says("Whether a batch that would open a transaction in a partition is checked with its coordinator first. Read at the start."),
+        .says("Whether a batch that would open a transaction in a partition is checked with its coordinator first.."),
     int("transaction.remove.expired.transaction.cleanup.interval.ms")
         .default("3600000")
         .at_least(1)

@@ -20,6 +20,7 @@ use crate::partition::Partition;
 use crate::partition::append::{AppendError, AppendOrigin, Appended};
 use crate::partition::read::{Isolation, ReadError, ReadOutcome, ReadSpec, Records};
 use crate::partition::registry::{LogSettings, PartitionDeps, Partitions};
+use crate::partition::tuning::{Tuned, Tuning};
 use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::compression::Compression;
 use crate::protocol::record_batch::{BatchView, Offset};
@@ -180,11 +181,13 @@ impl TestNode {
             node_id: 1,
             log_dirs: vec![dir.path().join("log")],
             min_free_bytes: vec![1_000],
-            transaction_verification: true,
-            producer_id_expiration_ms: 86_400_000,
+            tuning: Tuning::new(Tuned {
+                producer_id_expiration_ms: 86_400_000,
+                cleaner_backoff_ms: 1_000,
+                cleaner_map_bytes: 1 << 20,
+                transaction_verification: true,
+            }),
             retention_check_interval_ms: 1_000,
-            cleaner_backoff_ms: 1_000,
-            cleaner_map_bytes: 1 << 20,
             remote_segment_roll_ms: Some(3_600_000),
             open_files_max: 100,
             checkpoint_interval_ms: 1_000,

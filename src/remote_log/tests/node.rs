@@ -28,6 +28,7 @@ use crate::partition::append::{AppendOrigin, Appended};
 use crate::partition::read::{Isolation, ReadSpec, Records};
 use crate::partition::registry::{LogSettings, PartitionDeps, Partitions};
 use crate::partition::transactions::EndMarker;
+use crate::partition::tuning::{Tuned, Tuning};
 use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::record_batch::{BatchView, Offset};
 
@@ -88,11 +89,13 @@ impl Machines {
                 node_id: 1,
                 log_dirs: vec![self.log_dir()],
                 min_free_bytes: Vec::new(),
-                transaction_verification: true,
-                producer_id_expiration_ms: 86_400_000,
+                tuning: Tuning::new(Tuned {
+                    producer_id_expiration_ms: 86_400_000,
+                    cleaner_backoff_ms: 1_000,
+                    cleaner_map_bytes: 1 << 20,
+                    transaction_verification: true,
+                }),
                 retention_check_interval_ms: 1000,
-                cleaner_backoff_ms: 1000,
-                cleaner_map_bytes: 1 << 20,
                 remote_segment_roll_ms: None,
                 open_files_max: 100,
                 checkpoint_interval_ms: 1000,
