@@ -101,6 +101,8 @@ mod tests {
     proptest! {
         #[test]
         fn headers_agree_with_the_crate((key, crate_key) in any_key(), version in 0..14i16, correlation_id: i32, client in ".{0,20}") {
+            // Version 0 is gone, and the crate takes it for a flexible one.
+            prop_assume!((key, version) != (ApiKey::WriteTxnMarkers, 0));
             let header = CrateHeader::default()
                 .with_request_api_key(key.code())
                 .with_request_api_version(version)
