@@ -105,6 +105,8 @@ watch_owner() {
   local owner_at pid
   owner_at=$(started_at "$2")
   while running "$1" && [[ -n $owner_at && $(started_at "$2") == "$owner_at" ]]; do sleep 0.5; done
+  # Who stopped it while the owner lives says what becomes of its data.
+  [[ -z $owner_at || $(started_at "$2") != "$owner_at" ]] || return 0
   if running "$1"; then
     read -r pid _ <"$1"
     kill -9 "$pid"
