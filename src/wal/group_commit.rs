@@ -211,7 +211,6 @@ impl Wal {
         });
         if is_full {
             tail.begin_file(&shared.fs, &shared.settings)?;
-            self.start_threads();
             shared.turned.notify_one();
         }
         let (sequence, group) = (tail.next_sequence, tail.group);
@@ -236,6 +235,9 @@ impl Wal {
         *joined = Joined { group, generation };
         tail.next_sequence += 1;
         let first = !std::mem::replace(&mut tail.dirty, true);
+        if first {
+            self.start_threads();
+        }
         drop(tail);
         crash_point::reach(CrashPoint::WalAfterWrite);
         if first {
@@ -244,7 +246,7 @@ impl Wal {
         Ok(sequence)
     }
 
-    /// Under the tail's lock, with the first record and at each turn of files.
+    /// Under the tail's lock, with the first record of each group: a log that a replay left begins with a file.
     fn start_threads(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         if !threads.is_empty() || self.shared.settings.running == Running::ByHand {

@@ -136,6 +136,39 @@ fn content(number: i64) -> Vec<u8> {
     (0..len).map(|at| (number as usize + at) as u8).collect()
 }
 
+#[derive(Debug)]
+struct Teller(std::sync::mpsc::Sender<u64>);
+
+impl Covered for Teller {
+    fn group_synced(&self, sequence: u64) {
+        self.0.send(sequence).unwrap();
+    }
+    fn fail(&self) {}
+    fn start_write_back(&self) {}
+    fn sync_files(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+#[test]
+fn the_first_record_behind_a_replay_is_synced_by_the_thread() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    life.append(0).unwrap();
+    let (replayed, _) = replay_on(&life.disk);
+    assert!(replayed.had_records);
+    let fs: SharedFs = Arc::new(life.disk.clone());
+    let settings = WalSettings { log_dir: LOG_DIR.into(), node_epoch: 2, file_bytes: 6_000, running: Running::Threads };
+    let directory = DirectorySync::start(LOG_DIR.into(), Running::Threads).unwrap();
+    let wal = Wal::open(fs, settings, directory, Arc::new(NoCheckpoint), replayed).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let teller = Arc::new(Teller(tell));
+    let place =
+        Place { topic: Uuid::from_u128(7), partition: 0, leader_epoch: 1, base_offset: 1, segment: 1, position: 0 };
+    let sequence = wal.append(&place, &content(1), &mut Joined::default(), || Some(Arc::clone(&teller) as _)).unwrap();
+    assert_eq!(told.recv_timeout(std::time::Duration::from_secs(30)), Ok(sequence));
+    wal.close();
+}
+
 #[test]
 fn a_group_is_acknowledged_by_one_sync_and_only_by_it() {
     let mut life = Life::begin(PowerLossFs::new(1), 1);
