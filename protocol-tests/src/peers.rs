@@ -20,6 +20,10 @@ pub enum Peer {
     Kcat,
     /// Python with confluent-kafka and kafka-python.
     Python,
+    /// franz-go, sarama and kafka-go in one program.
+    Go,
+    /// Node with kafkajs and @platformatic/kafka.
+    Node,
     /// promtool.
     Promtool,
 }
@@ -32,6 +36,8 @@ impl Peer {
             Peer::Minio => "minio",
             Peer::Kcat => "kcat",
             Peer::Python => "python",
+            Peer::Go => "go",
+            Peer::Node => "node",
             Peer::Promtool => "promtool",
         }
     }
@@ -42,6 +48,8 @@ impl Peer {
             Peer::Minio => home().join("bin/minio").exists(),
             Peer::Kcat => on_path("kcat"),
             Peer::Python => home().join("python/.pins").exists(),
+            Peer::Go => home().join("bin/go-clients").exists(),
+            Peer::Node => home().join("node/.pins").exists(),
             Peer::Promtool => home().join("bin/promtool").exists(),
         }
     }

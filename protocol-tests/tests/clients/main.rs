@@ -1,7 +1,9 @@
 //! Real clients, unchanged, against our broker and against Apache Kafka: the same scenario must pass on both.
 
+mod go;
 mod java_client;
 mod java_tools;
 mod kcat;
+mod node;
 mod python;
 mod running;

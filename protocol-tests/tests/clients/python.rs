@@ -9,6 +9,7 @@ use crate::running::on_both;
 #[rstest]
 #[case("confluent.py")]
 #[case("kafka_python.py")]
+#[case("aiokafka_client.py")]
 fn the_python_clients_work(#[case] script: &str) {
     on_both(&[Peer::Python], |bootstrap| {
         let file = repository().join("protocol-tests/tests/clients").join(script);
