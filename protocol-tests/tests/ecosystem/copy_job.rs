@@ -1,0 +1,50 @@
+use std::time::Duration;
+
+use terrace_protocol_tests::broker::{Broker, Options, free_port};
+use terrace_protocol_tests::compare::fresh_name;
+use terrace_protocol_tests::peers::{Peer, have};
+
+use crate::java::{Running, java};
+
+/// Kills of the job; every third takes the broker along. `TERRACE_COPY_KILLS` for a long run.
+const KILLS: u64 = 4;
+const STARTED_WITHIN: Duration = Duration::from_secs(120);
+
+/// Output equals input as multisets, whatever was killed when.
+#[test]
+fn a_copy_job_is_exactly_once_while_it_and_the_broker_are_killed() {
+    if !have(&[Peer::Kafka]) {
+        return;
+    }
+    let kills = std::env::var("TERRACE_COPY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let port = free_port();
+    let start = || Broker::try_start_in(data.path(), &Options::new(), port).expect("the broker starts");
+    let mut broker = start();
+    let bootstrap = broker.bootstrap();
+    let (input, output) = (fresh_name("input"), fresh_name("output"));
+    let count = (2000 * kills).max(10_000).to_string();
+    java("CopyJob.java", &[&bootstrap, "fill", &input, &output, &count]);
+    for kill in 0..kills {
+        let job = Running::java("CopyJob.java", &[&bootstrap, "copy", &input, &output]);
+        if !job.says("copying", STARTED_WITHIN) {
+            continue;
+        }
+        // Somewhere in the work: the times differ from kill to kill and run to run.
+        std::thread::sleep(Duration::from_millis(100 + kill * 137 % 900));
+        if kill % 3 == 2 {
+            broker.kill();
+            broker = start();
+            std::thread::sleep(Duration::from_millis(kill * 71 % 500));
+        }
+        job.kill();
+    }
+    let mut finished = false;
+    for _ in 0..3 {
+        let job = Running::java("CopyJob.java", &[&bootstrap, "copy", &input, &output]);
+        finished = finished || job.says("copied all", STARTED_WITHIN);
+    }
+    assert!(finished, "the job comes to its end when nobody disturbs it");
+    let checked = java("CopyJob.java", &[&bootstrap, "check", &input, &output]);
+    assert!(checked.contains(&format!("equal: {count}")), "{checked}");
+}
