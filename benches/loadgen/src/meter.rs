@@ -12,13 +12,15 @@ const IDLE_STEP: Duration = Duration::from_millis(200);
 const IDLE_SECONDS: f64 = 0.015;
 const SETTLE_MAX: Duration = Duration::from_secs(10);
 
-/// CPU time, switches and memory of a process.
+/// CPU time, switches, bytes through files and memory of a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reading {
     pub user_s: f64,
     pub system_s: f64,
     pub context_switches: u64,
     pub rss_kib: u64,
+    /// Bytes that went through read, write and sendfile on anything but a plain socket read.
+    pub file_bytes: u64,
 }
 
 impl Reading {
@@ -35,12 +37,18 @@ impl Reading {
             system_s: seconds(12),
             context_switches: context_switches(pid),
             rss_kib: number(&status, "VmRSS:"),
+            file_bytes: file_bytes(pid),
         }
     }
 
     pub fn cpu_s(&self) -> f64 {
         self.user_s + self.system_s
     }
+}
+
+fn file_bytes(pid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    number(&io, "rchar:") + number(&io, "wchar:")
 }
 
 fn context_switches(pid: u32) -> u64 {
@@ -91,6 +99,7 @@ impl Meter {
         let (user_s, system_s) = (settled.user_s - self.before.user_s, settled.system_s - self.before.system_s);
         let cpu_s = user_s + system_s;
         let (wire_gb, payload_gb) = (volume.wire_bytes as f64 / 1e9, volume.payload_bytes as f64 / 1e9);
+        let file_bytes = at_end.file_bytes.saturating_sub(self.before.file_bytes) as f64;
         let switches = at_end.context_switches.saturating_sub(self.before.context_switches) as f64;
         json!({
             "wall_s": wall_s, "requests": volume.requests, "records": volume.records, "wire_gb": wire_gb,
@@ -98,7 +107,8 @@ impl Meter {
             "cpu_user_s": user_s, "cpu_system_s": system_s, "cpu_s_per_gb": cpu_s / wire_gb,
             "cpu_s_per_payload_gb": cpu_s / payload_gb, "cpu_us_per_request": cpu_s * 1e6 / volume.requests as f64,
             "context_switches_per_request": switches / volume.requests as f64, "rss_mib": at_end.rss_kib as f64 / 1024.0,
-            "loadgen_cpu_s": own_s,
+            "loadgen_cpu_s": own_s, "cpu_over_loadgen": cpu_s / own_s,
+            "file_bytes_per_wire_byte": file_bytes / volume.wire_bytes as f64,
         })
     }
 }
