@@ -31,8 +31,8 @@ pub async fn handle(
     let unknown: HashSet<_> = request
         .state_filters
         .iter()
-        .cloned()
         .filter(|name| state(name).is_none() && !TRANSIENT_STATES.contains(&name.as_str()))
+        .cloned()
         .collect();
     let response = ListTransactionsResponse::default();
     // An empty pattern is none.

@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &AdoptArgs) -> Result<(), Failure> {
     let named: Vec<String> = arguments.directories.iter().map(|path| path.display().to_string()).collect();
     let log_dirs = format!("log.dirs={}", named.join(","));
     let (config, _) = arguments.settings.read_with(&log_dirs)?;
-    for directory in arguments.directories.iter().filter(|directory| !directory.is_dir()) {
+    if let Some(directory) = arguments.directories.iter().find(|directory| !directory.is_dir()) {
         return Err(Failure::wrong([format!("{} is no directory", directory.display())]));
     }
     // A Kafka that still runs holds these, too.

@@ -97,7 +97,7 @@ impl Partition {
         LocalInfo {
             sealed: sealed.collect(),
             active_bytes: active.map_or(0, |segment| segment.size()),
-            active_first_timestamp: active.and_then(|segment| first(segment)),
+            active_first_timestamp: active.and_then(first),
         }
     }
 

@@ -103,14 +103,13 @@ impl Driven {
             return Ok(request.farewell());
         }
         let before = self.group.clone();
-        let outcome = self.with(|draft, around| {
+        self.with(|draft, around| {
             let outcome = draft.heartbeat(request, around);
             if outcome.is_err() {
                 *draft = Draft::of(&before);
             }
             outcome
-        });
-        outcome
+        })
     }
 
     fn resolve(&mut self) {

@@ -360,9 +360,15 @@ fn a_crash_never_leaves_the_index_of_another_log() {
         let index = dir.path().join(format!("{:020}.txnindex", 0));
         dir.fs.replace(&index, &aborted(7, 9).to_bytes(), None).expect("written");
         let entries = vec![aborted(0, 1), aborted(2, 3)];
-        let map =
-            KeyMap::build(&[source.clone()], 0, 1 << 20, 1 << 20, TransactionWalk::new(entries.clone()), &|| true)
-                .expect("built");
+        let map = KeyMap::build(
+            std::slice::from_ref(&source),
+            0,
+            1 << 20,
+            1 << 20,
+            TransactionWalk::new(entries.clone()),
+            &|| true,
+        )
+        .expect("built");
         let mut met = TransactionWalk::new(entries.clone());
         let mut cleaned =
             clean_group(&dir.fs, dir.path(), &[source], &rules(&map, 0), &mut met, &LAYOUT, &|| true).expect("cleaned");
