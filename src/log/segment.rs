@@ -74,7 +74,12 @@ impl LogDirectory {
 
     /// Makes durable that the directory is there, which files it has, and whose it is.
     pub(crate) fn sync_names(&self) -> io::Result<()> {
-        self.fs.open(&self.path.join(PARTITION_METADATA), Open::Read)?.sync_data()?;
+        let identity = self.path.join(PARTITION_METADATA);
+        if !self.fs.exists(&identity) {
+            // Lost with the power, where the records were not: the checkpoint said whose directory it is.
+            self.make()?;
+        }
+        self.fs.open(&identity, Open::Read)?.sync_data()?;
         self.fs.sync_dir(&self.path)?;
         if let Some(log_dir) = self.path.parent()
             && !self.name_synced.load(Ordering::Acquire)

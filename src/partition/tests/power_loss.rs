@@ -71,7 +71,7 @@ fn open(
         settings: settings.clone(),
         resolve_config: Arc::new(move |_, _| Arc::clone(&config)),
     };
-    Partitions::open(deps, image).ok()
+    Partitions::open(deps, image).inspect_err(|error| println!("not opened: {error}")).ok()
 }
 
 impl World {
@@ -114,6 +114,8 @@ impl World {
         let calls = 1 + self.below(if self.partition_count > 100 { 8_000 } else { 600 });
         self.disk.lose_power_after(calls);
         while !self.disk.has_lost_power() {
+            let offline = self.partition(0).dir.sync().is_offline();
+            assert!(!offline || self.disk.has_lost_power(), "the directory went offline with its power there");
             self.step();
         }
         self.settle();
@@ -188,6 +190,7 @@ impl World {
             && !bytes.is_empty()
         {
             let mut rest = &bytes[..];
+            assert!(BatchView::split_first(rest).is_ok(), "partition {number} offset {at}: no batch is there");
             while let Ok((batch, behind)) = BatchView::split_first(rest) {
                 batch.check_crc().unwrap_or_else(|error| panic!("partition {number} offset {at}: {error}"));
                 let has_gaps = self.config.cleanup_policy.compact || self.config.flush_messages != Some(1);
