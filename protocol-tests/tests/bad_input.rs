@@ -104,8 +104,8 @@ fn a_client_that_never_reads_is_bounded() {
     let broker = Broker::start(&Options::new());
     let before = resident_bytes(&broker);
     let mut client = RawClient::connect(broker.kafka);
-    // Requests go in until the broker stops reading, whose answers nobody takes.
-    let stream_full = (0..200_000).any(|_| client.is_blocked(9, &MetadataRequest::default().with_topics(None)));
+    // Requests go in until the broker stops reading, whose answers nobody takes. The kernel's buffers take ten megabytes first.
+    let stream_full = (0..2_000_000).any(|_| client.is_blocked(9, &MetadataRequest::default().with_topics(None)));
     assert!(stream_full, "the broker stops reading from a client that does not read");
     still_serves(&broker);
     let grown = resident_bytes(&broker).saturating_sub(before);
