@@ -18,6 +18,9 @@ use crate::transaction::state::TopicPartition;
 /// Clients of transaction version 2 begin each transaction in a new epoch; they produce in this version or a later one.
 const EPOCH_BUMP_FROM: i16 = 12;
 
+/// How often the coordinator is asked for one request: each time a marker of the transaction before came in between.
+const ASKED_MAX: usize = 4;
+
 const MIXED: &str = "Transactional records contained more than one producer ID";
 
 /// What one partition's records are let in with.
@@ -51,8 +54,23 @@ pub struct Questions {
     /// Its batches name several producers: no transactional client's.
     is_mixed: bool,
     permits: Vec<Permit>,
-    /// Places in the request of the partitions that are asked about.
-    asked: Vec<(usize, TopicPartition)>,
+    /// The partitions that are asked about.
+    asked: Vec<Asked>,
+}
+
+/// A partition in which the producer's transaction is to be opened.
+#[derive(Debug)]
+struct Asked {
+    /// Its place in the request.
+    place: usize,
+    partition: Arc<Partition>,
+    base_sequence: i32,
+}
+
+impl Asked {
+    fn name(&self) -> TopicPartition {
+        TopicPartition { topic: Arc::clone(self.partition.topic_name()), partition: self.partition.id().partition }
+    }
 }
 
 impl Questions {
@@ -78,31 +96,61 @@ impl Questions {
             Ok(None) if partition.has_open_transaction(producer.0, producer.1) => {}
             Ok(guard) => {
                 self.permits[place] = Permit::Verified(guard);
-                let topic = Arc::clone(partition.topic_name());
-                self.asked.push((place, TopicPartition { topic, partition: partition.id().partition }));
+                let partition = Arc::clone(partition);
+                self.asked.push(Asked { place, partition, base_sequence: batch.base_sequence() });
             }
         }
     }
 
     /// Asks, if there is anything to ask, and waits for the answer.
-    pub async fn ask(self, node: &Node) -> Permits {
-        let Self { transactional_id, version, producer, is_mixed, mut permits, asked } = self;
-        if is_mixed {
-            permits.fill(Permit::Refused(ErrorCode::InvalidProducerIdMapping, Some(MIXED.to_owned())));
-            return Permits(permits);
+    ///
+    /// A client may begin its next transaction before the markers of the last are everywhere. A marker that comes between
+    /// the guard and the coordinator's answer takes the guard away, though the answer is about the new transaction: such a
+    /// partition gets a new guard, and the coordinator is asked once more behind it.
+    pub async fn ask(mut self, node: &Node) -> Permits {
+        if self.is_mixed {
+            self.permits.fill(Permit::Refused(ErrorCode::InvalidProducerIdMapping, Some(MIXED.to_owned())));
+            return Permits(self.permits);
         }
-        if let Some((id, epoch)) = producer
-            && !asked.is_empty()
-        {
-            let (places, partitions): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
-            let answers = node.transactions.permit_produce(transactional_id, id, epoch, version, partitions).await;
-            for (place, answer) in places.into_iter().zip(answers) {
-                if let Err(refused) = answer {
-                    permits[place] = Permit::Refused(refused.error, refused.message);
+        let Some((id, epoch)) = self.producer else { return Permits(self.permits) };
+        for _ in 0..ASKED_MAX {
+            if self.asked.is_empty() {
+                return Permits(self.permits);
+            }
+            let names = self.asked.iter().map(Asked::name).collect();
+            let transactional_id = Arc::clone(&self.transactional_id);
+            let answers = node.transactions.permit_produce(transactional_id, id, epoch, self.version, names).await;
+            let asked = std::mem::take(&mut self.asked);
+            for (asked, answer) in asked.into_iter().zip(answers) {
+                match answer {
+                    Ok(()) => self.look_again(asked, id, epoch),
+                    Err(refused) => self.permits[asked.place] = Permit::Refused(refused.error, refused.message),
                 }
             }
         }
-        Permits(permits)
+        // The client tries again, as it does while the transaction before is being completed.
+        let bumps = self.version >= EPOCH_BUMP_FROM;
+        let error = if bumps { ErrorCode::ConcurrentTransactions } else { ErrorCode::NotEnoughReplicas };
+        for asked in &self.asked {
+            self.permits[asked.place] = Permit::Refused(error, None);
+        }
+        Permits(self.permits)
+    }
+
+    /// Does the guard that the coordinator's answer came for still hold? If not, the partition is asked about again.
+    fn look_again(&mut self, asked: Asked, id: ProducerId, epoch: i16) {
+        let Permit::Verified(Some(before)) = self.permits[asked.place] else { return };
+        let bumps = self.version >= EPOCH_BUMP_FROM;
+        match asked.partition.begin_verification(id, epoch, asked.base_sequence, bumps) {
+            Ok(Some(now)) if now == before => {}
+            // Another batch of the same transaction has opened it.
+            Ok(None) => {}
+            Ok(now) => {
+                self.permits[asked.place] = Permit::Verified(now);
+                self.asked.push(asked);
+            }
+            Err(error) => self.permits[asked.place] = Permit::Refused(error.code(), Some(error.to_string())),
+        }
     }
 
     /// Must the coordinator be waited for?
