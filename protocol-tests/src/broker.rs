@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -65,10 +66,18 @@ pub fn binary() -> PathBuf {
     )
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and the next one too (Kafka's controller takes it). They lie below the range from
+/// which the kernel takes the ports of connections, so that none of these has it by the time a slow server binds it.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test processes that run at once begin at different places; two calls never get the same.
+    let begin = std::process::id().wrapping_mul(262) % COUNT;
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let candidates = std::iter::repeat_with(|| FIRST + (begin + NEXT.fetch_add(2, Ordering::Relaxed)) % COUNT);
+    let mut ports = candidates.take(COUNT as usize).map(|port| port as u16);
+    ports.find(|port| is_free(*port) && is_free(*port + 1)).expect("loopback has a free port")
 }
 
 impl Broker {
