@@ -60,6 +60,26 @@ fn owning(request: ConsumerGroupHeartbeatRequest, topic: Uuid, partitions: &[i32
     request.with_topic_partitions(Some(vec![owned]))
 }
 
+/// The partition of `__consumer_offsets` that a group's coordinator keeps it in: Java's `String.hashCode` modulo 50.
+fn shard(name: &str) -> i32 {
+    (name.bytes().fold(0i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte))) & i32::MAX) % 50
+}
+
+/// A group by [`consumer_group`] and a topic that its coordinator knows. Apache Kafka tells each coordinator of a topic on
+/// its own and after Metadata shows it: a member that joins before owns nothing. So another group of the same coordinator
+/// goes first.
+fn group_and_topic(s: &mut Scenario, partitions: i32) -> (String, String) {
+    let (name, topic) = (consumer_group(s), s.topic(partitions, &[]));
+    let scout = (0..).map(|n| format!("{name}-{n}")).find(|scout| shard(scout) == shard(&name)).expect("one of 50");
+    let owns = |answer: ConsumerGroupHeartbeatResponse| {
+        assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+        assigned(&answer).is_some_and(|partitions| !partitions.is_empty())
+    };
+    while !owns(s.beat(&joins(&scout, "scout", &[&topic]))) {}
+    s.beat(&beat(&scout, "scout", -1));
+    (name, topic)
+}
+
 /// Partitions of an answer's assignment, sorted; `None` when it says nothing.
 fn assigned(answer: &ConsumerGroupHeartbeatResponse) -> Option<Vec<i32>> {
     let assignment = answer.assignment.as_ref()?;
@@ -168,7 +188,7 @@ fn members_come_share_and_go() {
         &Options::new(),
         |address| {
             let mut s = Scenario::on(address);
-            let (name, topic) = (consumer_group(&mut s), s.topic(4, &[]));
+            let (name, topic) = group_and_topic(&mut s, 4);
             let id = s.topic_id(&topic).expect("just made");
             s.tell("a joins", &joins(&name, "a", &[&topic]));
             s.describe(&name);
@@ -227,7 +247,7 @@ fn what_makes_no_sense_is_refused() {
         &Options::new(),
         |address| {
             let mut s = Scenario::on(address);
-            let (name, topic) = (consumer_group(&mut s), s.topic(1, &[]));
+            let (name, topic) = group_and_topic(&mut s, 1);
             assert_eq!(s.beat(&joins(&name, "a", &[&topic])).error_code, 0);
             let unknown = fresh_name("g");
             let cases = [
@@ -298,7 +318,7 @@ fn static_members_return() {
         &Options::new(),
         |address| {
             let mut s = Scenario::on(address);
-            let (name, topic) = (consumer_group(&mut s), s.topic(2, &[]));
+            let (name, topic) = group_and_topic(&mut s, 2);
             let fixed = |request: ConsumerGroupHeartbeatRequest| request.with_instance_id(Some(text("i")));
             s.tell("a joins", &fixed(joins(&name, "a", &[&topic])));
             s.tell("b may not", &fixed(joins(&name, "b", &[&topic])));
@@ -346,7 +366,7 @@ fn regular_expressions_name_topics() {
         &Options::new(),
         |address| {
             let mut s = Scenario::on(address);
-            let (name, topic) = (consumer_group(&mut s), s.topic(3, &[]));
+            let (name, topic) = group_and_topic(&mut s, 3);
             let by_regex = |member: &str, regex: &str| {
                 joins(&name, member, &[])
                     .with_subscribed_topic_names(None)
@@ -403,7 +423,7 @@ fn offsets_are_the_members_own() {
         &Options::new(),
         |address| {
             let mut s = Scenario::on(address);
-            let (name, topic) = (consumer_group(&mut s), s.topic(1, &[]));
+            let (name, topic) = group_and_topic(&mut s, 1);
             s.beat(&joins(&name, "a", &[&topic]));
             let cases: [(i16, &str, i32); 7] =
                 [(9, "a", 2), (8, "a", 2), (9, "a", 1), (9, "a", 3), (9, "b", 2), (9, "", -1), (9, "a", -1)];
@@ -448,7 +468,7 @@ fn the_classic_apis_see_another_kind_of_group() {
         &Options::new(),
         |address| {
             let mut s = Scenario::on(address);
-            let (name, topic) = (consumer_group(&mut s), s.topic(1, &[]));
+            let (name, topic) = group_and_topic(&mut s, 1);
             s.beat(&joins(&name, "a", &[&topic]));
             for version in [5, 6] {
                 let request = DescribeGroupsRequest::default().with_groups(vec![group(&name)]);
@@ -534,7 +554,7 @@ fn a_group_changes_its_protocol_and_back() {
         &Options::new(),
         |address: SocketAddr| {
             let mut s = Scenario::on(address);
-            let (name, topic) = (consumer_group(&mut s), s.topic(4, &[]));
+            let (name, topic) = group_and_topic(&mut s, 4);
             let (generation, member) = classic_owner(&mut s, &name, &topic, 4);
             s.listed(&name);
             s.tell("b joins", &joins(&name, "b", &[&topic]));
