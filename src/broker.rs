@@ -41,6 +41,7 @@ use crate::metadata::store::MetadataStore;
 use crate::partition::node_dirs::SyncSettings;
 use crate::partition::registry::{self, LogSettings, PartitionDeps, Partitions};
 use crate::partition::tuning::Tuning;
+use crate::remote_log::snapshots::{COORDINATORS, TRANSACTION_COORDINATORS};
 use crate::remote_log::{RemoteLog, attach};
 use crate::server::listener::Connections;
 use crate::telemetry::health::Condition;
@@ -184,7 +185,13 @@ impl Broker {
                 machine,
                 store: store.clone(),
                 partitions: partitions.clone(),
-                sections: vec![Arc::new(tier::GroupSection(groups)), Arc::new(tier::TransactionSection(transactions))],
+                sections: vec![
+                    Arc::new(tier::ShardsSection { kind: COORDINATORS, shards: Arc::clone(groups.shards()) }),
+                    Arc::new(tier::ShardsSection {
+                        kind: TRANSACTION_COORDINATORS,
+                        shards: Arc::clone(transactions.shards()),
+                    }),
+                ],
                 telemetry: telemetry.clone(),
             })
         });

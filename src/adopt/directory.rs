@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use terrace_tiering::platform::fs::{Entry, Open, SharedFs};
-use uuid::Uuid;
 
 use super::{AdoptError, METADATA_LOG};
 use crate::log::checkpoint::PartitionMarks;
@@ -41,9 +40,7 @@ pub struct KafkaDirectory {
 /// The files of one partition.
 #[derive(Debug)]
 pub struct KafkaLog {
-    /// The topic's id as its directory names it.
-    pub topic_id: Uuid,
-    /// Where it stands.
+    /// Whose it is, as its directory says, and where it stands.
     pub marks: PartitionMarks,
     /// The newest leader epoch that wrote to it.
     pub last_epoch: i32,
@@ -148,7 +145,7 @@ fn partition_log(
         snapshot_offset: -1,
         producers: Bytes::new(),
     };
-    Ok(KafkaLog { topic_id, marks, last_epoch: last_epoch(fs, path)? })
+    Ok(KafkaLog { marks, last_epoch: last_epoch(fs, path)? })
 }
 
 /// The offset behind the last batch of a segment that was closed in order.

@@ -223,7 +223,7 @@ fn one_broker(directories: &[KafkaDirectory]) -> Result<(String, i32), AdoptErro
 fn logs_by_id(directories: &[KafkaDirectory]) -> Result<HashMap<(Uuid, i32), &KafkaLog>, AdoptError> {
     let mut logs = HashMap::new();
     for log in directories.iter().flat_map(|directory| &directory.partitions) {
-        if logs.insert((log.topic_id, log.marks.partition), log).is_some() {
+        if logs.insert((log.marks.topic_id, log.marks.partition), log).is_some() {
             return Err(AdoptError::Refused(format!(
                 "{}-{} lies in two directories: Kafka was moving it; let it finish",
                 log.marks.topic, log.marks.partition

@@ -115,21 +115,6 @@ enum Absent {
 const ABSENT: &[(&[ApiKey], Absent)] = &[
     (
         &[
-            ApiKey::AddPartitionsToTxn,
-            ApiKey::AddOffsetsToTxn,
-            ApiKey::EndTxn,
-            ApiKey::WriteTxnMarkers,
-            ApiKey::TxnOffsetCommit,
-            ApiKey::DescribeProducers,
-            ApiKey::DescribeTransactions,
-            ApiKey::ListTransactions,
-            ApiKey::ConsumerGroupHeartbeat,
-            ApiKey::ConsumerGroupDescribe,
-        ],
-        Absent::Issue("transactions and groups"),
-    ),
-    (
-        &[
             ApiKey::SaslHandshake,
             ApiKey::SaslAuthenticate,
             ApiKey::DescribeAcls,

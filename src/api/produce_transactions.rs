@@ -89,8 +89,7 @@ impl Questions {
             self.is_mixed = true;
         }
         let Some(partition) = partition else { return };
-        let bumps = self.version >= EPOCH_BUMP_FROM;
-        match partition.begin_verification(producer.0, producer.1, batch.base_sequence(), bumps) {
+        match partition.begin_verification(producer.0, producer.1, batch.base_sequence(), self.bumps_epoch()) {
             Err(error) => self.permits[place] = Permit::Refused(error.code(), Some(error.to_string())),
             // Open already, or opening it is verified by nobody.
             Ok(None) if partition.has_open_transaction(producer.0, producer.1) => {}
@@ -129,8 +128,7 @@ impl Questions {
             }
         }
         // The client tries again, as it does while the transaction before is being completed.
-        let bumps = self.version >= EPOCH_BUMP_FROM;
-        let error = if bumps { ErrorCode::ConcurrentTransactions } else { ErrorCode::NotEnoughReplicas };
+        let error = if self.bumps_epoch() { ErrorCode::ConcurrentTransactions } else { ErrorCode::NotEnoughReplicas };
         for asked in &self.asked {
             self.permits[asked.place] = Permit::Refused(error, None);
         }
@@ -140,8 +138,7 @@ impl Questions {
     /// Does the guard that the coordinator's answer came for still hold? If not, the partition is asked about again.
     fn look_again(&mut self, asked: Asked, id: ProducerId, epoch: i16) {
         let Permit::Verified(Some(before)) = self.permits[asked.place] else { return };
-        let bumps = self.version >= EPOCH_BUMP_FROM;
-        match asked.partition.begin_verification(id, epoch, asked.base_sequence, bumps) {
+        match asked.partition.begin_verification(id, epoch, asked.base_sequence, self.bumps_epoch()) {
             Ok(Some(now)) if now == before => {}
             // Another batch of the same transaction has opened it.
             Ok(None) => {}
@@ -151,6 +148,11 @@ impl Questions {
             }
             Err(error) => self.permits[asked.place] = Permit::Refused(error.code(), Some(error.to_string())),
         }
+    }
+
+    /// Does the client begin each transaction in a new epoch?
+    fn bumps_epoch(&self) -> bool {
+        self.version >= EPOCH_BUMP_FROM
     }
 
     /// Must the coordinator be waited for?

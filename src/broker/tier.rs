@@ -22,18 +22,17 @@ use bytes::{Bytes, BytesMut};
 
 use super::tier_options::tier_options;
 use crate::config::server::{BrokerConfig, RemoteSettings};
-use crate::group::coordinator::GroupCoordinator;
+use crate::coordinator::{ShardState, Shards};
 use crate::metadata::embedded::EmbeddedStore;
 use crate::metadata::store::MetadataStore;
 use crate::partition::registry::Partitions;
 use crate::remote_log::attach::attach;
 use crate::remote_log::due::DueQueue;
-use crate::remote_log::snapshots::{COORDINATORS, SectionSource, TRANSACTION_COORDINATORS};
+use crate::remote_log::snapshots::SectionSource;
 use crate::remote_log::start::{self, StartError};
 use crate::remote_log::{RemoteLog, RemoteLogParts, RemoteLogSettings};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Condition, Health};
-use crate::transaction::coordinator::TransactionCoordinator;
 
 /// Between two looks whether the store answers.
 const STORE_LOOK: Duration = Duration::from_secs(2);
@@ -260,42 +259,27 @@ fn watch_health(remote_log: &Arc<RemoteLog>, partitions: &Arc<Partitions>, healt
     });
 }
 
-/// The groups' state in the metadata snapshots.
-pub(super) struct GroupSection(pub Arc<GroupCoordinator>);
-
-#[async_trait::async_trait]
-impl SectionSource for GroupSection {
-    fn kind(&self) -> u16 {
-        COORDINATORS
-    }
-
-    fn version(&self) -> u64 {
-        self.0.version()
-    }
-
-    async fn section(&self) -> Option<Bytes> {
-        let mut out = BytesMut::new();
-        self.0.write_section(&mut out).await?;
-        Some(out.freeze())
-    }
+/// The state of one coordinator's shards in the metadata snapshots.
+pub(super) struct ShardsSection<S: ShardState> {
+    /// The section's type.
+    pub kind: u16,
+    /// Whose state it is.
+    pub shards: Arc<Shards<S>>,
 }
 
-/// The transactions' state in the metadata snapshots.
-pub(super) struct TransactionSection(pub Arc<TransactionCoordinator>);
-
 #[async_trait::async_trait]
-impl SectionSource for TransactionSection {
+impl<S: ShardState> SectionSource for ShardsSection<S> {
     fn kind(&self) -> u16 {
-        TRANSACTION_COORDINATORS
+        self.kind
     }
 
     fn version(&self) -> u64 {
-        self.0.version()
+        self.shards.version()
     }
 
     async fn section(&self) -> Option<Bytes> {
         let mut out = BytesMut::new();
-        self.0.write_section(&mut out).await?;
+        self.shards.write_section(&mut out).await?;
         Some(out.freeze())
     }
 }

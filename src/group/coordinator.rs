@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-
 use super::classic::{Description, HeartbeatRequest, JoinRequest, Joined, Leaving, SyncRequest, Synced};
 use super::consumer::Refused;
 use super::consumer::describe::Description as ConsumerDescription;
@@ -206,14 +204,9 @@ impl GroupCoordinator {
         self.shards.ask_all(|shard, to, _| shard.list(to)).await
     }
 
-    /// Rises with every record of any shard.
-    pub fn version(&self) -> u64 {
-        self.shards.version()
-    }
-
-    /// Writes the compacted state of all shards, for the metadata snapshot in the bucket; see [`Shards::write_section`].
-    pub async fn write_section(&self, out: &mut BytesMut) -> Option<()> {
-        self.shards.write_section(out).await
+    /// Its shards, whose state goes into the metadata snapshots.
+    pub fn shards(&self) -> &Arc<Shards<Shard>> {
+        &self.shards
     }
 }
 

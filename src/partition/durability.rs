@@ -227,8 +227,6 @@ impl Covered for Partition {
         self.directory_failed();
     }
 
-    fn start_write_back(&self) {}
-
     fn sync_files(&self) -> io::Result<bool> {
         self.sync()?;
         self.dir.record(self)?;

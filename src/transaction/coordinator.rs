@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::BytesMut;
 use terrace_tiering::platform::task::Tasks;
 use tokio::sync::{mpsc, oneshot};
 
@@ -163,14 +162,9 @@ impl TransactionCoordinator {
         self.shards.ask_all(move |shard, to, now| shard.list(&filter, to, now)).await
     }
 
-    /// Rises with every record of any shard.
-    pub fn version(&self) -> u64 {
-        self.shards.version()
-    }
-
-    /// Writes the compacted state of all shards, for the metadata snapshot in the bucket; see [`Shards::write_section`].
-    pub async fn write_section(&self, out: &mut BytesMut) -> Option<()> {
-        self.shards.write_section(out).await
+    /// Its shards, whose state goes into the metadata snapshots.
+    pub fn shards(&self) -> &Arc<Shards<TransactionShard>> {
+        &self.shards
     }
 }
 

@@ -44,9 +44,6 @@ pub trait Covered: Send + Sync + Debug {
     /// The directory is offline: nothing that waits will ever be durable.
     fn fail(&self);
 
-    /// Asks the kernel to begin writing what is dirty; a hint.
-    fn start_write_back(&self);
-
     /// Makes all that was appended before the call durable in the partition's own files, and hands the flushed end to
     /// the checkpoint that [`Recycler::commit`] writes. False when it cannot for now, and the log is still needed. Blocks.
     fn sync_files(&self) -> io::Result<bool>;
@@ -422,8 +419,6 @@ impl Shared {
 
     /// False when some partition still needs the log.
     fn settle(&self, covered: &[Arc<dyn Covered>]) -> io::Result<bool> {
-        // All at once, so that the syncs behind it find most of the work done.
-        covered.iter().for_each(|partition| partition.start_write_back());
         let mut all = true;
         for partition in covered {
             all &= partition.sync_files()?;

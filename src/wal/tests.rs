@@ -33,7 +33,6 @@ impl Covered for Listener {
     fn fail(&self) {
         *self.failed.lock().unwrap() = true;
     }
-    fn start_write_back(&self) {}
     fn sync_files(&self) -> io::Result<bool> {
         *self.file_syncs.lock().unwrap() += 1;
         Ok(true)
@@ -144,7 +143,6 @@ impl Covered for Teller {
         self.0.send(sequence).unwrap();
     }
     fn fail(&self) {}
-    fn start_write_back(&self) {}
     fn sync_files(&self) -> io::Result<bool> {
         Ok(true)
     }

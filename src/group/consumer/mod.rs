@@ -341,4 +341,4 @@ fn partitions(topics: &EpochPartitions) -> impl Iterator<Item = (Uuid, i32)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

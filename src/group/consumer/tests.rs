@@ -120,7 +120,8 @@ impl Driven {
     }
 }
 
-fn request(member: &str, epoch: i32) -> HeartbeatRequest {
+/// A heartbeat in which nothing has changed.
+pub(in crate::group) fn request(member: &str, epoch: i32) -> HeartbeatRequest {
     HeartbeatRequest {
         group: "g".into(),
         member_id: member.into(),

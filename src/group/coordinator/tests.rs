@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use terrace_tiering::platform::clock::ManualClock;
 use terrace_tiering::platform::random::SeededRandom;
 use terrace_tiering::platform::task::Tasks;
@@ -144,7 +144,7 @@ async fn while_a_shard_loads_it_says_so() {
     let loading = ErrorCode::CoordinatorLoadInProgress;
     assert_eq!(node.groups.commit(commit(1)).await, Err(loading));
     assert_eq!(node.groups.list().await, Err(loading));
-    assert_eq!(node.groups.write_section(&mut BytesMut::new()).await, None);
+    assert_eq!(node.groups.shards().write_section(&mut BytesMut::new()).await, None);
     let heartbeat = HeartbeatRequest { group: "g".into(), member_id: "m".into(), instance_id: None, generation: 1 };
     assert_eq!(node.groups.heartbeat(heartbeat).await, Ok(()), "a member must not join anew for that");
     node.log.unreadable(false);
@@ -250,11 +250,11 @@ async fn deadlines_come_without_a_request() {
 async fn the_section_of_a_snapshot_has_all_records_of_all_shards() {
     let node = node();
     node.loaded().await;
-    let before = node.groups.version();
+    let before = node.groups.shards().version();
     node.groups.commit(commit(1)).await.unwrap();
     let mut section = BytesMut::new();
-    node.groups.write_section(&mut section).await.unwrap();
-    assert!(node.groups.version() > before);
+    node.groups.shards().write_section(&mut section).await.unwrap();
+    assert!(node.groups.shards().version() > before);
     assert_eq!((section.get_i32(), section.get_i64(), section.get_u32()), (0, 1, 1));
     let key = section.get_u32() as usize;
     assert_eq!(&section.split_to(key)[..], b"\0\x01\0\x01g\0\x01t\0\0\0\0");

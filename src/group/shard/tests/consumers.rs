@@ -4,6 +4,7 @@ use super::*;
 use crate::group::classic::HeartbeatRequest as ClassicHeartbeat;
 use crate::group::consumer::Partitions;
 use crate::group::consumer::heartbeat::{HeartbeatAnswer, HeartbeatRequest};
+use crate::group::consumer::tests::request as beat;
 use crate::group::consumer_protocol::{NamedPartitions, decode_assignment, encode_assignment};
 use crate::metadata::image::{Change, Topic};
 use crate::metadata::store::MetadataStore;
@@ -20,23 +21,6 @@ async fn with_topic() -> Driven {
     let log = Arc::new(FakeLog::default());
     let shard = Shard::new(&context, Journal::new(Arc::clone(&log) as Arc<dyn ShardLog>));
     Driven { shard, log, now: Now { mono_ms: 0, wall_ms: 5000 } }
-}
-
-fn beat(member: &str, epoch: i32) -> HeartbeatRequest {
-    HeartbeatRequest {
-        group: "g".into(),
-        member_id: member.into(),
-        epoch,
-        instance_id: None,
-        rack_id: None,
-        rebalance_timeout_ms: -1,
-        topics: None,
-        regex: None,
-        assignor: None,
-        owned: None,
-        client_id: "c".into(),
-        client_host: "/127.0.0.1".into(),
-    }
 }
 
 fn joins(member: &str) -> HeartbeatRequest {
