@@ -11,6 +11,8 @@ use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs};
 use super::record::{FILE_HEADER_BYTES, FileHeader};
 
 const PREFIX: &str = "terrace-wal-";
+/// What is written at once to prepare a file.
+const STEP_BYTES: usize = 1 << 20;
 
 /// `<log dir>/terrace-wal-<number, 6 digits>`.
 pub fn path_of(log_dir: &Path, number: u32) -> PathBuf {
@@ -29,12 +31,30 @@ pub struct WalFile {
     pub number: u32,
     /// Open for reading and writing.
     pub file: SharedFile,
+    /// Its blocks are written up to here: a sync of records below moves no metadata.
+    pub prepared_bytes: u64,
 }
 
 impl WalFile {
     /// Makes a new one; its name is durable after the directory's next sync.
     pub fn create(fs: &SharedFs, log_dir: &Path, number: u32) -> io::Result<Self> {
-        Ok(Self { number, file: fs.open(&path_of(log_dir, number), Open::Create)? })
+        Ok(Self { number, file: fs.open(&path_of(log_dir, number), Open::Create)?, prepared_bytes: 0 })
+    }
+
+    /// Writes and syncs some more of its blocks, at most up to `bytes`: small steps, which the syncs of groups wait for.
+    pub fn prepare_more(&mut self, bytes: u64) -> io::Result<()> {
+        static ZEROS: [u8; STEP_BYTES] = [0; STEP_BYTES];
+        let step = bytes.saturating_sub(self.prepared_bytes).min(STEP_BYTES as u64);
+        self.file.write_all_at(&ZEROS[..step as usize], self.prepared_bytes)?;
+        self.file.sync_data()?;
+        self.prepared_bytes += step;
+        Ok(())
+    }
+
+    /// Durably takes its records out of the replay.
+    pub fn forget_header(&self) -> io::Result<()> {
+        self.file.write_all_at(&[0; FILE_HEADER_BYTES], 0)?;
+        self.file.sync_data()
     }
 }
 
@@ -62,7 +82,7 @@ pub fn find(fs: &SharedFs, log_dir: &Path) -> io::Result<Vec<FoundFile>> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             Err(error) => return Err(error),
         };
-        found.push(FoundFile { wal: WalFile { number, file }, header, len: entry.len });
+        found.push(FoundFile { wal: WalFile { number, file, prepared_bytes: entry.len }, header, len: entry.len });
     }
     found.sort_by_key(|file| (file.header.map(|header| header.first_sequence), file.wal.number));
     Ok(found)

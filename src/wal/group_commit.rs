@@ -12,9 +12,8 @@
 //! A failed write or sync takes the log directory offline: nothing of it is acknowledged again by this process.
 //! The threads start with the first record, so a directory without synced topics has neither threads nor files.
 
-use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -22,19 +21,17 @@ use std::thread::JoinHandle;
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::platform::fs::{SharedFile, SharedFs};
 
-use super::file::{self, WalFile};
+use super::file;
 use super::partition_sync::{DirectorySync, Running, StopOnPanic};
-use super::record::{self, FILE_HEADER_BYTES, FileHeader, Place, RECORD_HEADER_BYTES, RECORDS_FROM};
+use super::record::Place;
+use super::recycling;
 use super::replay::Replayed;
+use super::tail::{Appending, Tail};
 
 /// A file is left for the next one at this size: three hold a second at 200 MB/s.
 pub const FILE_BYTES: u64 = 64 << 20;
-/// Full files that wait before their partitions are synced: many appends to a partition cost it one sync.
-const RECYCLE_FROM: usize = 3;
 /// Unused files that a start keeps; more than these are left of a burst.
 const SPARE_FILES_MAX: usize = 6;
-/// Most bytes written at once to prepare a file.
-const ZEROS_BYTES: usize = 1 << 20;
 
 /// A partition whose appends go through the log.
 pub trait Covered: Send + Sync + Debug {
@@ -58,8 +55,8 @@ pub trait Recycler: Send + Sync + Debug {
 /// In which group and which file a partition is already listed; kept by the partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Joined {
-    group: u64,
-    generation: u64,
+    pub(super) group: u64,
+    pub(super) generation: u64,
 }
 
 /// What a log is opened with.
@@ -75,58 +72,17 @@ pub struct WalSettings {
     pub running: Running,
 }
 
-/// The file that takes records.
 #[derive(Debug)]
-struct Current {
-    wal: WalFile,
-    generation: u64,
-    first_sequence: u64,
-    position: u64,
-    covered: Vec<Arc<dyn Covered>>,
-}
-
-/// A full one.
-#[derive(Debug)]
-struct Full {
-    wal: WalFile,
-    first_sequence: u64,
-    covered: Vec<Arc<dyn Covered>>,
-}
-
-/// Where the log ends.
-#[derive(Debug)]
-struct Tail {
-    current: Option<Current>,
-    full: VecDeque<Full>,
-    /// Ready to be used, oldest use first.
-    spare: VecDeque<WalFile>,
-    next_number: u32,
-    next_sequence: u64,
-    next_generation: u64,
-    /// The group that records join now, from 1 on.
-    group: u64,
-    /// Whose records are in it.
-    waiting: Vec<Arc<dyn Covered>>,
-    /// Files that it wrote to and left.
-    left: Vec<SharedFile>,
-    /// It has written something.
-    dirty: bool,
-    /// It made a file whose name is not durable.
-    names_unsynced: bool,
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct Shared {
-    fs: SharedFs,
-    settings: WalSettings,
-    directory: Arc<DirectorySync>,
-    recycler: Arc<dyn Recycler>,
+pub(super) struct Shared {
+    pub(super) fs: SharedFs,
+    pub(super) settings: WalSettings,
+    pub(super) directory: Arc<DirectorySync>,
+    pub(super) recycler: Arc<dyn Recycler>,
     tail: Mutex<Tail>,
     /// A group has something to sync.
     written: Condvar,
-    /// A file was left, or a file was taken into use.
-    turned: Condvar,
+    /// Files have turned, or the next one is soon needed.
+    pub(super) turned: Condvar,
 }
 
 /// The write-ahead log of one log directory.
@@ -146,24 +102,9 @@ impl Wal {
         recycler: Arc<dyn Recycler>,
         replayed: Replayed,
     ) -> io::Result<Arc<Self>> {
-        let numbers = replayed.files.iter().map(|file| file.number);
-        // Node epochs begin at 1 and fit: the boot counter never goes below zero.
-        let epoch = u64::from(settings.node_epoch.unsigned_abs());
-        let mut tail = Tail {
-            next_number: numbers.max().map_or(0, |highest| highest + 1),
-            current: None,
-            full: VecDeque::new(),
-            spare: replayed.files.into(),
-            next_sequence: replayed.next_sequence,
-            next_generation: (epoch << 32) + 1,
-            group: 1,
-            waiting: Vec::new(),
-            left: Vec::new(),
-            dirty: false,
-            names_unsynced: false,
-            closed: false,
-        };
-        if replayed.had_records {
+        let had_records = replayed.had_records;
+        let mut tail = Tail::behind(replayed, settings.node_epoch);
+        if had_records {
             let current = tail.begin_file(&fs, &settings)?;
             current.wal.file.sync_data()?;
             // The life before may have ended between making a file and syncing its name.
@@ -202,36 +143,11 @@ impl Wal {
         if tail.closed || shared.directory.is_offline() {
             return Err(io::Error::other("write-ahead log is closed"));
         }
-        let bytes = (RECORD_HEADER_BYTES + batches.len()) as u64;
-        let is_full = tail.current.as_ref().is_none_or(|current| {
-            current.position > RECORDS_FROM && current.position + bytes > shared.settings.file_bytes
-        });
-        if is_full {
-            tail.begin_file(&shared.fs, &shared.settings)?;
+        let Appending { sequence, first, turn } =
+            tail.append(&shared.fs, &shared.settings, place, batches, joined, partition)?;
+        if turn {
             shared.turned.notify_one();
         }
-        let (sequence, group) = (tail.next_sequence, tail.group);
-        let Some(current) = tail.current.as_mut() else { return Err(io::Error::other("no file to append to")) };
-        let header = record::encode_header(sequence, current.generation, place, batches);
-        current.wal.file.write_vectored_at(&[IoSlice::new(&header), IoSlice::new(batches)], current.position)?;
-        let before = current.position;
-        current.position += bytes;
-        let half = shared.settings.file_bytes / 2;
-        if before < half && current.position >= half {
-            shared.turned.notify_one();
-        }
-        let newcomer =
-            if joined.group != group || joined.generation != current.generation { partition() } else { None };
-        if joined.generation != current.generation {
-            current.covered.extend(newcomer.clone());
-        }
-        let generation = current.generation;
-        if joined.group != group {
-            tail.waiting.extend(newcomer);
-        }
-        *joined = Joined { group, generation };
-        tail.next_sequence += 1;
-        let first = !std::mem::replace(&mut tail.dirty, true);
         if first {
             self.start_threads();
         }
@@ -249,7 +165,7 @@ impl Wal {
         if !threads.is_empty() || self.shared.settings.running == Running::ByHand {
             return;
         }
-        for (name, run) in [("log-dir-wal", run_groups as fn(&Shared)), ("log-dir-wal-recycle", run_recycling)] {
+        for (name, run) in [("log-dir-wal", run_groups as fn(&Shared)), ("log-dir-wal-recycle", recycling::run)] {
             let shared = Arc::clone(&self.shared);
             match std::thread::Builder::new().name(name.into()).spawn(move || run(&shared)) {
                 Ok(thread) => threads.push(thread),
@@ -266,6 +182,11 @@ impl Wal {
     /// Frees the full files, if there are any. False when there were none.
     pub fn recycle(&self) -> bool {
         self.shared.recycle(1)
+    }
+
+    /// Prepares the next file, if it is soon needed.
+    pub fn prepare(&self) -> io::Result<()> {
+        self.shared.prepare()
     }
 
     /// Syncs what is written and ends the threads; nothing is appended any more.
@@ -286,50 +207,16 @@ impl Wal {
     pub fn seal(&self) -> io::Result<()> {
         let shared = &*self.shared;
         let mut tail = shared.tail();
-        let Some(current) = tail.current.take() else { return Ok(()) };
-        let mut full = std::mem::take(&mut tail.full);
-        tail.spare.extend(full.drain(..).map(|full| full.wal));
-        tail.spare.push_back(current.wal);
-        // No header begins with the number of the next.
-        tail.next_sequence = tail.next_sequence.max(current.first_sequence + 1);
-        tail.begin_file(&shared.fs, &shared.settings)?.wal.file.sync_data()
-    }
-}
-
-impl Tail {
-    /// Leaves the current file for the next.
-    fn begin_file(&mut self, fs: &SharedFs, settings: &WalSettings) -> io::Result<&Current> {
-        let wal = match self.spare.pop_front() {
-            Some(wal) => wal,
-            None => {
-                let made = WalFile::create(fs, &settings.log_dir, self.next_number)?;
-                self.next_number += 1;
-                self.names_unsynced = true;
-                made
-            }
-        };
-        if let Some(current) = self.current.take() {
-            self.left.push(Arc::clone(&current.wal.file));
-            let Current { wal, first_sequence, covered, .. } = current;
-            self.full.push_back(Full { wal, first_sequence, covered });
+        match tail.seal(&shared.fs, &shared.settings)? {
+            Some(current) => current.wal.file.sync_data(),
+            None => Ok(()),
         }
-        let first_sequence = self.next_sequence;
-        let header = FileHeader {
-            generation: self.next_generation,
-            first_sequence,
-            replay_from: self.full.front().map_or(first_sequence, |oldest| oldest.first_sequence),
-        };
-        wal.file.write_all_at(&header.encode(), 0)?;
-        self.next_generation += 1;
-        let begun =
-            Current { wal, generation: header.generation, first_sequence, position: RECORDS_FROM, covered: Vec::new() };
-        Ok(self.current.insert(begun))
     }
 }
 
 impl Shared {
     /// After a panic under it the process stops: see [`StopOnPanic`] and design section 13.
-    fn tail(&self) -> MutexGuard<'_, Tail> {
+    pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
         let Ok(tail) = self.tail.lock() else {
             tracing::error!("panic in the write-ahead log; the broker stops");
             std::process::abort();
@@ -337,32 +224,21 @@ impl Shared {
         tail
     }
 
-    fn needs_spare(&self, tail: &Tail) -> bool {
-        let half = self.settings.file_bytes / 2;
-        !tail.closed && tail.spare.is_empty() && tail.current.as_ref().is_some_and(|current| current.position >= half)
-    }
-
     fn sync_group(&self) -> bool {
         let mut tail = self.tail();
         if !tail.dirty {
             return false;
         }
-        tail.dirty = false;
-        tail.group += 1;
-        let upto = tail.next_sequence - 1;
-        let waiting = std::mem::take(&mut tail.waiting);
-        let mut files = std::mem::take(&mut tail.left);
-        files.extend(tail.current.as_ref().map(|current| Arc::clone(&current.wal.file)));
-        let names = std::mem::take(&mut tail.names_unsynced);
+        let group = tail.close_group();
         drop(tail);
-        if let Err(error) = self.sync(&files, names) {
+        if let Err(error) = self.sync(&group.files, group.names) {
             self.directory.set_offline(&error);
         }
-        for partition in &waiting {
+        for partition in &group.waiting {
             if self.directory.is_offline() {
                 partition.fail();
             } else {
-                partition.group_synced(upto);
+                partition.group_synced(group.upto);
             }
         }
         true
@@ -379,93 +255,6 @@ impl Shared {
         crash_point::reach(CrashPoint::WalAfterSync);
         Ok(())
     }
-
-    /// Syncs what the full files cover and frees them, if there are at least `from`.
-    fn recycle(&self, from: usize) -> bool {
-        let (count, covered) = {
-            let mut tail = self.tail();
-            if tail.full.len() < from || self.directory.is_offline() {
-                return false;
-            }
-            (tail.full.len(), distinct(tail.full.iter_mut().flat_map(|full| full.covered.drain(..))))
-        };
-        match self.settle(&covered) {
-            Ok(true) => {}
-            Ok(false) => {
-                if let Some(full) = self.tail().full.front_mut() {
-                    full.covered = covered;
-                }
-                return false;
-            }
-            Err(error) => {
-                self.directory.set_offline(&error);
-                covered.iter().for_each(|partition| partition.fail());
-                return false;
-            }
-        }
-        crash_point::reach(CrashPoint::WalAfterRecycle);
-        for _ in 0..count {
-            let Some(oldest) = self.tail().full.front().map(|full| full.wal.clone()) else { break };
-            if let Err(error) = forget_header(&oldest.file) {
-                self.directory.set_offline(&error);
-                return false;
-            }
-            let mut tail = self.tail();
-            tail.full.pop_front();
-            tail.spare.push_back(oldest);
-        }
-        true
-    }
-
-    /// False when some partition still needs the log.
-    fn settle(&self, covered: &[Arc<dyn Covered>]) -> io::Result<bool> {
-        let mut all = true;
-        for partition in covered {
-            all &= partition.sync_files()?;
-        }
-        crash_point::reach(CrashPoint::WalBeforeRecycle);
-        self.recycler.commit()?;
-        Ok(all)
-    }
-
-    /// Has a file written in advance when one is soon needed and none is spare: a sync of a file that grows costs a
-    /// journal commit as well.
-    fn prepare(&self) -> io::Result<()> {
-        let number = {
-            let mut tail = self.tail();
-            if !self.needs_spare(&tail) {
-                return Ok(());
-            }
-            tail.next_number += 1;
-            tail.next_number - 1
-        };
-        let wal = WalFile::create(&self.fs, &self.settings.log_dir, number)?;
-        let zeros = vec![0; ZEROS_BYTES];
-        let mut position = 0;
-        while position < self.settings.file_bytes && !self.tail().closed {
-            let len = (self.settings.file_bytes - position).min(ZEROS_BYTES as u64);
-            wal.file.write_all_at(&zeros[..len as usize], position)?;
-            position += len;
-        }
-        wal.file.sync_data()?;
-        let mut tail = self.tail();
-        tail.names_unsynced = true;
-        tail.spare.push_back(wal);
-        Ok(())
-    }
-}
-
-/// Durably takes a file out of the replay, before records of its next use overwrite those of its last: an old header over
-/// new records would look like the end of the log. Oldest first, so that what is left has no hole.
-fn forget_header(file: &SharedFile) -> io::Result<()> {
-    file.write_all_at(&[0; FILE_HEADER_BYTES], 0)?;
-    file.sync_data()
-}
-
-/// Each once, in the order of their first place.
-fn distinct(all: impl Iterator<Item = Arc<dyn Covered>>) -> Vec<Arc<dyn Covered>> {
-    let mut seen = std::collections::HashSet::new();
-    all.filter(|partition| seen.insert(Arc::as_ptr(partition).cast::<()>())).collect()
 }
 
 fn run_groups(shared: &Shared) {
@@ -481,25 +270,5 @@ fn run_groups(shared: &Shared) {
         }
         drop(tail);
         shared.sync_group();
-    }
-}
-
-fn run_recycling(shared: &Shared) {
-    let _stop_on_panic = StopOnPanic;
-    loop {
-        let prepared = shared.prepare().inspect_err(|error| {
-            let directory = shared.settings.log_dir.display();
-            tracing::warn!(%directory, %error, "no file of the write-ahead log prepared");
-        });
-        let recycled = shared.recycle(RECYCLE_FROM);
-        let tail = shared.tail();
-        if tail.closed || shared.directory.is_offline() {
-            return;
-        }
-        // What failed or could not be done is tried again at the next turn of files.
-        let more = prepared.is_ok() && shared.needs_spare(&tail) || recycled && tail.full.len() >= RECYCLE_FROM;
-        if !more && shared.turned.wait(tail).is_err() {
-            return;
-        }
     }
 }

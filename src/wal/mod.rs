@@ -5,6 +5,7 @@
 //! | [`ticket`] | what an append hands back |
 //! | [`partition_sync`] | a thread per log directory that syncs partition files |
 //! | [`group_commit`] | the write-ahead log of a log directory: one sync for the appends of all its synced topics |
+//! | [`tail`], [`recycling`] | where it ends; where its next file comes from |
 //! | [`record`], [`file`] | its bytes; its files and which of them may be reused |
 //! | [`replay`] | what a start does with it |
 //!
@@ -14,7 +15,9 @@ pub mod file;
 pub mod group_commit;
 pub mod partition_sync;
 pub mod record;
+mod recycling;
 pub mod replay;
+mod tail;
 pub mod ticket;
 
 #[cfg(test)]

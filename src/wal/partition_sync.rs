@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::sync::Notify;
+
 /// Something whose files can be synced.
 pub trait SyncTarget: Send + Sync + Debug {
     /// Called on the thread: makes all that was written before the call durable, and notes that.
@@ -44,6 +46,7 @@ struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
     offline: AtomicBool,
+    failed: Notify,
 }
 
 impl Shared {
@@ -68,6 +71,7 @@ impl DirectorySync {
             queue: Mutex::default(),
             arrived: Condvar::new(),
             offline: AtomicBool::new(false),
+            failed: Notify::new(),
         });
         let of_thread = Arc::clone(&shared);
         let thread = match running {
@@ -91,6 +95,14 @@ impl DirectorySync {
     /// Has a write or a sync in this directory failed for good?
     pub fn is_offline(&self) -> bool {
         self.shared.offline.load(Ordering::Acquire)
+    }
+
+    /// Returns when [`DirectorySync::is_offline`] does.
+    pub async fn offline(&self) {
+        let failed = self.shared.failed.notified();
+        if !self.is_offline() {
+            failed.await;
+        }
     }
 
     /// Takes the directory offline; the reason is logged once.
@@ -131,6 +143,7 @@ fn go_offline(shared: &Shared, why: &dyn std::fmt::Display) {
             directory = %shared.path.display(), error = %why,
             "log directory is offline: nothing in it is acknowledged any more; repair the disk and restart"
         );
+        shared.failed.notify_waiters();
     }
     shared.arrived.notify_one();
 }

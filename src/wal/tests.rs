@@ -207,6 +207,29 @@ fn files_are_used_again_once_their_partitions_are_synced() {
 }
 
 #[test]
+fn a_growing_file_is_left_for_a_prepared_one() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    let bytes_of = |life: &Life, number| life.disk.read(&file::path_of(Path::new(LOG_DIR), number)).unwrap().len();
+    life.wal.prepare().unwrap();
+    assert_eq!(life.files(), 0, "nobody writes");
+    life.append(0).unwrap();
+    life.wal.prepare().unwrap();
+    assert_eq!((life.files(), bytes_of(&life, 1)), (2, 6_000));
+    let grown = bytes_of(&life, 0);
+    for number in 1..5 {
+        life.append(number).unwrap();
+    }
+    assert_eq!((bytes_of(&life, 0), bytes_of(&life, 1)), (grown, 6_000), "records go where blocks are");
+    assert_eq!(life.files(), 2);
+    life.wal.sync_group();
+    // What had grown has all its blocks when it is used again.
+    assert!(life.wal.recycle());
+    assert_eq!(bytes_of(&life, 0), 6_000);
+    let replayed = Life::begin(life.disk.lose_power(), 2).replayed;
+    assert_eq!(replayed, (1..5).map(|number| (number, content(number))).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_clean_stop_leaves_nothing_to_replay() {
     let mut life = Life::begin(PowerLossFs::new(1), 1);
     for number in 0..50 {
