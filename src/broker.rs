@@ -14,11 +14,12 @@ pub mod tier_options;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use terrace_tiering::platform::clock::{SharedClock, SystemClock};
-use terrace_tiering::platform::fs::{RealFs, SharedFs};
+use terrace_tiering::platform::fs::{self, SharedFs};
 use terrace_tiering::platform::random::{SharedRandom, SystemRandom};
 use terrace_tiering::platform::task::Tasks;
 use terrace_tiering::tier::Machine;
@@ -82,6 +83,9 @@ pub enum StartError {
     /// The tier cannot be used.
     #[error(transparent)]
     Tier(#[from] tier::OpenError),
+    /// It ran, and has nothing left to write to.
+    #[error("all log directories have failed: repair the disks and start again")]
+    LogDirsFailed,
 }
 
 /// A running broker.
@@ -110,7 +114,7 @@ struct Parts {
 impl Broker {
     /// Starts everything; when it returns clients are served.
     pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
-        let parts = Parts { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), fs: RealFs::shared() };
+        let parts = Parts { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), fs: fs::of_machine() };
         let locks = Locks::take(&config.dirs)?;
         let (tasks, accepting) = (Tasks::new(), Tasks::new());
         let telemetry = Telemetry::start(parts.clock.now_ms());
@@ -127,7 +131,7 @@ impl Broker {
 
         let effective = dynamic::effective(&config, &store.image());
         let tuning = Tuning::new(dynamic::tuned(&effective));
-        let partitions = open_partitions(&config, &parts, &store, &tuning).await?;
+        let partitions = open_partitions(&config, &locks.failed, &parts, &store, &tuning).await?;
         let shards = ShardsDeps {
             metadata: store.clone(),
             logs: partitions.clone(),
@@ -216,11 +220,17 @@ impl Broker {
     }
 
     /// Returns when the broker cannot go on, with the line that says what to do: the store answered at last, and the
-    /// bucket is not ours.
+    /// bucket is not ours; or the last log directory failed.
     pub async fn failed(&self) -> StartError {
-        match &self.tier {
-            Some(tier) => tier.failed().await.into(),
-            None => std::future::pending().await,
+        let tier_failed = async {
+            match &self.tier {
+                Some(tier) => tier.failed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = tier_failed => error.into(),
+            () = self.node.partitions.failed() => StartError::LogDirsFailed,
         }
     }
 
@@ -383,6 +393,7 @@ fn accept(
 
 async fn open_partitions(
     config: &Arc<BrokerConfig>,
+    failed_dirs: &[(PathBuf, String)],
     parts: &Parts,
     store: &Arc<EmbeddedStore>,
     tuning: &Arc<Tuning>,
@@ -391,6 +402,7 @@ async fn open_partitions(
     let settings = LogSettings {
         node_id: config.node_id,
         log_dirs: config.dirs.logs.clone(),
+        failed_dirs: failed_dirs.to_vec(),
         min_free_bytes: config.dirs.logs.iter().map(|dir| config.log.min_free_bytes(dir)).collect(),
         tuning: tuning.clone(),
         retention_check_interval_ms: ms(config.log.retention_check_interval_ms),

@@ -1,4 +1,6 @@
 //! One broker per folder: a lock in the data folder and one in each log folder, held until the process ends.
+//!
+//! A log folder that cannot even be locked is one whose disk failed: as in Kafka the others go on without it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,13 +26,27 @@ pub enum LockError {
 /// All locks of a broker.
 #[derive(Debug)]
 #[must_use = "dropping the locks releases the folders"]
-pub struct Locks(#[expect(dead_code, reason = "held, never read")] Vec<Locked>);
+pub struct Locks {
+    held: Vec<Locked>,
+    /// Log folders that could not be locked, and why.
+    pub failed: Vec<(PathBuf, String)>,
+}
 
 impl Locks {
-    /// Makes the folders where they are missing and locks them.
+    /// Makes the folders where they are missing and locks them. Fails when another broker has any of them, and when
+    /// nothing is left to work with.
     pub fn take(dirs: &Dirs) -> Result<Self, LockError> {
-        let folders = std::iter::once(&dirs.data).chain(&dirs.logs);
-        folders.map(|folder| lock(folder)).collect::<Result<_, _>>().map(Self)
+        let mut locks = Self { held: vec![lock(&dirs.data)?], failed: Vec::new() };
+        for folder in &dirs.logs {
+            match lock(folder) {
+                Ok(held) => locks.held.push(held),
+                Err(LockError::Io(path, why)) if locks.failed.len() + 1 < dirs.logs.len() => {
+                    locks.failed.push((path, why.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(locks)
     }
 }
 
@@ -63,5 +79,22 @@ mod tests {
         }
         drop(first);
         assert!(Locks::take(&dirs("a", &["b"])).is_ok());
+    }
+
+    #[test]
+    fn a_log_folder_that_cannot_be_had_leaves_the_others() {
+        let root = tempfile::tempdir().expect("folder");
+        let at = |name: &str| root.path().join(name);
+        std::fs::write(at("no-folder"), "").expect("written");
+        let dirs = |logs: &[&str]| Dirs {
+            data: at("data"),
+            logs: logs.iter().map(|log| at(log)).collect(),
+            metadata: at("data"),
+            remote_cache: at("cache"),
+        };
+        let locks = Locks::take(&dirs(&["no-folder", "b"])).expect("one works");
+        assert_eq!(locks.failed.iter().map(|(path, _)| path).collect::<Vec<_>>(), [&at("no-folder")]);
+        drop(locks);
+        assert!(matches!(Locks::take(&dirs(&["no-folder"])), Err(LockError::Io(..))));
     }
 }

@@ -37,8 +37,9 @@ pub trait ShardLog: Send + Sync + Debug + 'static {
     /// The epoch in which this broker leads the partition.
     fn leader_epoch(&self) -> LeaderEpoch;
 
-    /// Where reading begins and where it must get to: log start and log end.
-    fn bounds(&self) -> (Offset, Offset);
+    /// Where reading begins and where it must get to: log start and log end. An error while nobody knows, which is not the
+    /// same as an empty log.
+    fn bounds(&self) -> Result<(Offset, Offset), ReadError>;
 
     /// The next bytes from `from` on: batches, the last may be cut. Empty where durability has not got further yet.
     /// Blocks for the disk.
@@ -91,9 +92,9 @@ impl ShardLog for PartitionLog {
         self.0.offsets().leader_epoch
     }
 
-    fn bounds(&self) -> (Offset, Offset) {
-        let offsets = self.0.offsets();
-        (offsets.log_start, offsets.log_end)
+    fn bounds(&self) -> Result<(Offset, Offset), ReadError> {
+        let offsets = self.0.online_offsets()?;
+        Ok((offsets.log_start, offsets.log_end))
     }
 
     fn read(&self, from: Offset) -> Result<Vec<u8>, ReadError> {

@@ -23,6 +23,11 @@ pub const MAILBOX_REQUESTS: usize = 256;
 const DECOMPRESSED_BYTES_MAX: u64 = 64 << 20;
 const LOAD_RETRY: Duration = Duration::from_secs(1);
 const DURABILITY_POLL: Duration = Duration::from_millis(5);
+/// A request that keeps the shard longer is one whose append hung.
+const HUNG: Duration = Duration::from_millis(100);
+/// How long after such a request deadlines wait: what clients sent meanwhile is served first, so that nobody is counted
+/// as silent because the disk was.
+const AFTER_HANG: Duration = Duration::from_secs(1);
 
 /// One request: what to do with the shard.
 pub type Ask<S> = Box<dyn FnOnce(&mut S, Now) + Send>;
@@ -93,10 +98,11 @@ async fn serve<S: ShardState>(
     let upkeep_interval = S::upkeep_interval(&deps.context).max(Duration::from_millis(1));
     let mut upkeep = tokio::time::interval_at(Instant::now() + upkeep_interval, upkeep_interval);
     upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut not_before = clock.started;
     loop {
         deps.next_offset.store(shard.journal().next_offset(), Ordering::Release);
         let due = shard.next_due();
-        let deadline = clock.instant(due.unwrap_or_default());
+        let deadline = clock.instant(due.unwrap_or_default()).max(not_before);
         tokio::select! {
             biased;
             settled = shard.journal().settle() => if let Err(rejected) = settled {
@@ -106,7 +112,13 @@ async fn serve<S: ShardState>(
             },
             () = tokio::time::sleep_until(deadline), if due.is_some() => shard.on_time(clock.now()),
             ask = mailbox.recv() => match ask {
-                Some(ask) => ask(&mut shard, clock.now()),
+                Some(ask) => {
+                    let begun = Instant::now();
+                    ask(&mut shard, clock.now());
+                    if begun.elapsed() > HUNG {
+                        not_before = Instant::now() + AFTER_HANG;
+                    }
+                }
                 None => return Served::NobodyAsks,
             },
             _ = upkeep.tick() => shard.upkeep(clock.now()),
@@ -115,11 +127,17 @@ async fn serve<S: ShardState>(
 }
 
 async fn load<S: ShardState>(deps: &ShardDeps<S>, clock: &Clocks) -> S {
+    let mut told = None;
     loop {
         match try_load(deps, clock).await {
             Ok(shard) => return shard,
             Err(error) => {
-                tracing::error!(%error, log = ?deps.log, "a coordinator's log cannot be read; trying again");
+                // Once: that of a log directory that failed is tried until the next start.
+                let why = error.to_string();
+                if told.as_ref() != Some(&why) {
+                    tracing::error!(%error, log = ?deps.log, "a coordinator's log cannot be read; trying again");
+                    told = Some(why);
+                }
                 tokio::time::sleep(LOAD_RETRY).await;
             }
         }
@@ -129,7 +147,7 @@ async fn load<S: ShardState>(deps: &ShardDeps<S>, clock: &Clocks) -> S {
 /// Reads up to the log end as it is at the beginning, waiting for what is not durable yet.
 async fn try_load<S: ShardState>(deps: &ShardDeps<S>, clock: &Clocks) -> Result<S, ReadError> {
     let mut shard = S::new(&deps.context, Journal::new(Arc::clone(&deps.log)));
-    let (mut at, end) = deps.log.bounds();
+    let (mut at, end) = deps.log.bounds()?;
     while at < end {
         let log = Arc::clone(&deps.log);
         let read = tokio::task::spawn_blocking(move || log.read(at)).await;

@@ -52,6 +52,8 @@ pub struct Marks {
     pub start: Offset,
     /// First readable offset: what lies below may be there in part, in whatever order a loss of power kept deletions.
     pub log_start: Offset,
+    /// Nobody knows what happened to the log: records may be missing anywhere, as after a compaction.
+    pub may_have_gaps: bool,
 }
 
 /// What a recovery did.
@@ -125,6 +127,7 @@ pub fn open(
         return Ok((log, Recovered::default()));
     }
     let (epochs, epochs_known) = read_epochs(&log.directory)?;
+    let gaps_below = marks.flushed_end.max(marks.trusted_end.unwrap_or(Offset::MIN)).max(marks.log_start);
     let marks = &Marks {
         // Without its epochs nothing of the log is known: all of it is walked.
         trusted_end: marks.trusted_end.filter(|_| epochs_known),
@@ -150,6 +153,7 @@ pub fn open(
         marks,
         config,
         trusted_end,
+        gaps_below,
         expected: found[first].base,
         epochs,
         begun: false,
@@ -268,6 +272,8 @@ struct Scan<'a> {
     marks: &'a Marks,
     config: &'a TopicConfig,
     trusted_end: Offset,
+    /// Compaction never got further, nor did deletion.
+    gaps_below: Offset,
     /// The offset behind the last good batch.
     expected: Offset,
     epochs: EpochCache,
@@ -288,12 +294,11 @@ struct Outcome {
 }
 
 impl Scan<'_> {
-    /// Records may be missing between two batches only where the cleaner may have been.
+    /// Records may be missing between two batches only where the cleaner may have been. Elsewhere a loss of power took
+    /// them, and the log ends there.
     fn may_follow(&self, base: Offset) -> bool {
-        let gaps = self.config.cleanup_policy.compact || self.marks.trusted_end.is_none();
-        base == self.expected
-            || (base > self.expected
-                && (gaps || base <= self.marks.flushed_end.max(self.trusted_end).max(self.marks.log_start)))
+        let gaps = self.config.cleanup_policy.compact || self.marks.may_have_gaps || base <= self.gaps_below;
+        base == self.expected || (base > self.expected && gaps)
     }
 
     fn segment(&mut self, found: Found, last: bool) -> Result<Outcome, LogError> {

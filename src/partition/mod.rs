@@ -299,10 +299,12 @@ impl Partition {
 
     /// Where it stands; all offsets 0 while its files cannot be used.
     pub fn offsets(&self) -> Offsets {
-        match self.lock().online() {
-            Ok(online) => online.offsets(self.leader_epoch),
-            Err(_) => Offsets::nothing(0, 0, self.leader_epoch),
-        }
+        self.online_offsets().unwrap_or_else(|_| Offsets::nothing(0, 0, self.leader_epoch))
+    }
+
+    /// Where it stands, or why its files cannot be used.
+    pub fn online_offsets(&self) -> Result<Offsets, ReadError> {
+        Ok(self.lock().online()?.offsets(self.leader_epoch))
     }
 
     /// Where it stands as far as is known without opening it.

@@ -1,6 +1,7 @@
 //! One log directory of the node: its sync thread, its checkpoint, whether it still works.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use terrace_tiering::platform::fs::SharedFs;
 use terrace_tiering::platform::kernel::PageCacheId;
 
+use super::Partition;
 use super::closing;
 use super::open::Known;
 use super::replay::LogDirectories;
 use super::slow_dir::AppendMeter;
-use super::{Partition, registry::OpenError};
 use crate::config::machine;
 use crate::log::checkpoint::{Checkpoint, CheckpointWriter};
 use crate::log::kafka_files::{self, MetaProperties, PartitionOffset};
@@ -64,6 +65,8 @@ pub struct NodeDir {
     /// Set once the log's records are back in their partitions' files.
     wal: OnceLock<Arc<Wal>>,
     checkpoint: Arc<CheckpointFile>,
+    /// A start found a checkpoint that it could read, so that what is not in it is younger.
+    had_checkpoint: bool,
     /// Its partitions that changed since the checkpoint looked, each once.
     changed: Mutex<Vec<Weak<Partition>>>,
     /// How many partitions are in it.
@@ -84,16 +87,10 @@ pub(super) struct Opened {
 
 impl NodeDir {
     /// Makes the directory if it is missing, and reads its checkpoint.
-    pub(super) fn open(
-        fs: &SharedFs,
-        path: &Path,
-        min_free_bytes: u64,
-        syncs: SyncSettings,
-    ) -> Result<Opened, OpenError> {
-        let failed = |source| OpenError::LogDir { path: path.to_owned(), source };
-        fs.create_dir_all(path).map_err(failed)?;
+    pub(super) fn open(fs: &SharedFs, path: &Path, min_free_bytes: u64, syncs: SyncSettings) -> io::Result<Opened> {
+        fs.create_dir_all(path)?;
         let page_cache = PageCacheId::of(path);
-        let checkpoint = match Checkpoint::load(fs, path).map_err(failed)? {
+        let checkpoint = match Checkpoint::load(fs, path)? {
             Some(Ok(checkpoint)) => Some(checkpoint),
             Some(Err(error)) => {
                 tracing::warn!(directory = %path.display(), %error, "checkpoint unreadable; all partitions are checked");
@@ -109,23 +106,44 @@ impl NodeDir {
         });
         let known = known.collect();
         // Kafka's mark of a clean stop is true until the first append, and nobody of ours reads it.
-        fs.remove_file(&path.join(kafka_files::CLEAN_SHUTDOWN)).map_err(failed)?;
+        fs.remove_file(&path.join(kafka_files::CLEAN_SHUTDOWN))?;
         let writer = CheckpointWriter::new(fs.clone(), path, page_cache, checkpoint.as_ref());
-        let sync = DirectorySync::start(path.to_owned(), syncs.running).map_err(failed)?;
-        let dir = Self {
+        let sync = DirectorySync::start(path.to_owned(), syncs.running)?;
+        let mut dir = Self::new(fs, path, min_free_bytes, sync, writer);
+        dir.had_checkpoint = checkpoint.is_some();
+        dir.note_free_bytes(machine::free_bytes(path));
+        Ok(Opened { dir: Arc::new(dir), known })
+    }
+
+    /// One that failed before it was open: nothing in it is read or written.
+    pub(super) fn failed(fs: &SharedFs, path: &Path, why: &dyn Display) -> io::Result<Arc<Self>> {
+        let writer = CheckpointWriter::new(fs.clone(), path, None, None);
+        // Nothing will be queued, so no thread is needed.
+        let sync = DirectorySync::start(path.to_owned(), Running::ByHand)?;
+        sync.set_offline(why);
+        Ok(Arc::new(Self::new(fs, path, 0, sync, writer)))
+    }
+
+    fn new(
+        fs: &SharedFs,
+        path: &Path,
+        min_free_bytes: u64,
+        sync: Arc<DirectorySync>,
+        writer: CheckpointWriter,
+    ) -> Self {
+        Self {
             path: path.to_owned(),
             fs: fs.clone(),
             sync,
             wal: OnceLock::new(),
             checkpoint: Arc::new(CheckpointFile(Mutex::new(writer))),
+            had_checkpoint: false,
             changed: Mutex::default(),
             partitions: AtomicUsize::new(0),
             appends: AppendMeter::default(),
             min_free_bytes,
             full: AtomicBool::new(false),
-        };
-        dir.note_free_bytes(machine::free_bytes(path));
-        Ok(Opened { dir: Arc::new(dir), known })
+        }
     }
 
     /// Puts the records of the write-ahead log back into the files of the partitions that `image` and `known` name, then
@@ -174,6 +192,11 @@ impl NodeDir {
     /// Where it is.
     pub fn path(&self) -> &PathBuf {
         &self.path
+    }
+
+    /// Did this start find a checkpoint? Then what is not in it was begun later, and nothing of it was ever compacted.
+    pub(super) fn had_checkpoint(&self) -> bool {
+        self.had_checkpoint
     }
 
     /// Its sync thread.

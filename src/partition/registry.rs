@@ -3,6 +3,7 @@
 //! A partition exists here as soon as the image names it, and costs no file until its first append. The image is taken
 //! over by whoever commits to it and by a task that watches; both do the same, one after another.
 
+mod homes;
 mod jobs;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,18 +23,18 @@ use uuid::Uuid;
 
 use super::disk_reads::DiskReads;
 use super::due::DueQueue;
-use super::node_dirs::{NodeDir, Opened, SyncSettings};
-use super::open::{self, Known};
+use super::node_dirs::{NodeDir, SyncSettings};
+use super::open;
 use super::opening::Opening;
 use super::tuning::Tuning;
 use super::waiters::WaiterList;
-use super::{Online, Partition, Shared, State, deletion};
+use super::{Online, Partition, Shared, State};
 use crate::config::topic::TopicConfig;
-use crate::log::kafka_files::MetaProperties;
 use crate::log::open_files::OpenFiles;
 use crate::metadata::image::{ConfigOverrides, Image, PartitionId, Topic};
 use crate::protocol::record_batch::LeaderEpoch;
 use crate::telemetry::traffic::{NodeTraffic, Traffic};
+use homes::{Home, Homes};
 
 /// Resolves a topic's effective configuration; comes from `config`.
 pub type ResolveConfig = Arc<dyn Fn(&Image, &Topic) -> Arc<TopicConfig> + Send + Sync>;
@@ -48,6 +49,8 @@ pub struct LogSettings {
     pub node_id: i32,
     /// `log.dirs`.
     pub log_dirs: Vec<PathBuf>,
+    /// Those of them that are known to have failed, and why.
+    pub failed_dirs: Vec<(PathBuf, String)>,
     /// `log.dir.min.free.bytes`, of each of `log_dirs`; none where it names none.
     pub min_free_bytes: Vec<u64>,
     /// What may change while partitions are open.
@@ -82,14 +85,9 @@ pub struct PartitionDeps {
 /// Why the partitions of this node could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A log directory cannot be used.
-    #[error("log directory {}: {source}", path.display())]
-    LogDir {
-        /// Which one.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// No log directory works: which there are, and why each does not.
+    #[error("no log directory works: {}", .0.join("; "))]
+    LogDirs(Vec<String>),
 }
 
 type Map = HashMap<PartitionId, Arc<Partition>>;
@@ -129,35 +127,7 @@ impl Partitions {
     /// Takes over what the log directories hold of the image's topics. No partition is opened yet: each is at its first
     /// use. Blocks.
     pub fn open(deps: PartitionDeps, image: &Image) -> Result<Arc<Self>, OpenError> {
-        let mut dirs = Vec::new();
-        let mut homes: HashMap<PartitionId, (Arc<NodeDir>, Option<Known>)> = HashMap::new();
-        for (at, path) in deps.settings.log_dirs.iter().enumerate() {
-            let min_free_bytes = deps.settings.min_free_bytes.get(at).copied().unwrap_or(0);
-            let Opened { dir, mut known } = NodeDir::open(&deps.fs, path, min_free_bytes, deps.settings.syncs)?;
-            let failed = |source| OpenError::LogDir { path: path.clone(), source };
-            let identity = MetaProperties {
-                cluster_id: image.cluster_id.to_string(),
-                node_id: deps.settings.node_id,
-                directory_id: Some(deps.random.uuid()),
-            };
-            dir.identify(&identity).map_err(failed)?;
-            let had_files = |id: PartitionId| known.get(&id).is_some_and(|known| known.marks.size_bytes > 0);
-            let mut found = deletion::sweep(&deps.fs, &deps.random, path, image, &had_files).map_err(failed)?;
-            found.extend(dir.replay(image, &known, deps.settings.syncs).map_err(failed)?);
-            for id in found {
-                homes.entry(id).or_insert_with(|| (Arc::clone(&dir), known.remove(&id)));
-            }
-            // A partition without files has a place in the checkpoint when its log start is not the beginning.
-            for (id, known) in known {
-                let alive = image.topic_by_id(&id.topic).is_some_and(|topic| id.partition < topic.partition_count);
-                if !alive {
-                    dir.forget(id);
-                } else if known.marks.log_start > 0 || known.marks.checked_end > 0 {
-                    homes.entry(id).or_insert_with(|| (Arc::clone(&dir), Some(known)));
-                }
-            }
-            dirs.push(dir);
-        }
+        let Homes { dirs, partitions: homes } = Homes::find(&deps, image)?;
         let shared = Shared {
             fs: deps.fs,
             files: OpenFiles::new(deps.settings.open_files_max),
@@ -220,7 +190,7 @@ impl Partitions {
         self.take_over(image, HashMap::new());
     }
 
-    fn take_over(&self, image: &Image, mut homes: HashMap<PartitionId, (Arc<NodeDir>, Option<Known>)>) {
+    fn take_over(&self, image: &Image, mut homes: HashMap<PartitionId, Home>) {
         let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         if followed.generation.is_some_and(|generation| generation >= image.generation) {
             return;
@@ -245,12 +215,7 @@ impl Partitions {
         }
     }
 
-    fn take_over_topic(
-        &self,
-        image: &Image,
-        topic: &Arc<Topic>,
-        homes: &mut HashMap<PartitionId, (Arc<NodeDir>, Option<Known>)>,
-    ) {
+    fn take_over_topic(&self, image: &Image, topic: &Arc<Topic>, homes: &mut HashMap<PartitionId, Home>) {
         let config = (self.resolve_config)(image, topic);
         let mut all = self.of_topic(&topic.name).map(|existing| existing.to_vec()).unwrap_or_default();
         for partition in &all {
@@ -260,15 +225,20 @@ impl Partitions {
         }
         for number in all.len() as i32..topic.partition_count {
             let id = PartitionId { topic: topic.id, partition: number };
-            let (dir, known) = match homes.remove(&id) {
+            let (dir, state) = match homes.remove(&id) {
+                Some((dir, _)) if dir.sync().is_offline() => (dir, State::Offline("log directory is offline".into())),
                 Some((dir, known)) => {
                     self.shared.opening.note_unopened();
-                    (dir, Some(known))
+                    (dir, State::Unopened(known.map(Box::new)))
                 }
-                None => (self.emptiest_dir(), None),
+                None => {
+                    let dir = self.emptiest_dir();
+                    let directory = open::log_directory(&self.shared, &dir, &topic.name, id);
+                    (dir, State::Online(Box::new(Online::empty(directory, 0))))
+                }
             };
             dir.partitions().fetch_add(1, Ordering::Relaxed);
-            all.push(self.make(id, &topic.name, image.node_epoch, dir, &config, known));
+            all.push(self.make(id, &topic.name, image.node_epoch, dir, &config, state));
         }
         let mut tables = self.write();
         for partition in &all {
@@ -284,15 +254,8 @@ impl Partitions {
         leader_epoch: LeaderEpoch,
         dir: Arc<NodeDir>,
         config: &Arc<TopicConfig>,
-        home: Option<Option<Known>>,
+        state: State,
     ) -> Arc<Partition> {
-        let state = match home {
-            Some(known) => State::Unopened(known.map(Box::new)),
-            None => {
-                let directory = open::log_directory(&self.shared, &dir, topic, id);
-                State::Online(Box::new(Online::empty(directory, 0)))
-            }
-        };
         Arc::new_cyclic(|this| Partition {
             id,
             topic: Arc::clone(topic),
@@ -372,6 +335,13 @@ impl Partitions {
     /// The log directories: where each is, and whether it still works.
     pub fn log_dirs(&self) -> impl Iterator<Item = (&PathBuf, bool)> + '_ {
         self.dirs.iter().map(|dir| (dir.path(), !dir.sync().is_offline()))
+    }
+
+    /// Returns when the last log directory has failed: there is nothing left to serve.
+    pub async fn failed(&self) {
+        for dir in &self.dirs {
+            dir.sync().offline().await;
+        }
     }
 
     /// The log directories that are too full for produce.

@@ -7,6 +7,7 @@ mod workloads;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rstest::rstest;
 use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::checkers::bucket;
 use terrace_protocol_tests::checkers::history::History;
@@ -33,12 +34,20 @@ fn busy_broker() -> Options {
         .with("transaction.state.log.num.partitions", 2)
 }
 
-#[test]
-fn nothing_acknowledged_is_lost_by_kill_9_at_random_moments() {
+/// Few partitions write much each, and so roll, are copied and deleted; a thousand write little each.
+#[rstest]
+#[case::two(2, 10, 40)]
+#[case::sixteen(16, 2, 40)]
+#[case::a_thousand(1000, 1, 1)]
+fn nothing_acknowledged_is_lost_by_kill_9_at_random_moments(
+    #[case] partitions: i32,
+    #[case] batches: usize,
+    #[case] records: i32,
+) {
     let rounds = std::env::var("TERRACE_CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number"));
     let began = Instant::now();
     let mut broker = Broker::start(&busy_broker());
-    let mut history = History::begin(broker.kafka, "history", 2, &busy_topic(false));
+    let mut history = History::begin(broker.kafka, "history", partitions, &busy_topic(false));
     // Moments differ from run to run with the machine; what must hold does not.
     for round in 0..rounds {
         let address = broker.kafka;
@@ -47,10 +56,10 @@ fn nothing_acknowledged_is_lost_by_kill_9_at_random_moments() {
             broker.kill()
         });
         // What is deleted goes from the bucket too, while the rest goes in.
-        while history.write(address, 10, 40).and_then(|()| history.delete_all_but(address, 8000)).is_ok() {}
+        while history.write(address, batches, records).and_then(|()| history.delete_all_but(address, 8000)).is_ok() {}
         broker = killer.join().expect("the killer does not panic").restart(&busy_broker());
         history.check(broker.kafka);
-        history.write(broker.kafka, 1, 40).expect("the broker is up");
+        history.write(broker.kafka, 1, records).expect("the broker is up");
         if round % 4 == 3 {
             let stopped = broker.stop();
             bucket::check(&stopped.data);
@@ -59,7 +68,11 @@ fn nothing_acknowledged_is_lost_by_kill_9_at_random_moments() {
     }
     history.check(broker.kafka);
     let found = bucket::check(&broker.stop().data);
-    println!("{rounds} rounds in {:?}: {} records acknowledged, {found:?}", began.elapsed(), history.acknowledged());
+    println!(
+        "{partitions} partitions, {rounds} rounds in {:?}: {} records acknowledged, {found:?}",
+        began.elapsed(),
+        history.acknowledged()
+    );
     assert!(history.acknowledged() > 1000, "the test writes something: {}", history.acknowledged());
 }
 

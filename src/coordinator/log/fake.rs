@@ -108,13 +108,13 @@ impl ShardLog for FakeLog {
         3
     }
 
-    fn bounds(&self) -> (Offset, Offset) {
+    fn bounds(&self) -> Result<(Offset, Offset), ReadError> {
         let inner = self.inner();
         let end = inner
             .batches
             .last()
             .map_or(0, |(_, bytes)| BatchView::split_first(bytes).expect("was appended").0.next_offset());
-        (0, end)
+        Ok((0, end))
     }
 
     /// One batch and half of the next.

@@ -180,6 +180,7 @@ impl TestNode {
         let settings = LogSettings {
             node_id: 1,
             log_dirs: vec![dir.path().join("log")],
+            failed_dirs: Vec::new(),
             min_free_bytes: vec![1_000],
             tuning: Tuning::new(Tuned {
                 producer_id_expiration_ms: 86_400_000,

@@ -193,7 +193,7 @@ impl World {
             assert!(BatchView::split_first(rest).is_ok(), "partition {number} offset {at}: no batch is there");
             while let Ok((batch, behind)) = BatchView::split_first(rest) {
                 batch.check_crc().unwrap_or_else(|error| panic!("partition {number} offset {at}: {error}"));
-                let has_gaps = self.config.cleanup_policy.compact || self.config.flush_messages != Some(1);
+                let has_gaps = self.config.cleanup_policy.compact;
                 assert!(has_gaps || batch.base_offset() <= at, "partition {number} has a hole at {at}");
                 at = batch.next_offset();
                 let known = self.seen.insert((number, batch.base_offset()), batch.crc());
@@ -329,7 +329,8 @@ fn compacted_topics_keep_what_was_acknowledged_last() {
 #[case::page_cache(None)]
 #[case::every_tenth(Some(10))]
 fn every_log_opens_after_a_loss_of_power(#[case] flush_messages: Option<u64>) {
-    run(16, &config(|config| config.flush_messages = flush_messages), false, |_| {});
+    // Of a node that has run before: without any checkpoint nobody knows that a log was never compacted.
+    run(16, &config(|config| config.flush_messages = flush_messages), false, |world| world.partitions.checkpoint());
 }
 
 #[test]

@@ -94,6 +94,32 @@ fn damage_in_the_middle_ends_the_log_there() {
     assert!(node.files().iter().filter(|name| name.ends_with(".truncated")).count() > 1);
 }
 
+#[rstest]
+#[case::a_checkpoint_tells_of_it(true)]
+#[case::it_is_younger_than_the_checkpoint(false)]
+fn a_hole_is_refused_also_without_an_epoch_file(#[case] known: bool, #[values(false, true)] epochs: bool) {
+    let mut node = TestNode::with(|_| {});
+    node.partitions.checkpoint();
+    node.fill(30, 100);
+    if known {
+        node.partitions.checkpoint();
+    }
+    let file = OpenOptions::new().write(true).open(node.path().join(FIRST)).unwrap();
+    let batch_bytes = file.metadata().unwrap().len() / 30;
+    for batch in 20..30 {
+        // The base offset, which no CRC covers: one batch is missing before these.
+        file.write_all_at(&(batch as i64 * 10 + 10).to_be_bytes(), batch * batch_bytes).unwrap();
+    }
+    let path = node.path().join("leader-epoch-checkpoint");
+    match epochs {
+        true => std::fs::write(path, "0\n1\n3 0\n").unwrap(),
+        false => drop(std::fs::remove_file(path)),
+    }
+    node.power_loss();
+    assert_eq!(node.partition().offsets().log_end, 200);
+    assert!(node.files().iter().any(|name| name.ends_with(".truncated")), "{:?}", node.files());
+}
+
 #[test]
 fn below_the_checked_end_nothing_is_checked_again() {
     let mut node = TestNode::with(|config| config.index_interval_bytes = 256);

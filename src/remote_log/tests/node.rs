@@ -88,6 +88,7 @@ impl Machines {
             settings: LogSettings {
                 node_id: 1,
                 log_dirs: vec![self.log_dir()],
+                failed_dirs: Vec::new(),
                 min_free_bytes: Vec::new(),
                 tuning: Tuning::new(Tuned {
                     producer_id_expiration_ms: 86_400_000,

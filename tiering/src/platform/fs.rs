@@ -4,6 +4,8 @@
 //! drops what was not synced. All paths that must survive a power loss go through [`Fs::replace`], [`Fs::rename`] and
 //! [`Fs::sync_dir`]: a bare rename is banned by `clippy.toml`.
 
+#[cfg(feature = "crash-points")]
+mod faulty;
 pub mod power_loss;
 
 use std::fmt::Debug;
@@ -183,6 +185,16 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// The file system that a broker runs on: the machine's. With the feature `crash-points` a test may make its disks slow
+/// or broken while it runs, see `faulty.rs`.
+pub fn of_machine() -> SharedFs {
+    #[cfg(feature = "crash-points")]
+    if let Some(faulty) = faulty::FaultyFs::from_env() {
+        return Arc::new(faulty);
+    }
+    RealFs::shared()
 }
 
 /// The machine's file system.
