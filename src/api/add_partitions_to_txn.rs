@@ -63,30 +63,50 @@ async fn serve(
     }
     let id = shared(&transaction.transactional_id.0);
     let producer = Producer { id: transaction.producer_id.0, epoch: transaction.producer_epoch };
-    let partitions: Vec<_> = partitions(&transaction.topics).collect();
     if transaction.verify_only {
-        let outcomes = node.transactions.verify_partitions(id, producer, partitions).await;
+        let named = named(&transaction.topics);
+        let outcomes = node.transactions.verify_partitions(id, producer, partitions(&named)).await;
         let mut outcomes = outcomes.map(Vec::into_iter);
-        return results(&transaction.topics, || match &mut outcomes {
+        let mut next = || match &mut outcomes {
             Ok(outcomes) => outcomes.next().and_then(Result::err).unwrap_or(ErrorCode::None),
             Err(error) => *error,
-        });
+        };
+        let result = |(name, partitions): (&TopicName, IndexSet<i32>)| {
+            topic_result(name, partitions.iter().map(|partition| (*partition, next())))
+        };
+        return named.into_iter().map(result).collect();
     }
     let client_version = if version >= EPOCH_BUMP_FROM { 2 } else { 0 };
-    let added = node.transactions.add_partitions(id, producer, partitions, client_version).await;
+    let added =
+        node.transactions.add_partitions(id, producer, partitions(&named(&transaction.topics)), client_version).await;
     let error = match added {
         Ok(()) => ErrorCode::None,
         Err(ErrorCode::ProducerFenced) if version < PRODUCER_FENCED_FROM => ErrorCode::InvalidProducerEpoch,
         Err(error) => error,
     };
-    results(&transaction.topics, || error)
+    let each = |topic: &AddPartitionsToTxnTopic| {
+        topic_result(&topic.name, topic.partitions.iter().map(|partition| (*partition, error)))
+    };
+    transaction.topics.iter().map(each).collect()
 }
 
-fn partitions(topics: &[AddPartitionsToTxnTopic]) -> impl Iterator<Item = TopicPartition> {
-    topics.iter().flat_map(|topic| {
-        let name = shared(&topic.name.0);
-        topic.partitions.iter().map(move |&partition| TopicPartition { topic: Arc::clone(&name), partition })
-    })
+type Named<'r> = IndexMap<&'r TopicName, IndexSet<i32>>;
+
+/// Each partition once, under its topic; topics without partitions aren't named.
+fn named(topics: &[AddPartitionsToTxnTopic]) -> Named<'_> {
+    let mut named = Named::new();
+    for topic in topics.iter().filter(|topic| !topic.partitions.is_empty()) {
+        named.entry(&topic.name).or_default().extend(&topic.partitions);
+    }
+    named
+}
+
+fn partitions(named: &Named<'_>) -> Vec<TopicPartition> {
+    let partitions = named.iter().flat_map(|(name, partitions)| {
+        let name = shared(&name.0);
+        partitions.iter().map(move |&partition| TopicPartition { topic: Arc::clone(&name), partition })
+    });
+    partitions.collect()
 }
 
 /// One partition that does not exist refuses them all: the others were not attempted. Each is named once.
@@ -97,10 +117,6 @@ fn unknown_partitions(image: &Image, topics: &[AddPartitionsToTxnTopic]) -> Opti
     if topics.iter().all(|topic| topic.partitions.iter().all(|partition| exists(&topic.name, partition))) {
         return None;
     }
-    let mut named: IndexMap<&TopicName, IndexSet<i32>> = IndexMap::new();
-    for topic in topics {
-        named.entry(&topic.name).or_default().extend(&topic.partitions);
-    }
     let result = |(name, partitions): (&TopicName, IndexSet<i32>)| {
         let code = |partition: &i32| match exists(name, partition) {
             true => ErrorCode::OperationNotAttempted,
@@ -108,18 +124,7 @@ fn unknown_partitions(image: &Image, topics: &[AddPartitionsToTxnTopic]) -> Opti
         };
         topic_result(name, partitions.iter().map(|partition| (*partition, code(partition))))
     };
-    Some(named.into_iter().map(result).collect())
-}
-
-/// The results in the order of the request.
-fn results(
-    topics: &[AddPartitionsToTxnTopic],
-    mut next: impl FnMut() -> ErrorCode,
-) -> Vec<AddPartitionsToTxnTopicResult> {
-    topics
-        .iter()
-        .map(|topic| topic_result(&topic.name, topic.partitions.iter().map(|partition| (*partition, next()))))
-        .collect()
+    Some(named(topics).into_iter().map(result).collect())
 }
 
 fn topic_result(name: &TopicName, partitions: impl Iterator<Item = (i32, ErrorCode)>) -> AddPartitionsToTxnTopicResult {

@@ -252,12 +252,51 @@ const DIFFERENCES: &[Difference] = &[
         why: "the tier is built with them",
     },
     Difference {
+        subject: "JoinGroup that names a protocol twice",
+        here: "it counts once",
+        kafka: "it cannot be chosen; where it is the only one there is no answer",
+        why: "a client must not wait for ever",
+    },
+    Difference {
+        subject: "AddPartitionsToTxn 4 and 5 without transactions, or with one twice",
+        here: "none; each is answered for itself",
+        kafka: "no answer; both are answered with the partitions of the second",
+        why: "a client must not wait for ever, nor be told of partitions that it did not name",
+    },
+    Difference {
+        subject: "WriteTxnMarkers with a partition twice, or whose last marker has no place to go",
+        here: "answered",
+        kafka: "no answer",
+        why: "a client must not wait for ever",
+    },
+    Difference {
+        subject: "OffsetFetch 9 with a member epoch but no member",
+        here: "UNKNOWN_MEMBER_ID",
+        kafka: "UNKNOWN_SERVER_ERROR",
+        why: "it is the client that is wrong",
+    },
+    Difference {
+        subject: "The reason why a regular expression is invalid",
+        here: "in our parser's words",
+        kafka: "in RE2/J's",
+        why: "they are different parsers",
+    },
+    Difference {
         subject: "Defaults of configuration keys",
         here: "see [configuration.md](configuration.md)",
         kafka: "",
         why: "each difference is explained there",
     },
 ];
+
+/// What clients do by themselves, so that nobody looks for it here.
+const CLIENTS: &str = "
+## Clients
+
+A producer of librdkafka 2.16 waits for ever in `rd_kafka_send_offsets_to_transaction`, whatever its timeout, after the
+only broker it knows was killed and started again. It does so with Apache Kafka 4.3.1 under the same kill. With
+`metadata.recovery.strategy=none` it goes on, with both.
+";
 
 const HEAD: &str = "\
 # Compatibility with Apache Kafka 4.3.1
@@ -290,6 +329,7 @@ pub fn markdown() -> String {
     for Difference { subject, here, kafka, why } in DIFFERENCES {
         let _ = writeln!(out, "| {subject} | {here} | {kafka} | {why} |");
     }
+    out.push_str(CLIENTS);
     out
 }
 

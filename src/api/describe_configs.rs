@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::change::Refusal;
 use super::config_resource::{Kind, Settings};
 use super::loggers;
+use super::text::MALFORMED;
 use super::topic_creation::illegal_name;
 use super::{Call, Disconnect, Node};
 use crate::config::describe::{self, Described, Source};
@@ -18,10 +19,6 @@ use crate::protocol::error_code::ErrorCode;
 
 /// The first version with types and documentation.
 const TYPES_FROM: i16 = 3;
-/// What Kafka says to a request that names a type which nobody knows.
-const MALFORMED: &str = "This most likely occurs because of a request being malformed by the client library or the message was \
-                         sent to an incompatible broker. See the broker logs for more details.";
-
 /// Answers one request.
 pub async fn handle(
     node: &Node,

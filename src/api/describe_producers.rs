@@ -4,8 +4,10 @@ use kafka_protocol::messages::describe_producers_request::DescribeProducersReque
 use kafka_protocol::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState as Described, TopicResponse,
 };
-use kafka_protocol::protocol::StrBytes;
 
+use super::change::Refusal;
+use super::text::text;
+use super::topic_creation::illegal_name;
 use super::{Call, Disconnect, Node};
 use crate::partition::producers::ProducerState;
 use crate::protocol::error_code::ErrorCode;
@@ -20,15 +22,21 @@ pub async fn handle(
 ) -> Result<DescribeProducersResponse, Disconnect> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let is_known = node.metadata.image().topic(&topic.name).is_some();
+        let refused = match node.metadata.image().topic(&topic.name) {
+            Some(_) => None,
+            None => Some(illegal_name(&topic.name).map_or_else(
+                || Refusal::new(ErrorCode::UnknownTopicOrPartition, UNKNOWN_TOPIC),
+                |why| Refusal::new(ErrorCode::InvalidTopicException, why),
+            )),
+        };
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
         for index in topic.partition_indexes {
             let answer = PartitionResponse::default().with_partition_index(index);
-            partitions.push(match is_known {
-                true => describe(node, &topic.name, index, answer).await,
-                false => answer
-                    .with_error_code(ErrorCode::UnknownTopicOrPartition.code())
-                    .with_error_message(Some(StrBytes::from_static_str(UNKNOWN_TOPIC))),
+            partitions.push(match &refused {
+                None => describe(node, &topic.name, index, answer).await,
+                Some(refusal) => {
+                    answer.with_error_code(refusal.code.code()).with_error_message(refusal.message.as_deref().map(text))
+                }
             });
         }
         topics.push(TopicResponse::default().with_name(topic.name).with_partitions(partitions));

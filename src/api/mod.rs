@@ -31,6 +31,7 @@ pub mod alter_replica_log_dirs;
 pub mod answer;
 pub mod api_versions;
 mod assignment;
+mod by_topic;
 mod change;
 mod client_quotas;
 pub mod compatibility;

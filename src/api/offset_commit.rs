@@ -11,6 +11,7 @@ use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 
+use super::by_topic::{Refused, decided};
 use super::text::text;
 use super::{Call, Disconnect, Frame, Node, encode};
 use crate::group::offsets::{CommitOffset, CommitRequest};
@@ -31,26 +32,36 @@ pub async fn serve(node: &Node, call: &Call, body: Bytes) -> Result<Frame, Disco
 
 async fn handle(node: &Node, version: i16, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let image = node.metadata.image();
-    // In the order of the request: a topic's partitions that exist go to the coordinator, the others have their error.
-    let mut codes: Vec<Vec<ErrorCode>> = Vec::with_capacity(request.topics.len());
+    let mut refused = Refused::new();
+    let mut asked = Vec::new();
     let mut offsets = Vec::new();
-    let mut places = Vec::new();
-    for (at, topic) in request.topics.iter().enumerate() {
-        let known = find(&image, version, topic);
-        codes.push(Vec::with_capacity(topic.partitions.len()));
-        for (index, partition) in topic.partitions.iter().enumerate() {
-            let found = known.clone().and_then(|known| offset(&known, partition));
-            codes[at].push(found.as_ref().err().copied().unwrap_or(ErrorCode::None));
-            if let Ok(found) = found {
-                offsets.push(found);
-                places.push((at, index));
+    for topic in &request.topics {
+        let key = || (topic.topic_id, topic.name.clone());
+        let known = match find(&image, version, topic) {
+            Ok(known) => known,
+            Err(error) => {
+                refused.add(key(), topic.partitions.iter().map(|partition| partition.partition_index), error);
+                continue;
+            }
+        };
+        let mut existing = Vec::new();
+        for partition in &topic.partitions {
+            match offset(&known, partition) {
+                Ok(offset) => {
+                    existing.push(partition.partition_index);
+                    offsets.push(offset);
+                }
+                Err(error) => refused.add(key(), [partition.partition_index], error),
             }
         }
+        if !existing.is_empty() {
+            asked.push((key(), existing));
+        }
     }
-    if !offsets.is_empty() {
-        let committed = node
-            .groups
-            .commit(CommitRequest {
+    let outcomes = match offsets.is_empty() {
+        true => Ok(Vec::new()),
+        false => {
+            let commit = CommitRequest {
                 group: request.group_id.into(),
                 member_id: request.member_id.into(),
                 instance_id: request.group_instance_id.map(Arc::from),
@@ -58,25 +69,17 @@ async fn handle(node: &Node, version: i16, request: OffsetCommitRequest) -> Offs
                 retention_ms: Some(request.retention_time_ms).filter(|&ms| ms != -1),
                 knows_group_id_not_found: version >= GROUP_ID_NOT_FOUND_FROM,
                 offsets,
-            })
-            .await;
-        for (nth, (at, index)) in places.into_iter().enumerate() {
-            let outcome = match &committed {
-                Ok(outcomes) => outcomes.get(nth).copied().unwrap_or(Ok(())),
-                Err(error) => Err(*error),
             };
-            codes[at][index] = outcome.err().unwrap_or(ErrorCode::None);
+            node.groups.commit(commit).await
         }
-    }
-    let topics = request.topics.into_iter().zip(codes).map(|(topic, codes)| {
-        let partitions = topic.partitions.iter().zip(codes).map(|(partition, code)| {
-            OffsetCommitResponsePartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_code(code.code())
+    };
+    let topics = refused.and(decided(asked, outcomes)).into_iter().map(|((id, name), partitions)| {
+        let partitions = partitions.into_iter().map(|(index, error)| {
+            OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(error.code())
         });
         OffsetCommitResponseTopic::default()
-            .with_name(TopicName(text(&topic.name)))
-            .with_topic_id(topic.topic_id)
+            .with_name(TopicName(text(&name)))
+            .with_topic_id(id)
             .with_partitions(partitions.collect())
     });
     OffsetCommitResponse::default().with_topics(topics.collect())

@@ -7,6 +7,7 @@ use kafka_protocol::messages::offset_delete_response::{
     OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
 
+use super::by_topic::{Refused, decided};
 use super::text::shared;
 use super::{Call, Disconnect, Node};
 use crate::protocol::error_code::ErrorCode;
@@ -21,33 +22,37 @@ pub async fn handle(
         return Ok(OffsetDeleteResponse::default().with_error_code(ErrorCode::InvalidGroupId.code()));
     }
     let image = node.metadata.image();
-    let exists = |topic: &str, partition: i32| {
-        image.topic(topic).is_some_and(|topic| (0..topic.partition_count).contains(&partition))
-    };
-    let named = request.topics.iter().flat_map(|topic| {
-        let name = shared(&topic.name.0);
-        topic.partitions.iter().map(move |partition| (Arc::clone(&name), partition.partition_index))
+    let mut refused = Refused::new();
+    let mut asked = Vec::new();
+    for topic in &request.topics {
+        let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
+        let Some(known) = image.topic(&topic.name.0) else {
+            refused.add(&topic.name, indexes, ErrorCode::UnknownTopicOrPartition);
+            continue;
+        };
+        let (existing, others): (Vec<_>, Vec<_>) =
+            indexes.partition(|index| (0..known.partition_count).contains(index));
+        if !others.is_empty() {
+            refused.add(&topic.name, others, ErrorCode::UnknownTopicOrPartition);
+        }
+        if !existing.is_empty() {
+            asked.push((&topic.name, existing));
+        }
+    }
+    // The group is asked even for nothing: whether it exists counts before what exists in it.
+    let partitions = asked.iter().flat_map(|(name, indexes)| {
+        let name = shared(&name.0);
+        indexes.iter().map(move |index| (Arc::clone(&name), *index))
     });
-    let asked: Vec<_> = named.filter(|(topic, partition)| exists(topic, *partition)).collect();
-    let outcomes = match asked.is_empty() {
-        true => Vec::new(),
-        false => match node.groups.delete_offsets(shared(&request.group_id.0), asked).await {
-            Ok(outcomes) => outcomes,
-            Err(error) => return Ok(OffsetDeleteResponse::default().with_error_code(error.code())),
-        },
+    let outcomes = match node.groups.delete_offsets(shared(&request.group_id.0), partitions.collect()).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => return Ok(OffsetDeleteResponse::default().with_error_code(error.code())),
     };
-    let mut outcomes = outcomes.into_iter();
-    let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            let outcome = match exists(&topic.name, partition.partition_index) {
-                true => outcomes.next().unwrap_or(Ok(())),
-                false => Err(ErrorCode::UnknownTopicOrPartition),
-            };
-            OffsetDeleteResponsePartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_code(outcome.err().unwrap_or(ErrorCode::None).code())
+    let topics = refused.and(decided(asked, Ok(outcomes))).into_iter().map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, error)| {
+            OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(error.code())
         });
-        OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        OffsetDeleteResponseTopic::default().with_name(name.clone()).with_partitions(partitions.collect())
     });
     let topics = topics.collect();
     Ok(OffsetDeleteResponse::default().with_topics(topics))

@@ -5,18 +5,17 @@
 
 use std::sync::Arc;
 
+use super::by_topic::{Refused, decided};
 use super::text::shared;
 use super::{Call, Disconnect, Node};
 use crate::coordinator::Outcomes;
 use crate::coordinator::journal::OpenTransaction;
 use crate::group::offsets::{CommitOffset, CommitRequest};
-use crate::metadata::image::Image;
+use crate::metadata::image::Topic;
 use crate::protocol::error_code::ErrorCode;
 use crate::transaction::state::TopicPartition;
 use crate::transaction::transition::Producer;
-use kafka_protocol::messages::txn_offset_commit_request::{
-    TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
-};
+use kafka_protocol::messages::txn_offset_commit_request::{TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition};
 use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
@@ -31,55 +30,52 @@ pub async fn handle(
     request: TxnOffsetCommitRequest,
 ) -> Result<TxnOffsetCommitResponse, Disconnect> {
     let image = node.metadata.image();
-    let exists = |topic: &TxnOffsetCommitRequestTopic, partition: &TxnOffsetCommitRequestPartition| {
-        let known = image.topic(&topic.name.0);
-        known.is_some_and(|known| (0..known.partition_count).contains(&partition.partition_index))
+    let mut refused = Refused::new();
+    let mut asked = Vec::new();
+    let mut offsets = Vec::new();
+    for topic in &request.topics {
+        let indexes = |partitions: &[TxnOffsetCommitRequestPartition]| {
+            partitions.iter().map(|partition| partition.partition_index).collect::<Vec<_>>()
+        };
+        let Some(known) = image.topic(&topic.name.0) else {
+            refused.add(&topic.name, indexes(&topic.partitions), ErrorCode::UnknownTopicOrPartition);
+            continue;
+        };
+        let (existing, others): (Vec<_>, Vec<_>) = (topic.partitions.iter().cloned())
+            .partition(|partition| (0..known.partition_count).contains(&partition.partition_index));
+        if !others.is_empty() {
+            refused.add(&topic.name, indexes(&others), ErrorCode::UnknownTopicOrPartition);
+        }
+        if !existing.is_empty() {
+            asked.push((&topic.name, indexes(&existing)));
+            offsets.extend(existing.iter().map(|partition| offset(known, partition)));
+        }
+    }
+    let outcomes = match offsets.is_empty() {
+        true => Ok(Vec::new()),
+        false => commit(node, call.version, &request, offsets).await.map_err(|error| match error {
+            ErrorCode::CoordinatorLoadInProgress if call.version < LOADING_FROM => ErrorCode::CoordinatorNotAvailable,
+            error => error,
+        }),
     };
-    let offsets = offsets(&image, &request, exists);
-    let count = offsets.len();
-    // In the order of the request: a partition that exists has the next outcome, another its own error.
-    let committed = match count {
-        0 => Ok(Vec::new()),
-        _ => commit(node, call.version, &request, offsets).await,
-    };
-    let mut outcomes = committed.map(Vec::into_iter);
-    let mut next = || match &mut outcomes {
-        Ok(outcomes) => outcomes.next().and_then(Result::err).unwrap_or(ErrorCode::None),
-        Err(ErrorCode::CoordinatorLoadInProgress) if call.version < LOADING_FROM => ErrorCode::CoordinatorNotAvailable,
-        Err(error) => *error,
-    };
-    let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            let error = if exists(topic, partition) { next() } else { ErrorCode::UnknownTopicOrPartition };
-            TxnOffsetCommitResponsePartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_code(error.code())
+    let topics = refused.and(decided(asked, outcomes)).into_iter().map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, error)| {
+            TxnOffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(error.code())
         });
-        TxnOffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        TxnOffsetCommitResponseTopic::default().with_name(name.clone()).with_partitions(partitions.collect())
     });
     Ok(TxnOffsetCommitResponse::default().with_topics(topics.collect()))
 }
 
-fn offsets(
-    image: &Image,
-    request: &TxnOffsetCommitRequest,
-    exists: impl Fn(&TxnOffsetCommitRequestTopic, &TxnOffsetCommitRequestPartition) -> bool,
-) -> Vec<CommitOffset> {
-    let mut offsets = Vec::new();
-    for topic in &request.topics {
-        let name = shared(&topic.name.0);
-        let topic_id = image.topic(&name).map(|known| known.id).unwrap_or_default();
-        let existing = topic.partitions.iter().filter(|partition| exists(topic, partition));
-        offsets.extend(existing.map(|partition| CommitOffset {
-            topic: Arc::clone(&name),
-            topic_id,
-            partition: partition.partition_index,
-            offset: partition.committed_offset,
-            leader_epoch: partition.committed_leader_epoch,
-            metadata: partition.committed_metadata.as_ref().map(shared),
-        }));
+fn offset(topic: &Topic, partition: &TxnOffsetCommitRequestPartition) -> CommitOffset {
+    CommitOffset {
+        topic: Arc::clone(&topic.name),
+        topic_id: topic.id,
+        partition: partition.partition_index,
+        offset: partition.committed_offset,
+        leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.committed_metadata.as_ref().map(shared),
     }
-    offsets
 }
 
 async fn commit(node: &Node, version: i16, request: &TxnOffsetCommitRequest, offsets: Vec<CommitOffset>) -> Outcomes {

@@ -22,7 +22,7 @@ use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::peers::{self, Peer, repository, script};
 
 /// Fields whose values no two brokers have in common, but for the -1 of one that has none.
-const PLACES: [&str; 19] = [
+const PLACES: [&str; 20] = [
     "topicId",
     "clusterId",
     "finalizedFeaturesEpoch",
@@ -42,6 +42,7 @@ const PLACES: [&str; 19] = [
     "controllerId",
     "producerId",
     "transactionStartTimeMs",
+    "coordinatorEpoch",
 ];
 
 /// Lists of plain values that have no order.
@@ -49,7 +50,7 @@ const SETS: [&str; 2] = ["partitions", "unknownStateFilters"];
 
 /// How the answer of a line counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rule {
+pub enum Rule {
     Same,
     Await,
     Own,
@@ -57,12 +58,14 @@ enum Rule {
 }
 
 /// One request at one version.
-struct Line {
-    file: String,
-    id: String,
-    rule: Rule,
+pub struct Line {
+    /// Where it comes from.
+    pub file: String,
+    /// The name of this run.
+    pub id: String,
+    pub rule: Rule,
     /// As the Java program reads it.
-    request: String,
+    pub request: String,
 }
 
 fn lines(file: &str, text: &str, id: &str) -> Vec<Line> {
@@ -98,7 +101,7 @@ fn lines(file: &str, text: &str, id: &str) -> Vec<Line> {
 }
 
 /// Waits until what was changed is seen: metadata is taken over in order, so that it is when a topic made behind it is.
-fn sync(file: &str, id: &str, number: usize) -> [Line; 2] {
+pub fn sync(file: &str, id: &str, number: usize) -> [Line; 2] {
     let create = format!(
         r#"await CreateTopics 7 {{"topics":[{{"name":"sync{number}-{id}","numPartitions":1,"replicationFactor":1,"assignments":[],"configs":[]}}],"timeoutMs":5000,"validateOnly":false}}"#
     );
@@ -152,13 +155,33 @@ fn comparable(answer: &Value, only: Option<&str>) -> Value {
             let field = |(name, value): (&String, &Value)| {
                 let value = match PLACES.contains(&name.as_str()) && !value.is_null() && *value != -1 {
                     true => Value::String("some".to_owned()),
+                    // Where the client gave none, it is a random one.
+                    false if name == "memberId" && is_uuid(value) => Value::String("uuid".to_owned()),
                     false => comparable(value, only),
                 };
                 (name.clone(), if SETS.contains(&name.as_str()) { sorted(value) } else { value })
             };
             Value::Object(fields.iter().map(field).collect())
         }
+        Value::String(text) => Value::String(without_fresh_ids(text)),
         other => other.clone(),
+    }
+}
+
+/// A UUID as Kafka prints it.
+fn is_uuid(value: &Value) -> bool {
+    const BASE64: usize = 22;
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    value.as_str().is_some_and(|text| text.len() == BASE64 && text.bytes().all(is_base64))
+}
+
+/// The ids that a broker gives to members end with a random UUID.
+fn without_fresh_ids(text: &str) -> String {
+    const UUID: usize = 36;
+    let start = text.len().saturating_sub(UUID);
+    match text.get(start..) {
+        Some(end) if end.len() == UUID && uuid::Uuid::try_parse(end).is_ok() => format!("{}uuid", &text[..start]),
+        _ => text.to_owned(),
     }
 }
 
@@ -211,11 +234,17 @@ fn requests_are_answered_as_by_apache_kafka() {
         let id = format!("id{}", uuid::Uuid::new_v4().simple());
         lines(file, &std::fs::read_to_string(folder.join(format!("{file}.txt"))).expect("the file"), &id)
     });
-    let all: Vec<Line> = all.collect();
-    let broker = Broker::start(&Options::new());
+    let (wrong, _) = compare(&all.collect::<Vec<Line>>(), &kafka);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Sends all lines to a fresh broker of ours and to Apache Kafka: what differs, and our answers.
+pub fn compare(all: &[Line], kafka: &str) -> (String, Vec<Value>) {
+    // Apache Kafka's peer has it too, so that its sessions end soon.
+    let broker = Broker::start(&Options::new().with("group.min.session.timeout.ms", 500));
     let (ours, kafkas) = std::thread::scope(|scope| {
-        let kafkas = scope.spawn(|| answers(&kafka, &all));
-        (answers(&broker.bootstrap(), &all), kafkas.join().expect("no panic"))
+        let kafkas = scope.spawn(|| answers(kafka, all));
+        (answers(&broker.bootstrap(), all), kafkas.join().expect("no panic"))
     });
     let mut wrong = String::new();
     for ((line, ours), kafkas) in all.iter().zip(&ours).zip(&kafkas) {
@@ -231,5 +260,7 @@ fn requests_are_answered_as_by_apache_kafka() {
             wrong += &format!("{file}: {request} ({rule:?})\n{}", differences("", &a, &b)).replace(id, "ID");
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    let output = broker.output();
+    assert!(!output.iter().any(|line| line.contains("panicked")), "{}", output.join("\n"));
+    (wrong, ours)
 }
