@@ -91,8 +91,11 @@ impl Questions {
         let Some(partition) = partition else { return };
         match partition.begin_verification(producer.0, producer.1, batch.base_sequence(), self.bumps_epoch()) {
             Err(error) => self.permits[place] = Permit::Refused(error.code(), Some(error.to_string())),
-            // Open already, or opening it is verified by nobody.
             Ok(None) if partition.has_open_transaction(producer.0, producer.1) => {}
+            // Verified by nobody, and the client has told the coordinator itself.
+            Ok(None) if !self.bumps_epoch() && !partition.verifies_transactions() => {
+                self.permits[place] = Permit::Verified(None);
+            }
             Ok(guard) => {
                 self.permits[place] = Permit::Verified(guard);
                 let partition = Arc::clone(partition);

@@ -218,8 +218,6 @@ pub struct TransactionSettings {
     pub expiration_check_ms: u64,
     /// `transaction.abort.timed.out.transaction.cleanup.interval.ms`.
     pub timeout_check_ms: u64,
-    /// `transaction.partition.verification.enable`.
-    pub verification: bool,
     /// `add.partitions.to.txn.retry.backoff.ms`.
     pub add_retry_ms: u64,
     /// `add.partitions.to.txn.retry.backoff.max.ms`.

@@ -81,7 +81,7 @@ impl Partition {
     /// Begins a verification (KIP-890): the guard that the append of a batch of `producer_id` with this first sequence
     /// needs. To be called before the coordinator is asked. `None` when the producer's transaction is open here, or
     /// `transaction.partition.verification.enable` is off: nothing to ask then. `supports_epoch_bump`: the client
-    /// works by transaction version 2.
+    /// works by transaction version 2, where asking is what adds the partition to the transaction.
     pub fn begin_verification(
         &self,
         producer_id: ProducerId,
@@ -89,13 +89,18 @@ impl Partition {
         base_sequence: i32,
         supports_epoch_bump: bool,
     ) -> Result<Option<VerificationGuard>, AppendError> {
-        if !self.shared.settings.tuning.get().transaction_verification {
+        if !self.verifies_transactions() && !supports_epoch_bump {
             return Ok(None);
         }
         let now_ms = self.shared.clock.now_ms();
         let mut state = self.lock();
         let producers = &mut state.online()?.producers;
         Ok(producers.begin_verification(producer_id, producer_epoch, base_sequence, supports_epoch_bump, now_ms)?)
+    }
+
+    /// Is `transaction.partition.verification.enable` on?
+    pub fn verifies_transactions(&self) -> bool {
+        self.shared.settings.tuning.get().transaction_verification
     }
 
     /// Is a transaction of this producer open here?

@@ -112,7 +112,6 @@ impl TransactionCoordinator {
                 let added = self.add_partitions(id, producer, partitions, ADDING_CLIENT_VERSION).await;
                 added.map(|()| vec![Ok(()); count])
             }
-            Client::Verifies | Client::VerifiesAbortable if !self.settings().verification => Ok(vec![Ok(()); count]),
             Client::Verifies | Client::VerifiesAbortable => self.verify_partitions(id, producer, partitions).await,
         };
         let outcomes = outcomes.unwrap_or_else(|error| vec![Err(error); count]);

@@ -3,6 +3,7 @@
 
 mod connect;
 mod copy_job;
+mod hanging_transactions;
 mod java;
 mod mirror_maker;
 mod streams;

@@ -226,7 +226,6 @@ pub(super) fn transactions(reader: &Reader<'_>) -> TransactionSettings {
         id_expiration_ms: reader.long("transactional.id.expiration.ms"),
         expiration_check_ms: reader.size("transaction.remove.expired.transaction.cleanup.interval.ms"),
         timeout_check_ms: reader.size("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
-        verification: reader.flag("transaction.partition.verification.enable"),
         add_retry_ms: reader.size("add.partitions.to.txn.retry.backoff.ms"),
         add_retry_ms_max: reader.size("add.partitions.to.txn.retry.backoff.max.ms"),
     }

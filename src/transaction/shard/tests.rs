@@ -25,7 +25,6 @@ pub(in crate::transaction) fn settings() -> TransactionSettings {
         id_expiration_ms: EXPIRATION_MS,
         expiration_check_ms: 3_600_000,
         timeout_check_ms: CHECK_MS,
-        verification: true,
         add_retry_ms: 20,
         add_retry_ms_max: 100,
     }
