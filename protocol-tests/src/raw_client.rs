@@ -54,8 +54,7 @@ impl RawClient {
         R::Response: Decodable + HeaderVersion,
     {
         let id = self.try_send(version, request)?;
-        let frame = self.read_frame()?;
-        Ok(decode::<R>(version, id, frame))
+        self.try_receive::<R>(version, id)
     }
 
     /// Sends a request as `version` with the bytes of version `encoding`: for versions that the crate does not know and
@@ -82,7 +81,8 @@ impl RawClient {
         self.try_send(version, request).is_err()
     }
 
-    fn try_send<R: Request + HeaderVersion>(&mut self, version: i16, request: &R) -> io::Result<i32> {
+    /// Sends a request without waiting where the broker may be gone; its correlation id.
+    pub fn try_send<R: Request + HeaderVersion>(&mut self, version: i16, request: &R) -> io::Result<i32> {
         let mut body = BytesMut::new();
         request.encode(&mut body, version).expect("the test builds requests that the version can carry");
         self.try_send_encoded(R::KEY, version, R::header_version(version), &body)
@@ -123,6 +123,16 @@ impl RawClient {
     {
         let frame = self.read_frame().unwrap_or_else(|error| panic!("no answer to {:?}: {error}", key_name(R::KEY)));
         decode::<R>(version, correlation_id, frame)
+    }
+
+    /// Waits for an answer where the broker may go away meanwhile.
+    pub fn try_receive<R>(&mut self, version: i16, correlation_id: i32) -> io::Result<R::Response>
+    where
+        R: Request + HeaderVersion,
+        R::Response: Decodable + HeaderVersion,
+    {
+        let frame = self.read_frame()?;
+        Ok(decode::<R>(version, correlation_id, frame))
     }
 
     /// One frame without its length.

@@ -1,6 +1,7 @@
 //! The real process dies and comes back: at each named crash point once, and at random moments. What must hold is in
 //! `checkers`; what each point leaves behind is in `docs/crash-safety.md`.
 
+mod rebalances;
 mod transactions;
 mod workloads;
 

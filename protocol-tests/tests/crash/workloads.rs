@@ -85,12 +85,16 @@ pub fn text(text: &str) -> StrBytes {
 }
 
 pub fn create(client: &mut RawClient, topic: &str, configs: &[(&str, &str)]) {
+    create_partitions(client, topic, 1, configs);
+}
+
+pub fn create_partitions(client: &mut RawClient, topic: &str, partitions: i32, configs: &[(&str, &str)]) {
     let configs = configs
         .iter()
         .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
     let topic = CreatableTopic::default()
         .with_name(TopicName(text(topic)))
-        .with_num_partitions(1)
+        .with_num_partitions(partitions)
         .with_replication_factor(1)
         .with_configs(configs.collect());
     let answer = client.call(7, &CreateTopicsRequest::default().with_timeout_ms(10_000).with_topics(vec![topic]));

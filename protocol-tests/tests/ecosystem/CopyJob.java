@@ -58,6 +58,7 @@ public class CopyJob {
         var producer = producer(Map.of("transactional.id", input + "-copier", "transaction.timeout.ms", 20000));
         producer.initTransactions();
         System.out.println("copying");
+        long copied = 0;
         for (int idle = 0; idle < 10; ) {
             var records = consumer.poll(Duration.ofMillis(200));
             if (records.isEmpty()) {
@@ -76,6 +77,7 @@ public class CopyJob {
                 }
                 producer.sendOffsetsToTransaction(next, consumer.groupMetadata());
                 producer.commitTransaction();
+                copied += records.count();
             } catch (ProducerFencedException | FencedInstanceIdException | OutOfOrderSequenceException | AuthorizationException fatal) {
                 throw fatal;
             } catch (KafkaException failed) {
@@ -84,7 +86,7 @@ public class CopyJob {
                 consumer.assignment().forEach(p -> consumer.seek(p, committed.get(p) == null ? 0 : committed.get(p).offset()));
             }
         }
-        System.out.println("copied all");
+        System.out.println("copied all, the last " + copied);
         producer.close();
         consumer.close();
     }

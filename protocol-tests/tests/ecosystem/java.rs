@@ -52,14 +52,19 @@ impl Running {
 
     /// Waits until it prints a line with `text`; false when it ends before.
     pub fn says(&self, text: &str, within: Duration) -> bool {
+        self.line_with(text, within).is_some()
+    }
+
+    /// The next line that it prints with `text` in it; none when it ends before.
+    pub fn line_with(&self, text: &str, within: Duration) -> Option<String> {
         let mut said = Vec::new();
         loop {
             match self.lines.recv_timeout(within) {
-                Ok(line) if line.contains(text) => return true,
+                Ok(line) if line.contains(text) => return Some(line),
                 Ok(line) => said.push(line),
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
                     println!("it ended without {text:?}:\n{}", said.join("\n"));
-                    return false;
+                    return None;
                 }
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
                     panic!("nothing about {text:?} within {within:?}:\n{}", said.join("\n"))
