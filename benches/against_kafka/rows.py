@@ -65,6 +65,20 @@ SCENARIOS = (
         Row("fetch of 16 KiB from each of 16 partitions, CPU s/GB", "cpu_s_per_gb", 0.25, 0.10),)),
     Scenario("idle", s.idle, (
         Row("1 000 idle long polls, cores", "cores", 0.30, 0.15),)),
+    Scenario("rebalance-classic", s.group("classic", groups=1, members=100, partitions=200), (
+        Row("classic group of 100, one more joins, s to stable", "rebalanced_s", 1.1, 1.0),
+        Row("the same, CPU s", "rebalanced_cpu_s", 0.5, 0.25))),
+    Scenario("rebalance-consumer", s.group("consumer", groups=1, members=100, partitions=200), (
+        Row("KIP-848 group of 100, one more joins, s to stable", "rebalanced_s", 1.1, 1.0),
+        Row("the same, CPU s", "rebalanced_cpu_s", 0.5, 0.25))),
+    Scenario("groups-classic", s.group("classic", groups=1000, members=1, partitions=4, beat_ms=3000), (
+        Row("1 000 classic groups form, s", "formed_s", 1.1, 1.0),
+        Row("the same, CPU s", "formed_cpu_s", 0.5, 0.25),
+        Row("heartbeats of 2 000 members in 1 000 classic groups, cores", "heartbeat_cores", 0.5, 0.25))),
+    Scenario("groups-consumer", s.group("consumer", groups=1000, members=1, partitions=4, beat_ms=3000), (
+        Row("1 000 KIP-848 groups form, s", "formed_s", 1.1, 1.0),
+        Row("the same, CPU s", "formed_cpu_s", 0.5, 0.25),
+        Row("heartbeats of 2 000 members in 1 000 KIP-848 groups, cores", "heartbeat_cores", 0.5, 0.25))),
     Scenario("open-loop", s.open_loop, (
         Row("acknowledgement p99.9 ms at 30 % of Kafka's ceiling", "latency.p99.9_ms", 0.5, 0.1,
             control="control.p99.9_ms", control_max=5.0),), rounds_least=10),

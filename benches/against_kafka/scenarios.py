@@ -40,6 +40,16 @@ def idle(broker):
         return topic.run("idle", conns=1000)
 
 
+def group(protocol, groups, members, partitions, **options):
+    """Members join at once, one more comes to each group, then there are only heartbeats."""
+
+    def run(broker):
+        with Topic(broker, partitions) as topic:
+            return topic.run("group", protocol=protocol, groups=groups, members=members, **options)
+
+    return run
+
+
 def open_loop(broker):
     """4 KiB batches over 16 partitions; the control loop runs beside it."""
     if not _ceiling:

@@ -9,6 +9,7 @@
 mod batch;
 mod commands;
 mod connection;
+mod group_wire;
 mod histogram;
 mod meter;
 mod produce_request;

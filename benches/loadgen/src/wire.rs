@@ -1,5 +1,5 @@
 //! The few pieces of Kafka's encoding that the load needs: versions before flexible fields, so that nothing varies in
-//! length.
+//! length, but for what exists in flexible versions only.
 
 /// Writes one request.
 pub struct Writer(Vec<u8>);
@@ -13,6 +13,23 @@ impl Writer {
         writer.i32(0);
         writer.string("loadgen");
         writer
+    }
+
+    /// Begins with a version 2 header.
+    pub fn flexible_request(key: i16, version: i16) -> Self {
+        let mut writer = Self::request(key, version);
+        writer.no_tags();
+        writer
+    }
+
+    /// Begins with nothing: a part of a request.
+    pub fn bare() -> Self {
+        Self(Vec::new())
+    }
+
+    /// A part of a request.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
     }
 
     /// Bytes so far.
@@ -45,6 +62,29 @@ impl Writer {
         self.bytes(text.as_bytes());
     }
 
+    pub fn varint(&mut self, mut value: usize) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    pub fn compact_string(&mut self, text: &str) {
+        self.varint(text.len() + 1);
+        self.bytes(text.as_bytes());
+    }
+
+    /// No string, no array.
+    pub fn null(&mut self) {
+        self.varint(0);
+    }
+
+    /// The end of a structure in flexible versions.
+    pub fn no_tags(&mut self) {
+        self.varint(0);
+    }
+
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
@@ -73,6 +113,28 @@ impl<'a> Reader<'a> {
 
     fn array<const N: usize>(&mut self) -> [u8; N] {
         self.take(N).try_into().unwrap_or([0; N])
+    }
+
+    pub fn i8(&mut self) -> i8 {
+        i8::from_be_bytes(self.array())
+    }
+
+    pub fn varint(&mut self) -> usize {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let [byte] = self.array();
+            value |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte < 0x80 || shift > 28 {
+                return value;
+            }
+        }
+    }
+
+    /// Null reads as nothing.
+    pub fn compact_string(&mut self) -> &'a [u8] {
+        let len = self.varint().saturating_sub(1);
+        self.take(len)
     }
 
     pub fn i16(&mut self) -> i16 {

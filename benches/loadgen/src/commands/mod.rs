@@ -4,6 +4,7 @@ mod control;
 mod create;
 mod fetch;
 mod forget;
+mod group;
 mod hold;
 mod idle;
 mod produce;
@@ -103,6 +104,8 @@ pub enum Command {
     Tail(tail::Tail),
     /// Long polls at the end of the log.
     Idle(idle::Idle),
+    /// Members of groups: how long they take to become stable, and what that costs.
+    Group(group::Group),
     /// Open connections, print one line, and hold them until standard input ends.
     Hold {
         #[command(flatten)]
@@ -138,6 +141,7 @@ pub fn run(command: Command) -> Outcome<Value> {
         Command::Fetch(fetch) => fetch.run(),
         Command::Tail(tail) => tail.run(),
         Command::Idle(idle) => idle.run(),
+        Command::Group(group) => group.run(),
         Command::Hold { broker, conns } => hold::hold(&broker, conns),
         Command::Ready { broker, topic } => ready::ready(&broker, &topic),
         Command::Control { rate, secs } => control::control(rate, secs),
