@@ -8,6 +8,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use terrace::log::index::floor_in_file;
 use terrace::log::offset_index::{OffsetIndex, OffsetPosition};
+use terrace::log::walk::Reach;
 use terrace_tiering::platform::fs::{Open, RealFs};
 
 /// Entries of a 1 GiB segment of 16 KiB batches, and of 4 KiB ones.
@@ -40,12 +41,14 @@ fn lookups(criterion: &mut Criterion) {
             bench.iter(|| black_box(index.floor(next())));
         });
         group.bench_function(BenchmarkId::new("open file", entries), |bench| {
-            bench.iter(|| floor_in_file::<OffsetPosition>(&*file, 0, index.len(), next()).expect("readable"));
+            bench.iter(|| {
+                floor_in_file::<OffsetPosition>(&*file, 0, index.len(), next(), Reach::PageCache).expect("readable")
+            });
         });
         group.bench_function(BenchmarkId::new("file opened each time", entries), |bench| {
             bench.iter(|| {
                 let file = fs.open(&path, Open::Read).expect("there");
-                floor_in_file::<OffsetPosition>(&*file, 0, index.len(), next()).expect("readable")
+                floor_in_file::<OffsetPosition>(&*file, 0, index.len(), next(), Reach::PageCache).expect("readable")
             });
         });
     }

@@ -1,8 +1,11 @@
 //! What goes out: one small buffer with places where file ranges and cached bytes are sent in between, never copied
 //! into it.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 
+use crate::log::copies::Copies;
 use crate::log::view::FileRange;
 
 /// Bytes that are sent from where they are.
@@ -12,6 +15,10 @@ pub enum Piece {
     File(FileRange),
     /// In memory, shared with a cache.
     Bytes(Bytes),
+    /// Among the copies of the answer.
+    Copied(Range<usize>),
+    /// Of a file, where the writer has put it.
+    Staged(Range<usize>),
 }
 
 /// The answers of a connection that are not yet written.
@@ -21,8 +28,8 @@ pub struct Outgoing {
     pub buffer: BytesMut,
     /// What is sent when `buffer` is written up to a position; positions never fall.
     pub pieces: Vec<(usize, Piece)>,
-    /// Where the writer puts small pieces together; nothing in it is waiting.
-    pub staging: Vec<u8>,
+    /// What the reads of one answer copied.
+    pub copies: Copies,
 }
 
 impl Outgoing {
@@ -34,9 +41,9 @@ impl Outgoing {
     /// Bytes that these answers hold in memory.
     pub fn held_bytes(&self) -> usize {
         let shared = |piece: &(usize, Piece)| match &piece.1 {
-            Piece::File(_) => 0,
+            Piece::File(_) | Piece::Copied(_) | Piece::Staged(_) => 0,
             Piece::Bytes(bytes) => bytes.len(),
         };
-        self.buffer.len() + self.pieces.iter().map(shared).sum::<usize>()
+        self.buffer.len() + self.copies.held_bytes() + self.pieces.iter().map(shared).sum::<usize>()
     }
 }

@@ -20,6 +20,7 @@ use super::answer::{Outgoing, Piece};
 use super::fetch_sessions::{Begun, Held, Session};
 use super::list_offsets::isolation;
 use super::{Disconnect, Line, Node};
+use crate::log::copies::Copies;
 use crate::partition::Partition;
 use crate::partition::read::Isolation;
 use crate::partition::waiters::{Watch, Watcher};
@@ -39,6 +40,8 @@ pub struct Fetch {
     max_wait: Duration,
     context: Context,
     buffers: Buffers,
+    /// Records that were copied by the reads. Dropped before a wait: nobody's memory is held for long.
+    copies: Copies,
 }
 
 /// What one Fetch of a connection leaves to the next, so that it allocates nothing.
@@ -114,6 +117,7 @@ impl Fetch {
             max_wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
             context,
             buffers,
+            copies: Copies::default(),
         };
         match fetch.context {
             Context::Sessionless => targets::renew(&mut fetch.buffers.reads, node, &request),
@@ -142,6 +146,7 @@ impl Fetch {
             max_wait: Duration::ZERO,
             context: Context::Refused(ErrorCode::UnknownServerError),
             buffers,
+            copies: Copies::default(),
         }
     }
 
@@ -194,7 +199,13 @@ impl Fetch {
         }
     }
 
+    fn drop_copies(&mut self) {
+        self.buffers.reads.iter_mut().for_each(|read| read.outcome.drop_copy());
+        self.copies = Copies::default();
+    }
+
     fn read_all(&mut self, node: &Node) {
+        self.copies.clear();
         let mut budget = Budget::new(self.max_bytes);
         for at in 0..self.buffers.reads.len() {
             self.read(node, at, &mut budget);
@@ -202,9 +213,9 @@ impl Fetch {
     }
 
     fn read(&mut self, node: &Node, at: usize, budget: &mut Budget) {
-        if !self.buffers.reads[at].perform(self.isolation, budget) {
+        if !self.buffers.reads[at].perform(self.isolation, budget, &mut self.copies) {
             self.find_again(node, at);
-            self.buffers.reads[at].perform(self.isolation, budget);
+            self.buffers.reads[at].perform(self.isolation, budget, &mut self.copies);
         }
     }
 
@@ -230,6 +241,7 @@ impl Fetch {
             }
         }
         writer.finish(&[]);
+        outgoing.copies = self.copies;
         if !stays {
             reads.clear();
         }
@@ -245,6 +257,7 @@ impl Fetch {
             Context::Full(mut session) => {
                 for read in &*reads {
                     // A first answer doesn't rotate: the order is the client's.
+                    session.remember(read.slot, read.place);
                     session.tell(read.slot, &read.outcome.told(), false);
                 }
                 session.settle();
@@ -252,7 +265,10 @@ impl Fetch {
             }
             Context::Incremental(mut held) => {
                 let session = held.session();
-                reads.retain(|read| session.tell(read.slot, &read.outcome.told(), true));
+                reads.retain(|read| {
+                    session.remember(read.slot, read.place);
+                    session.tell(read.slot, &read.outcome.told(), true)
+                });
                 session.settle();
                 let id = session.id();
                 held.give_back();
@@ -277,7 +293,8 @@ fn change(session: &mut Session, node: &Node, request: &FetchRequest<'_>) {
 fn read_of(session: &Session, slot: u32) -> Option<Read> {
     let (watched, partition) = session.at(slot)?;
     let partition = partition.cloned().ok_or(ErrorCode::UnknownTopicOrPartition);
-    Some(Read { watched: watched.clone(), slot, partition, outcome: Outcome::failed(ErrorCode::None) })
+    let (place, outcome) = (session.place_in(slot), Outcome::failed(ErrorCode::None));
+    Some(Read { watched: watched.clone(), slot, partition, place, outcome })
 }
 
 /// Neighbours of one topic are one topic of the answer.
@@ -318,6 +335,7 @@ fn write(
     match outcome.records {
         Records::Empty | Records::Cold(_) => {}
         Records::File(range) => pieces.push((position, Piece::File(range))),
+        Records::Copied(_, place) => pieces.push((position, Piece::Copied(place))),
         Records::Loaded(chunks) => pieces.extend(chunks.into_iter().map(|chunk| (position, Piece::Bytes(chunk)))),
     }
 }

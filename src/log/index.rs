@@ -8,9 +8,11 @@
 use std::fmt::Debug;
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use terrace_tiering::platform::fs::File;
 
+use super::walk::Reach;
 use crate::protocol::record_batch::{HEADER_BYTES, Offset};
 
 /// Entries of one block: below this many a search of a file reads them at once.
@@ -29,6 +31,8 @@ pub trait IndexEntry: Copy + Debug + PartialEq {
     fn encode(&self, base: Offset, out: &mut Vec<u8>) -> bool;
     /// What it is found by.
     fn key(&self) -> Self::Key;
+    /// About how many of `entries` entries come before `key`, from the last one alone.
+    fn guess(base: Offset, last: &Self, key: Self::Key, entries: usize) -> usize;
     /// May it stand behind `last`, or be the first?
     fn follows(&self, last: Option<&Self>, base: Offset) -> bool;
 }
@@ -123,6 +127,12 @@ impl<E: IndexEntry> Index<E> {
     }
 }
 
+/// As large a share of `entries` as `part` is of `whole`.
+pub(super) fn share(part: i64, whole: i64, entries: usize) -> usize {
+    let share = i128::from(part.max(0)) * entries as i128 / i128::from(whole.max(1));
+    usize::try_from(share).map_or(entries, |share| share.min(entries))
+}
+
 /// The last of `block`'s entries whose key is at most `key`.
 fn floor_in<E: IndexEntry>(base: Offset, block: &[u8], key: E::Key) -> Option<E> {
     let entry = |at: usize| E::decode(base, &block[at * E::BYTES..(at + 1) * E::BYTES]);
@@ -134,20 +144,41 @@ fn floor_in<E: IndexEntry>(base: Offset, block: &[u8], key: E::Key) -> Option<E>
     low.checked_sub(1).map(entry)
 }
 
-/// The last of the first `entries` entries of `file` whose key is at most `key`. A few small reads, one of them a block.
+/// The last of the first `entries` entries of `file` whose key is at most `key`, waiting for `reach` alone.
+///
+/// Where batches are of about one size, the last entry tells where the others are: two reads, one of them a block. Else
+/// the search goes on by halves.
 pub fn floor_in_file<E: IndexEntry>(
     file: &dyn File,
     base: Offset,
     entries: usize,
     key: E::Key,
+    reach: Reach,
 ) -> io::Result<Option<E>> {
-    let mut bytes = [0; BLOCK_ENTRIES * 16];
+    let mut blocks = Blocks { file, reach, bytes: [0; BLOCK_ENTRIES * 16] };
     let (mut low, mut high) = (0, entries);
     let mut found = None;
+    if high > BLOCK_ENTRIES {
+        high -= 1;
+        let last = E::decode(base, blocks.read::<E>(high..entries)?);
+        if last.key() <= key {
+            return Ok(Some(last));
+        }
+        let guess = E::guess(base, &last, key, entries).saturating_sub(BLOCK_ENTRIES / 2).min(high - BLOCK_ENTRIES);
+        let block = blocks.read::<E>(guess..guess + BLOCK_ENTRIES)?;
+        match floor_in(base, block, key) {
+            // The entry behind it may be the next block's.
+            Some(floor) if E::decode(base, &block[block.len() - E::BYTES..]) == floor => {
+                low = guess + BLOCK_ENTRIES;
+                found = Some(floor);
+            }
+            Some(floor) => return Ok(Some(floor)),
+            None => high = guess,
+        }
+    }
     while high - low > BLOCK_ENTRIES {
         let middle = low + (high - low) / 2;
-        file.read_exact_at(&mut bytes[..E::BYTES], (middle * E::BYTES) as u64)?;
-        let entry = E::decode(base, &bytes[..E::BYTES]);
+        let entry = E::decode(base, blocks.read::<E>(middle..middle + 1)?);
         if entry.key() <= key {
             found = Some(entry);
             low = middle + 1;
@@ -155,9 +186,22 @@ pub fn floor_in_file<E: IndexEntry>(
             high = middle;
         }
     }
-    let block = &mut bytes[..(high - low) * E::BYTES];
-    file.read_exact_at(block, (low * E::BYTES) as u64)?;
-    Ok(floor_in(base, block, key).or(found))
+    Ok(floor_in(base, blocks.read::<E>(low..high)?, key).or(found))
+}
+
+/// Some entries of a file at a time.
+struct Blocks<'a> {
+    file: &'a dyn File,
+    reach: Reach,
+    bytes: [u8; BLOCK_ENTRIES * 16],
+}
+
+impl Blocks<'_> {
+    fn read<E: IndexEntry>(&mut self, entries: Range<usize>) -> io::Result<&[u8]> {
+        let block = &mut self.bytes[..entries.len() * E::BYTES];
+        self.reach.read_exact(self.file, block, (entries.start * E::BYTES) as u64)?;
+        Ok(block)
+    }
 }
 
 #[cfg(test)]
@@ -185,7 +229,7 @@ mod tests {
         let file = RealFs.open(&dir.path().join("index"), Open::Create).expect("a file");
         file.write_all_at(index.as_bytes(), 0).expect("written");
         for key in keys {
-            let found = floor_in_file::<E>(&*file, 0, index.len(), key).expect("readable");
+            let found = floor_in_file::<E>(&*file, 0, index.len(), key, Reach::PageCache).expect("readable");
             assert_eq!(found, index.floor(key));
         }
     }
@@ -200,6 +244,19 @@ mod tests {
         }
         check_file(&offsets, (0..6100).step_by(7));
         check_file(&times, (0..10_100).step_by(9));
+    }
+
+    // The last entry tells nothing of where the others are.
+    #[rstest::rstest]
+    #[case::dense_at_the_end(|n| n * n)]
+    #[case::dense_at_the_beginning(|n| if n < 1990 { n } else { n * 1_000_000 })]
+    #[case::dense_in_the_middle(|n| n + 1_000_000 * (i64::from(n > 700) + i64::from(n > 1300)))]
+    fn a_file_is_searched_whatever_the_sizes_of_batches(#[case] offset: fn(i64) -> Offset) {
+        let mut offsets = OffsetIndex::new(0, 1 << 20);
+        for n in 1..2000 {
+            assert!(offsets.push(OffsetPosition { offset: offset(n), position: n as u32 * 7 }, false));
+        }
+        check_file(&offsets, (1..2000).flat_map(|n| [offset(n) - 1, offset(n), offset(n) + 1]));
     }
 
     proptest! {

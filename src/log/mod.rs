@@ -11,6 +11,7 @@
 mod boundary;
 pub mod checkpoint;
 pub mod cleaner;
+pub mod copies;
 mod flush;
 pub mod index;
 pub mod kafka_files;

@@ -6,7 +6,7 @@
 //! An entry names the *last* offset of a batch and where that batch begins, as Kafka writes it. Nobody indexes the batch
 //! at position 0: a lookup starts there anyway, and zeros are what Kafka preallocates.
 
-use super::index::{Index, IndexEntry};
+use super::index::{Index, IndexEntry, share};
 use crate::protocol::record_batch::{HEADER_BYTES, Offset};
 
 /// A batch's last offset and where the batch begins.
@@ -42,6 +42,10 @@ impl IndexEntry for OffsetPosition {
 
     fn key(&self) -> Offset {
         self.offset
+    }
+
+    fn guess(base: Offset, last: &Self, key: Offset, entries: usize) -> usize {
+        share(key.saturating_sub(base), last.offset.saturating_sub(base), entries)
     }
 
     fn follows(&self, last: Option<&Self>, base: Offset) -> bool {

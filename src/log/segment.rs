@@ -8,6 +8,8 @@
 //! [`Segment::size`], which is published after the write. A reader that came late finds the file gone and looks at the
 //! partition's next view.
 
+mod lookup;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,16 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs, with_suffix};
 use uuid::Uuid;
 
-use super::index::{self, IndexEntry};
 use super::kafka_files::{self, PARTITION_METADATA};
 use super::names::{self, DELETED_SUFFIX, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX};
-use super::offset_index::OffsetPosition;
 use super::open_files::{OpenFiles, Slot};
-use super::segment_index::{Lookup, SegmentIndex};
+use super::segment_index::SegmentIndex;
 use super::time_index::TimestampOffset;
 use super::txn_index::AbortedTransaction;
-use super::walk::{HeaderWalk, Reach, WalkError};
-use crate::protocol::record_batch::{BatchError, Offset};
+use super::walk::{HeaderWalk, WalkError};
+use crate::protocol::record_batch::Offset;
 
 /// Which versions of the leader epochs their file has.
 #[derive(Debug, Default)]
@@ -127,6 +127,8 @@ pub fn remove_deleted(fs: &SharedFs, directory: &Path, base: Offset) -> io::Resu
 #[derive(Debug)]
 pub struct Segment {
     base: Offset,
+    /// No other segment of this process has it, not one of the same base either.
+    serial: u64,
     directory: Arc<LogDirectory>,
     size: AtomicU64,
     /// It takes appends.
@@ -175,8 +177,10 @@ impl Segment {
     }
 
     fn with(directory: &Arc<LogDirectory>, base: Offset, size: u64, index: SegmentIndex, active: bool) -> Self {
+        static SERIALS: AtomicU64 = AtomicU64::new(0);
         Self {
             base,
+            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
             directory: Arc::clone(directory),
             size: AtomicU64::new(size),
             active: AtomicBool::new(active),
@@ -190,6 +194,11 @@ impl Segment {
     /// First offset it may hold.
     pub fn base(&self) -> Offset {
         self.base
+    }
+
+    /// Which of this process's segments it is.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Bytes that are written and published.
@@ -350,83 +359,5 @@ impl Segment {
             }
         }
         Ok(())
-    }
-
-    /// The position and size of the first batch that ends at or behind `offset`; `None` when all end before.
-    pub(super) fn find(self: &Arc<Self>, offset: Offset) -> Result<Option<(u64, u64)>, WalkError> {
-        self.find_within(offset, Reach::Disk)
-    }
-
-    /// As [`Segment::find`]; of what it waits for, its index file is no part.
-    pub(super) fn find_within(self: &Arc<Self>, offset: Offset, reach: Reach) -> Result<Option<(u64, u64)>, WalkError> {
-        let (start, indexed) = self.start_for(offset)?;
-        match self.find_from(start, indexed, offset, reach) {
-            // An index that names no batch, or another one, is damaged (or a cleaned segment's, which has just taken the
-            // name): the records themselves decide.
-            Err(WalkError::Bad { .. }) if start > 0 => self.find_from(0, None, offset, reach),
-            found => found,
-        }
-    }
-
-    /// Walks from `position`, where a batch that ends at `indexed` must begin.
-    fn find_from(
-        self: &Arc<Self>,
-        position: u64,
-        mut indexed: Option<Offset>,
-        offset: Offset,
-        reach: Reach,
-    ) -> Result<Option<(u64, u64)>, WalkError> {
-        let mut walk = self.walk(position)?.within(reach);
-        while let Some(stop) = walk.step()? {
-            let last_offset = stop.header.last_offset();
-            if indexed.take().is_some_and(|indexed| indexed != last_offset) {
-                return Err(WalkError::Bad { position, error: BatchError::Truncated });
-            }
-            if last_offset >= offset {
-                return Ok(Some((stop.position, stop.bytes)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// A position at or before the batch that holds `offset`, and the last offset of the batch that begins there.
-    fn start_for(self: &Arc<Self>, offset: Offset) -> io::Result<(u64, Option<Offset>)> {
-        let lookup = self.index().lookup(offset);
-        let (found, in_memory) = match lookup {
-            Lookup::Found(found) => (found, true),
-            Lookup::OnDisk(entries) => (self.search_file(SegmentFile::Offsets, entries, offset)?, false),
-        };
-        let position = |entry: OffsetPosition| (u64::from(entry.position), (!in_memory).then_some(entry.offset));
-        Ok(found.map(position).filter(|(position, _)| *position < self.size()).unwrap_or((0, None)))
-    }
-
-    /// An offset such that no record before it is at `timestamp` or later.
-    pub(super) fn start_for_time(self: &Arc<Self>, timestamp: i64) -> io::Result<Offset> {
-        // Entries strictly older than the target: records at the target itself may lie before an entry's offset.
-        let older = timestamp.saturating_sub(1);
-        let lookup = self.index().lookup_time(older);
-        let found: Option<TimestampOffset> = match lookup {
-            Lookup::Found(found) => found,
-            Lookup::OnDisk(entries) => self.search_file(SegmentFile::Times, entries, older)?,
-        };
-        Ok(found.map_or(self.base, |entry| entry.offset.max(self.base)))
-    }
-
-    /// Searches an index file; one that is missing or short has no answer.
-    fn search_file<E: IndexEntry>(
-        self: &Arc<Self>,
-        which: SegmentFile,
-        entries: usize,
-        key: E::Key,
-    ) -> io::Result<Option<E>> {
-        let file = match self.open(which, || self.directory.fs.open(&self.path(which.extension()), Open::Read)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        match index::floor_in_file(&*file, self.base, entries, key) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            other => other,
-        }
     }
 }

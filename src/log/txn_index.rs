@@ -16,6 +16,7 @@ use terrace_tiering::platform::fs::{File, Open, SharedFs};
 use super::names::{self, INDEX, TXN_INDEX};
 use super::segment::{LogDirectory, Segment};
 use super::view::{FileRange, LogView};
+use super::walk::Reach;
 use super::{Log, LogError};
 use crate::protocol::record_batch::{BatchView, HEADER_BYTES, Offset, ProducerId};
 
@@ -102,16 +103,16 @@ fn open(fs: &SharedFs, directory: &LogDirectory, base: Offset) -> io::Result<Opt
 impl Segment {
     /// An offset at or behind the end of all batches that end at or before `position`: an entry of the offset index;
     /// `None` when it has none so far up.
-    fn offset_behind(&self, position: u64) -> io::Result<Option<Offset>> {
+    fn offset_behind(&self, position: u64, reach: Reach) -> io::Result<Option<Offset>> {
         let (on_disk, in_memory) = self.index_entries_from(position);
         if on_disk > 0 {
             let below =
                 |entry: &[u8; 8]| u64::from(u32::from_be_bytes(std::array::from_fn(|i| entry[4 + i]))) < position;
             let file = self.fs().open(&self.path(INDEX), Open::Read)?;
-            let at = partition_point(&*file, on_disk, below)?;
+            let at = partition_point(&*file, on_disk, below, reach)?;
             if at < on_disk {
                 let mut entry = [0; 8];
-                file.read_exact_at(&mut entry, at as u64 * 8)?;
+                reach.read_exact(&*file, &mut entry, at as u64 * 8)?;
                 let relative = i32::from_be_bytes(std::array::from_fn(|i| entry[i]));
                 return Ok(Some(self.base() + i64::from(relative)));
             }
@@ -150,7 +151,7 @@ impl Segment {
     /// Keeps the entries in memory for those who still read this segment: its file's name goes to a cleaned one.
     pub(super) fn retire_aborted(&self) -> io::Result<()> {
         let mut all = Vec::new();
-        self.read_aborted(Offset::MIN, &mut |entry| {
+        self.read_aborted(Offset::MIN, Reach::Disk, &mut |entry| {
             all.push(entry);
             true
         })?;
@@ -160,7 +161,13 @@ impl Segment {
 
     /// Adds the aborted transactions of this segment's index that overlap `from..upto`. True when no later segment can
     /// have another one.
-    fn collect_aborted(&self, from: Offset, upto: Offset, found: &mut Vec<AbortedTransaction>) -> io::Result<bool> {
+    fn collect_aborted(
+        &self,
+        from: Offset,
+        upto: Offset,
+        reach: Reach,
+        found: &mut Vec<AbortedTransaction>,
+    ) -> io::Result<bool> {
         let before = found.len();
         let mut is_last = false;
         let mut collect = |entry: AbortedTransaction| {
@@ -170,7 +177,7 @@ impl Segment {
             is_last = entry.last_stable_offset >= upto;
             !is_last
         };
-        let read = self.read_aborted(from, &mut collect);
+        let read = self.read_aborted(from, reach, &mut collect);
         // Whatever was read from a name that was another segment's by then is dropped.
         if let Some(kept) = self.retired_aborted() {
             found.truncate(before);
@@ -181,17 +188,22 @@ impl Segment {
     }
 
     /// Calls `each` with the entries whose markers lie at or behind `from`, until it returns false.
-    fn read_aborted(&self, from: Offset, each: &mut dyn FnMut(AbortedTransaction) -> bool) -> io::Result<()> {
+    fn read_aborted(
+        &self,
+        from: Offset,
+        reach: Reach,
+        each: &mut dyn FnMut(AbortedTransaction) -> bool,
+    ) -> io::Result<()> {
         let count = self.aborted_count();
         if count == 0 {
             return Ok(());
         }
         let file = self.fs().open(&self.path(TXN_INDEX), Open::Read)?;
-        let mut at = partition_point(&*file, count, marker_below(from))?;
+        let mut at = partition_point(&*file, count, marker_below(from), reach)?;
         let mut bytes = Vec::new();
         while at < count {
             bytes.resize((count - at).min(BLOCK_ENTRIES) * ENTRY_BYTES, 0);
-            file.read_exact_at(&mut bytes, (at * ENTRY_BYTES) as u64)?;
+            reach.read_exact(&*file, &mut bytes, (at * ENTRY_BYTES) as u64)?;
             for entry in bytes.as_chunks().0 {
                 if !each(AbortedTransaction::from_bytes(entry).ok_or(io::ErrorKind::InvalidData)?) {
                     return Ok(());
@@ -208,12 +220,13 @@ fn partition_point<const N: usize>(
     file: &dyn File,
     count: usize,
     holds: impl Fn(&[u8; N]) -> bool,
+    reach: Reach,
 ) -> io::Result<usize> {
     let (mut low, mut high) = (0, count);
     while low < high {
         let middle = low + (high - low) / 2;
         let mut entry = [0; N];
-        file.read_exact_at(&mut entry, (middle * N) as u64)?;
+        reach.read_exact(file, &mut entry, (middle * N) as u64)?;
         if holds(&entry) {
             low = middle + 1;
         } else {
@@ -236,10 +249,14 @@ impl Log {
 impl LogView {
     /// The aborted transactions that overlap `from..upto`, in the order of their markers.
     pub fn aborted(&self, from: Offset, upto: Offset) -> Result<Vec<AbortedTransaction>, LogError> {
+        self.aborted_reaching(from, upto, Reach::Disk)
+    }
+
+    fn aborted_reaching(&self, from: Offset, upto: Offset, reach: Reach) -> Result<Vec<AbortedTransaction>, LogError> {
         let mut found = Vec::new();
         let behind = self.segments().partition_point(|segment| segment.base() <= from);
         for segment in self.segments().iter_from(behind.saturating_sub(1)) {
-            if segment.collect_aborted(from, upto, &mut found)? {
+            if segment.collect_aborted(from, upto, reach, &mut found)? {
                 break;
             }
         }
@@ -247,24 +264,25 @@ impl LogView {
     }
 
     /// The aborted transactions that lie in `range`, whose first batch holds `from` or comes next behind it; `upto` is
-    /// where the reader ends.
+    /// where the reader ends. What is not within `reach` ends it with `WouldBlock`.
     pub fn aborted_within(
         &self,
         range: &FileRange,
         from: Offset,
         upto: Offset,
+        reach: Reach,
     ) -> Result<Vec<AbortedTransaction>, LogError> {
         let floor = |offset| self.segments().partition_point(|segment| segment.base() <= offset).saturating_sub(1);
         if self.segments().iter_from(floor(from)).all(|segment| segment.aborted_count() == 0) {
             return Ok(Vec::new());
         }
         let mut header = [0; HEADER_BYTES];
-        range.file.read_exact_at(&mut header, range.position)?;
+        reach.read_exact(&*range.file, &mut header, range.position)?;
         let first = BatchView::header_only(&header).map_err(|error| LogError::Corrupt(error.to_string()))?.0;
         let at = floor(first.base_offset());
-        let indexed = self.segments()[at].offset_behind(range.position + range.len)?;
+        let indexed = self.segments()[at].offset_behind(range.position + range.len, reach)?;
         let end = indexed.or_else(|| self.segments().get(at + 1).map(|next| next.base()));
-        self.aborted(from, end.map_or(upto, |end| end.min(upto)))
+        self.aborted_reaching(from, end.map_or(upto, |end| end.min(upto)), reach)
     }
 }
 

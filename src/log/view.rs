@@ -3,16 +3,18 @@
 //! A reader holds a view for as long as it likes; the segments it lists may lose their names meanwhile, and then the
 //! reader asks the partition for the next view.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use terrace_tiering::platform::fs::SharedFile;
 
 use super::LogError;
+use super::copies::{COPIED_BYTES_MAX, Copies};
 use super::segment::Segment;
 use super::segment_list::SegmentList;
 use super::time_index::TimestampOffset;
 use super::walk::{Reach, WalkError};
-use crate::protocol::record_batch::Offset;
+use crate::protocol::record_batch::{BatchView, Offset};
 
 /// Bytes of one file, whole batches from its beginning on (the last batch may be cut at a limit, as Kafka does).
 #[derive(Debug, Clone)]
@@ -36,6 +38,57 @@ pub struct Mark {
     pub position: u64,
     /// Bytes appended below it since the log was opened; differences of marks count bytes.
     pub bytes: u64,
+}
+
+/// What a reader asks of a log.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// From the batch that holds this offset, or the next one.
+    pub from: Offset,
+    /// Below this.
+    pub upto: Mark,
+    /// At most so much.
+    pub max_bytes: u64,
+    /// The first batch even if it is larger.
+    pub min_one: bool,
+    /// What the look-up may wait for.
+    pub reach: Reach,
+    /// Where the last read of this reader ended.
+    pub place: Option<Place>,
+}
+
+/// Where a batch begins, as the read of the one before it saw it: no look-up is needed for who goes on there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The offset behind the batch before.
+    offset: Offset,
+    /// [`Segment::serial`]: a segment that was cleaned since is another one.
+    segment: u64,
+    position: u64,
+}
+
+impl Place {
+    fn position_of(&self, offset: Offset, segment: &Segment) -> Option<u64> {
+        (self.offset == offset && self.segment == segment.serial()).then_some(self.position)
+    }
+}
+
+/// What a read found.
+#[derive(Debug)]
+pub struct Found {
+    /// The records.
+    pub range: FileRange,
+    /// They themselves, if they are few.
+    pub copied: Option<Copied>,
+}
+
+/// Records that were copied.
+#[derive(Debug)]
+pub struct Copied {
+    /// Where they are among the [`Copies`].
+    pub at: Range<usize>,
+    /// Where their last whole batch ends.
+    pub next: Place,
 }
 
 /// The segments of a local log, by base offset.
@@ -72,16 +125,10 @@ impl LogView {
         self.from(offset).next().map(|segment| segment.base())
     }
 
-    /// Records from the batch that holds `from` (or the next one) up to the mark: all of one segment, at most
-    /// `max_bytes`. The first batch is whole, or there is nothing; `min_one` returns it even if it is larger.
-    pub fn read(
-        &self,
-        from: Offset,
-        upto: &Mark,
-        max_bytes: u64,
-        min_one: bool,
-        reach: Reach,
-    ) -> Result<Option<FileRange>, LogError> {
+    /// The records that are wanted, all of one segment. The first batch is whole, or there is nothing. Few of them are
+    /// copied at once, as long as `copies` has room.
+    pub fn read(&self, wanted: &Wanted, mut copies: Option<&mut Copies>) -> Result<Option<Found>, LogError> {
+        let Wanted { from, upto, max_bytes, min_one, reach, place } = *wanted;
         if from >= upto.offset {
             return Ok(None);
         }
@@ -92,7 +139,14 @@ impl LogView {
                 std::cmp::Ordering::Equal => upto.position.min(segment.size()),
                 std::cmp::Ordering::Greater => return Ok(None),
             };
-            let Some((position, first)) = segment.find_within(from, reach)? else { continue };
+            let known = place.and_then(|place| place.position_of(from, segment)).filter(|position| *position < end);
+            if let (Some(position), Some(copies)) = (known, copies.as_deref_mut()) {
+                let range = FileRange { file: segment.file()?, position, len: (end - position).min(max_bytes) };
+                if let Some(copied) = copy(segment, &range, from, copies)? {
+                    return Ok(Some(Found { range, copied: Some(copied) }));
+                }
+            }
+            let Some((position, first)) = segment.find_from_known(known, from, reach)? else { continue };
             if position >= end {
                 continue;
             }
@@ -100,7 +154,12 @@ impl LogView {
                 return Ok(None);
             }
             let len = (end - position).min(max_bytes.max(if min_one { first } else { 0 }));
-            return Ok((len > 0).then_some(FileRange { file: segment.file()?, position, len }));
+            if len == 0 {
+                return Ok(None);
+            }
+            let range = FileRange { file: segment.file()?, position, len };
+            let copied = copies.map_or(Ok(None), |copies| copy(segment, &range, from, copies))?;
+            return Ok(Some(Found { range, copied }));
         }
         Ok(None)
     }
@@ -169,6 +228,31 @@ impl LogView {
         }
         Ok(None)
     }
+}
+
+/// Copies a small range from the page cache. `None` when there is no room, or when it doesn't begin with the whole batch
+/// that holds `from` or comes next.
+fn copy(segment: &Segment, range: &FileRange, from: Offset, copies: &mut Copies) -> Result<Option<Copied>, LogError> {
+    if range.len > COPIED_BYTES_MAX {
+        return Ok(None);
+    }
+    let Some((at, bytes)) = copies.place(range.len as usize) else { return Ok(None) };
+    let read = range.file.read_exact_cached_at(bytes, range.position);
+    let (mut end, mut next) = (0, None);
+    if read.is_ok() {
+        while let Ok((header, total)) = BatchView::header_only(&bytes[end..])
+            && total <= bytes.len() - end
+            && header.last_offset() >= from
+        {
+            end += total;
+            next = Some(header.next_offset());
+        }
+    }
+    let Some(offset) = next else {
+        copies.take_back(at);
+        return Ok(read.map(|()| None)?);
+    };
+    Ok(Some(Copied { at, next: Place { offset, segment: segment.serial(), position: range.position + end as u64 } }))
 }
 
 impl From<WalkError> for LogError {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use terrace_tiering::platform::fs::SharedFile;
+use terrace_tiering::platform::fs::{File, SharedFile};
 
 use crate::protocol::record_batch::{BatchError, BatchView, HEADER_BYTES};
 
@@ -50,6 +50,16 @@ pub enum Reach {
     PageCache,
     /// The disk.
     Disk,
+}
+
+impl Reach {
+    /// Fills `buffer` from `position` of `file`.
+    pub(super) fn read_exact(self, file: &dyn File, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        match self {
+            Self::PageCache => file.read_exact_cached_at(buffer, position),
+            Self::Disk => file.read_exact_at(buffer, position),
+        }
+    }
 }
 
 /// Reads headers between two positions of a file, in order.
@@ -104,10 +114,7 @@ impl HeaderWalk {
         let wanted = READ_BYTES.min((self.end - position) as usize);
         self.buffered = (0, 0);
         let buffer = &mut self.buffer[..wanted];
-        match self.reach {
-            Reach::PageCache => self.file.read_exact_cached_at(buffer, position)?,
-            Reach::Disk => self.file.read_exact_at(buffer, position)?,
-        }
+        self.reach.read_exact(&*self.file, buffer, position)?;
         self.buffered = (position, wanted);
         Ok(0)
     }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::Partition;
 pub use super::cold::ColdRead;
 use super::waiters::Visible;
+use crate::log::copies::Copies;
 pub use crate::log::txn_index::AbortedTransaction;
-use crate::log::view::{FileRange, LogView, Mark};
+use crate::log::view::{Copied, FileRange, Found, LogView, Mark, Place, Wanted};
 use crate::log::walk::Reach;
 use crate::log::{LogError, leader_epochs};
 use crate::protocol::error_code::ErrorCode;
@@ -66,6 +67,8 @@ pub struct ReadOutcome {
     pub aborted: Vec<AbortedTransaction>,
     /// The records.
     pub records: Records,
+    /// They themselves, if they are few and a copy was asked for.
+    pub copied: Option<Copied>,
     /// More records are at hand than a wait could bring: the answer ends with an old segment, or no batch fits its limit.
     pub cut: bool,
     /// How much was visible.
@@ -128,6 +131,19 @@ impl From<LogError> for ReadError {
     }
 }
 
+/// The part of an outcome that is not known under the lock.
+struct Answer {
+    records: Records,
+    copied: Option<Copied>,
+    aborted: Vec<AbortedTransaction>,
+}
+
+impl Answer {
+    fn of(records: Records) -> Self {
+        Self { records, copied: None, aborted: Vec::new() }
+    }
+}
+
 /// How often a reader takes a new view because a file of the last one was gone: each time the local start has moved.
 const VIEWS_MAX: usize = 3;
 
@@ -158,20 +174,45 @@ impl Moment {
 impl Partition {
     /// Records from `spec.offset` on. Never waits for the disk or the bucket; a cold answer is loaded by the caller.
     pub fn read(&self, spec: &ReadSpec) -> Result<ReadOutcome, ReadError> {
-        self.read_within(spec, Reach::PageCache)
+        self.read_within(spec, Reach::PageCache, None, None)
+    }
+
+    /// As [`Partition::read`]; few records are copied at once. Who goes on where an earlier read ended says so by `place`.
+    pub fn read_copying(
+        &self,
+        spec: &ReadSpec,
+        place: Option<Place>,
+        copies: &mut Copies,
+    ) -> Result<ReadOutcome, ReadError> {
+        self.read_within(spec, Reach::PageCache, place, Some(copies))
     }
 
     /// As [`Partition::read`], on a thread that may wait for the disk.
     pub fn read_from_disk(&self, spec: &ReadSpec) -> Result<ReadOutcome, ReadError> {
-        self.read_within(spec, Reach::Disk)
+        self.read_within(spec, Reach::Disk, None, None)
     }
 
-    fn read_within(&self, spec: &ReadSpec, reach: Reach) -> Result<ReadOutcome, ReadError> {
+    fn read_within(
+        &self,
+        spec: &ReadSpec,
+        reach: Reach,
+        place: Option<Place>,
+        mut copies: Option<&mut Copies>,
+    ) -> Result<ReadOutcome, ReadError> {
         self.check_leader_epoch(spec.current_leader_epoch)?;
         let mut views = 1;
         loop {
             let moment = self.moment(spec)?;
-            let (records, aborted) = match self.records(spec, &moment, reach) {
+            let wanted = Wanted {
+                from: spec.offset,
+                upto: moment.upto,
+                max_bytes: spec.max_bytes,
+                min_one: spec.min_one,
+                reach,
+                place,
+            };
+            let Answer { records, copied, aborted } = match self.records(spec, &moment, &wanted, copies.as_deref_mut())
+            {
                 Err(LogError::Io(error)) if error.kind() == io::ErrorKind::NotFound && views < VIEWS_MAX => {
                     views += 1;
                     continue;
@@ -186,6 +227,7 @@ impl Partition {
                 aborted,
                 cut: moment.cut(spec, &records),
                 records,
+                copied,
                 visible: moment.visible,
             });
         }
@@ -228,9 +270,11 @@ impl Partition {
         &self,
         spec: &ReadSpec,
         moment: &Moment,
-        reach: Reach,
-    ) -> Result<(Records, Vec<AbortedTransaction>), LogError> {
-        let nothing = || (Records::Empty, Vec::new());
+        wanted: &Wanted,
+        copies: Option<&mut Copies>,
+    ) -> Result<Answer, LogError> {
+        let nothing = || Answer::of(Records::Empty);
+        let from_disk = || Answer::of(Records::Cold(self.on_disk(spec)));
         if moment.diverging.is_some() || spec.offset >= moment.upto.offset {
             return Ok(nothing());
         }
@@ -239,19 +283,26 @@ impl Partition {
             return Ok(nothing());
         }
         if spec.offset < moment.local_start {
-            return Ok((Records::Cold(self.cold(spec, moment.local_start)?), Vec::new()));
+            return Ok(Answer::of(Records::Cold(self.cold(spec, moment.local_start)?)));
         }
-        let found = match moment.view.read(spec.offset, &moment.upto, spec.max_bytes, spec.min_one, reach) {
-            Err(LogError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Ok((Records::Cold(self.on_disk(spec)), Vec::new()));
-            }
+        let found = match moment.view.read(wanted, copies) {
+            Err(error) if would_wait(&error) => return Ok(from_disk()),
             found => found?,
         };
-        let Some(range) = found else { return Ok(nothing()) };
+        let Some(Found { range, copied }) = found else { return Ok(nothing()) };
         let aborted = match spec.isolation {
             Isolation::ReadUncommitted => Vec::new(),
-            Isolation::ReadCommitted => moment.view.aborted_within(&range, spec.offset, moment.upto.offset)?,
+            Isolation::ReadCommitted => {
+                match moment.view.aborted_within(&range, spec.offset, moment.upto.offset, wanted.reach) {
+                    Err(error) if would_wait(&error) => return Ok(from_disk()),
+                    aborted => aborted?,
+                }
+            }
         };
-        Ok((Records::File(range), aborted))
+        Ok(Answer { records: Records::File(range), copied, aborted })
     }
+}
+
+fn would_wait(error: &LogError) -> bool {
+    matches!(error, LogError::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

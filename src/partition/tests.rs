@@ -1,6 +1,7 @@
 //! Partitions as their callers see them, over real files.
 
 mod append;
+mod copying;
 mod disk;
 mod durability;
 mod node;

@@ -1,12 +1,18 @@
 //! Writing answers: small parts in one write, file ranges by `sendfile`, and an end for a peer that does not read.
 
-use std::io;
+use std::io::{self, IoSlice};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::api::answer::{Outgoing, Piece};
+use crate::log::copies::{COPIED_BYTES_MAX, Copies};
 use crate::log::view::FileRange;
 use crate::partition::disk_reads::{self, DiskReads};
 
@@ -14,89 +20,90 @@ use crate::partition::disk_reads::{self, DiskReads};
 const PEER_READS_WITHIN: Duration = Duration::from_secs(30);
 /// One call of `sendfile` holds its worker no longer than this takes.
 const SENDFILE_BYTES_MAX: u64 = disk_reads::PIECE_BYTES;
-/// A range up to this size is copied between its neighbours: one write costs less than two calls.
-const COPIED_BYTES_MAX: u64 = 16 << 10;
-/// The copied parts go out when so much is together.
-const STAGED_BYTES_MAX: usize = 256 << 10;
-/// A larger staging buffer is not kept for the next answer.
-const STAGING_KEPT_BYTES: usize = 64 << 10;
+/// What asks a socket that seems to be full whether it is.
+#[cfg(target_os = "linux")]
+const PROBE_BYTES: usize = 64 << 10;
+/// Parts of memory that one call sends.
+const PARTS_MAX: usize = 64;
 /// Where there is no descriptor to send from.
 const READ_BYTES: usize = 64 << 10;
 
 /// Writes everything and leaves `outgoing` empty. What is not in the page cache comes there by `disk`.
 pub(super) async fn write(stream: &TcpStream, outgoing: &mut Outgoing, disk: &DiskReads) -> io::Result<()> {
-    if outgoing.pieces.is_empty() {
-        send(stream, &outgoing.buffer, false).await?;
-        outgoing.buffer.clear();
-        return Ok(());
-    }
-    let Outgoing { buffer, pieces, staging } = outgoing;
-    let mut staged = Staged { bytes: staging, filled: 0 };
-    let mut written = 0;
-    let mut pieces = pieces.drain(..).peekable();
+    let Outgoing { buffer, pieces, copies } = outgoing;
+    let mut staging = Copies::default();
+    let (mut written, mut next) = (0, 0);
     // Only the very last bytes go without "more": the kernel keeps what doesn't fill a packet until something follows.
-    while let Some((position, piece)) = pieces.next() {
-        if staged.filled >= STAGED_BYTES_MAX {
-            send(stream, staged.take(), true).await?;
-        }
-        staged.put(&buffer[written..position]);
-        written = position;
-        match piece {
-            Piece::File(range) if range.len <= COPIED_BYTES_MAX => copy(&range, &mut staged, disk).await?,
-            large => {
-                send(stream, staged.take(), true).await?;
-                match large {
-                    Piece::File(range) => send_file(stream, &range, disk).await?,
-                    Piece::Bytes(bytes) => {
-                        send(stream, &bytes, pieces.peek().is_some() || written < buffer.len()).await?;
-                    }
-                }
-            }
+    while written < buffer.len() || next < pieces.len() {
+        staging.clear();
+        let group = next..next + stage(&mut pieces[next..], &mut staging, disk).await?;
+        let behind = pieces.get(group.end);
+        let end = behind.map_or(buffer.len(), |(position, _)| *position);
+        let parts =
+            Parts { buffer: &buffer[..end], begin: written, pieces: &pieces[group.clone()], copies, staging: &staging };
+        send(stream, &parts, behind.is_some()).await?;
+        (written, next) = (end, group.end);
+        if let Some((_, Piece::File(range))) = behind
+            && range.len > COPIED_BYTES_MAX
+        {
+            send_file(stream, range, disk).await?;
+            next += 1;
         }
     }
-    drop(pieces);
-    staged.put(&buffer[written..]);
-    send(stream, staged.take(), false).await?;
     buffer.clear();
-    if staging.len() > STAGING_KEPT_BYTES {
-        *staging = Vec::new();
-    }
+    pieces.clear();
+    *copies = Copies::default();
     Ok(())
 }
 
-/// Small parts that leave in one write. Its bytes stay initialised from one answer to the next.
-struct Staged<'a> {
-    bytes: &'a mut Vec<u8>,
-    filled: usize,
+/// How many of the next pieces leave from memory, in one go: those that are there, and small ranges of files, which are
+/// read into `staging` while it has room.
+async fn stage(pieces: &mut [(usize, Piece)], staging: &mut Copies, disk: &DiskReads) -> io::Result<usize> {
+    for (at, (_, piece)) in pieces.iter_mut().enumerate() {
+        let Piece::File(range) = piece else { continue };
+        if range.len > COPIED_BYTES_MAX {
+            return Ok(at);
+        }
+        let Some((place, bytes)) = staging.place(range.len as usize) else { return Ok(at) };
+        match range.file.read_exact_cached_at(bytes, range.position) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                disk.bring(range.clone()).await?;
+                range.file.read_exact_at(bytes, range.position)?;
+            }
+            done => done?,
+        }
+        *piece = Piece::Staged(place);
+    }
+    Ok(pieces.len())
 }
 
-impl Staged<'_> {
-    fn place(&mut self, len: usize) -> &mut [u8] {
-        let begin = self.filled;
-        self.filled += len;
-        if self.bytes.len() < self.filled {
-            self.bytes.resize(self.filled.next_power_of_two(), 0);
-        }
-        &mut self.bytes[begin..self.filled]
-    }
-
-    fn put(&mut self, bytes: &[u8]) {
-        self.place(bytes.len()).copy_from_slice(bytes);
-    }
-
-    fn take(&mut self) -> &[u8] {
-        &self.bytes[..std::mem::take(&mut self.filled)]
-    }
+/// What leaves from memory together: pieces, and the bytes of the buffer before, between and behind them.
+struct Parts<'a> {
+    buffer: &'a [u8],
+    begin: usize,
+    pieces: &'a [(usize, Piece)],
+    copies: &'a Copies,
+    staging: &'a Copies,
 }
 
-async fn copy(range: &FileRange, staged: &mut Staged<'_>, disk: &DiskReads) -> io::Result<()> {
-    let place = staged.place(range.len as usize);
-    match range.file.read_exact_cached_at(place, range.position) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            disk.bring(range.clone()).await?;
-            range.file.read_exact_at(place, range.position)
+impl Parts<'_> {
+    fn count(&self) -> usize {
+        2 * self.pieces.len() + 1
+    }
+
+    /// Pieces have odd numbers, bytes of the buffer even ones.
+    fn part(&self, at: usize) -> &[u8] {
+        let position = |piece: usize| self.pieces.get(piece).map_or(self.buffer.len(), |(position, _)| *position);
+        if at.is_multiple_of(2) {
+            let begin = (at / 2).checked_sub(1).map_or(self.begin, position);
+            return &self.buffer[begin..position(at / 2)];
         }
-        done => done,
+        match &self.pieces[at / 2].1 {
+            Piece::Bytes(bytes) => bytes,
+            Piece::Copied(place) => self.copies.bytes(place.clone()),
+            Piece::Staged(place) => self.staging.bytes(place.clone()),
+            Piece::File(_) => &[],
+        }
     }
 }
 
@@ -107,10 +114,23 @@ async fn writable(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-async fn send(stream: &TcpStream, mut bytes: &[u8], more: bool) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match stream.try_io(Interest::WRITABLE, || send_some(stream, bytes, more)) {
-            Ok(sent) => bytes = &bytes[sent..],
+/// Sends all parts; `more` when something follows them.
+async fn send(stream: &TcpStream, parts: &Parts<'_>, more: bool) -> io::Result<()> {
+    // The first part that is not sent as a whole, and how much of it is.
+    let (mut at, mut sent) = (0, 0);
+    while at < parts.count() {
+        if sent == parts.part(at).len() {
+            (at, sent) = (at + 1, 0);
+            continue;
+        }
+        match stream.try_io(Interest::WRITABLE, || send_some(stream, parts, at, sent, more)) {
+            Ok(bytes) => {
+                sent += bytes;
+                while at < parts.count() && sent >= parts.part(at).len() {
+                    sent -= parts.part(at).len();
+                    at += 1;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(stream).await?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -119,16 +139,26 @@ async fn send(stream: &TcpStream, mut bytes: &[u8], more: bool) -> io::Result<()
     Ok(())
 }
 
+/// One call: from part `at` on, of which `skip` bytes are sent already.
+fn send_some(stream: &TcpStream, parts: &Parts<'_>, at: usize, skip: usize, more: bool) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); PARTS_MAX];
+    let end = parts.count().min(at + PARTS_MAX);
+    for (slice, part) in slices.iter_mut().zip(at..end) {
+        *slice = IoSlice::new(parts.part(part));
+    }
+    slices[0] = IoSlice::new(&parts.part(at)[skip..]);
+    let flags = flags(more || end < parts.count());
+    Ok(rustix::net::sendmsg(stream, &slices[..end - at], &mut SendAncillaryBuffer::default(), flags)?)
+}
+
 #[cfg(target_os = "linux")]
-fn send_some(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
-    use rustix::net::SendFlags;
-    let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
-    Ok(rustix::net::send(stream, bytes, flags)?)
+fn flags(more: bool) -> SendFlags {
+    if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send_some(stream: &TcpStream, bytes: &[u8], _more: bool) -> io::Result<usize> {
-    Ok(rustix::net::send(stream, bytes, rustix::net::SendFlags::empty())?)
+fn flags(_more: bool) -> SendFlags {
+    SendFlags::empty()
 }
 
 #[cfg(target_os = "linux")]
@@ -137,11 +167,18 @@ async fn send_file(stream: &TcpStream, range: &FileRange, disk: &DiskReads) -> i
     let (mut position, end) = (range.position, range.position + range.len);
     while position < end {
         let piece_end = end.min(position + SENDFILE_BYTES_MAX);
-        if !range.file.is_cached(position, piece_end - position) {
-            disk.bring(FileRange { position, len: piece_end - position, ..range.clone() }).await?;
-        }
+        let cold = !range.file.is_cached(position, piece_end - position);
         while position < piece_end {
-            let bytes = (piece_end - position) as usize;
+            let mut bytes = (piece_end - position) as usize;
+            if cold {
+                let left = FileRange { position, len: piece_end - position, ..range.clone() };
+                position = send_from_disk(stream, left, disk).await?;
+                if position == piece_end {
+                    break;
+                }
+                // The socket is full, or was a moment ago: this says it to the runtime.
+                bytes = bytes.min(PROBE_BYTES).min((piece_end - position) as usize);
+            }
             let sent = stream.try_io(Interest::WRITABLE, || {
                 let sent = rustix::fs::sendfile(stream, descriptor, Some(&mut position), bytes)?;
                 // The socket took less: it is full, and another call would only say so.
@@ -159,6 +196,30 @@ async fn send_file(stream: &TcpStream, range: &FileRange, disk: &DiskReads) -> i
     Ok(())
 }
 
+/// Brings a range into the page cache and sends as much of it as the socket takes, apart from the worker; where it ended.
+#[cfg(target_os = "linux")]
+async fn send_from_disk(stream: &TcpStream, range: FileRange, disk: &DiskReads) -> io::Result<u64> {
+    let socket = stream.as_fd().try_clone_to_owned()?;
+    let send = move || {
+        let (mut position, end) = (range.position, range.position + range.len);
+        if !range.file.is_cached(position, range.len) {
+            disk_reads::bring(&range)?;
+        }
+        let Some(descriptor) = range.file.descriptor() else { return Ok(position) };
+        while position < end {
+            let bytes = (end - position) as usize;
+            match rustix::fs::sendfile(&socket, descriptor, Some(&mut position), bytes) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(position)
+    };
+    disk.run(send).await?
+}
+
 #[cfg(not(target_os = "linux"))]
 async fn send_file(stream: &TcpStream, range: &FileRange, _disk: &DiskReads) -> io::Result<()> {
     copy_file(stream, range).await
@@ -171,76 +232,13 @@ async fn copy_file(stream: &TcpStream, range: &FileRange) -> io::Result<()> {
     while position < end {
         let bytes = buffer.len().min((end - position) as usize);
         range.file.read_exact_at(&mut buffer[..bytes], position)?;
-        send(stream, &buffer[..bytes], false).await?;
+        let nothing = Copies::default();
+        let parts = Parts { buffer: &buffer[..bytes], begin: 0, pieces: &[], copies: &nothing, staging: &nothing };
+        send(stream, &parts, false).await?;
         position += bytes as u64;
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use bytes::{Bytes, BytesMut};
-    use rstest::rstest;
-    use terrace_tiering::platform::fs::{Fs, Open, RealFs, SharedFile};
-    use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    const ROUNDS: usize = 20;
-    // What the kernel holds back goes out after 200 ms: 20 times that is 4 s.
-    const FAR_BELOW_ALL_HELD_BACK: Duration = Duration::from_secs(2);
-
-    fn in_memory(bytes: usize) -> Piece {
-        Piece::Bytes(Bytes::from(vec![7; bytes]))
-    }
-
-    #[rstest]
-    #[case::small_ranges_that_fill_the_stage_exactly(16, |file| Piece::File(FileRange { file, position: 0, len: 16 << 10 }))]
-    #[case::a_range_sent_from_its_file(1, |file| Piece::File(FileRange { file, position: 0, len: 20_000 }))]
-    #[case::bytes_of_the_cold_tier(1, |_| in_memory(20_000))]
-    #[tokio::test]
-    async fn nothing_is_held_back_behind_the_last_piece(#[case] pieces: usize, #[case] piece: fn(SharedFile) -> Piece) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("segment");
-        std::fs::write(&path, vec![7; 20_000]).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let (begun, disk) = (Instant::now(), DiskReads::default());
-        for _ in 0..ROUNDS {
-            let mut outgoing = Outgoing { buffer: BytesMut::from(&b"header"[..]), ..Outgoing::default() };
-            let mut bytes = outgoing.buffer.len();
-            for _ in 0..pieces {
-                let piece = piece(RealFs.open(&path, Open::Read).unwrap());
-                bytes += match &piece {
-                    Piece::File(range) => range.len as usize,
-                    Piece::Bytes(bytes) => bytes.len(),
-                };
-                outgoing.pieces.push((6, piece));
-            }
-            let mut received = vec![0; bytes];
-            let (written, read) = tokio::join!(write(&stream, &mut outgoing, &disk), peer.read_exact(&mut received));
-            written.unwrap();
-            read.unwrap();
-        }
-        assert!(begun.elapsed() < FAR_BELOW_ALL_HELD_BACK, "took {:?}", begun.elapsed());
-    }
-
-    // The clock is tokio's and paused: it jumps to the next deadline when nothing else is left to do.
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_nothing_for_30_seconds_is_gone() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
-        let begun = tokio::time::Instant::now();
-        let mut outgoing = Outgoing { buffer: BytesMut::zeroed(64 << 20), ..Outgoing::default() };
-        let error = write(&stream, &mut outgoing, &DiskReads::default()).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(begun.elapsed() >= PEER_READS_WITHIN && begun.elapsed() < 2 * PEER_READS_WITHIN);
-        drop(peer);
-    }
-}
+mod tests;

@@ -1,12 +1,14 @@
 //! One partition of a Fetch: what is asked of it, and what its read gave.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::api::fetch_sessions::{Told, Watched};
 use crate::api::list_offsets::known;
-use crate::log::view::FileRange;
+use crate::log::copies::Copies;
+use crate::log::view::{FileRange, Place};
 use crate::partition::Partition;
 use crate::partition::read::{self, AbortedTransaction, ColdRead, Isolation, ReadError, ReadOutcome, ReadSpec};
 use crate::partition::waiters::Visible;
@@ -19,6 +21,8 @@ pub(super) struct Read {
     /// In the session; without one, in the list of reads.
     pub(super) slot: u32,
     pub(super) partition: Result<Arc<Partition>, ErrorCode>,
+    /// Where the last records that it gave end.
+    pub(super) place: Option<Place>,
     pub(super) outcome: Outcome,
 }
 
@@ -41,6 +45,8 @@ pub(super) struct Outcome {
 pub(super) enum Records {
     Empty,
     File(FileRange),
+    /// Also here, among the copies of the Fetch.
+    Copied(FileRange, Range<usize>),
     Loaded(Vec<Bytes>),
     /// Not loaded yet, or being loaded; empty in the answer if that stays so.
     Cold(Option<ColdRead>),
@@ -64,7 +70,7 @@ impl Outcome {
     pub(super) fn bytes(&self) -> u64 {
         match &self.records {
             Records::Empty | Records::Cold(_) => 0,
-            Records::File(range) => range.len,
+            Records::File(range) | Records::Copied(range, _) => range.len,
             Records::Loaded(chunks) => chunks.iter().map(|chunk| chunk.len() as u64).sum(),
         }
     }
@@ -76,6 +82,13 @@ impl Outcome {
 
     pub(super) fn is_cold(&self) -> bool {
         matches!(self.records, Records::Cold(_))
+    }
+
+    /// Forgets the copy of its records.
+    pub(super) fn drop_copy(&mut self) {
+        if let Records::Copied(range, _) = &self.records {
+            self.records = Records::File(range.clone());
+        }
     }
 
     /// What a session compares.
@@ -90,8 +103,8 @@ impl Outcome {
     }
 }
 
-impl From<ReadOutcome> for Outcome {
-    fn from(found: ReadOutcome) -> Self {
+impl Outcome {
+    fn found(found: ReadOutcome, copy: Option<Range<usize>>) -> Self {
         Self {
             error: ErrorCode::None,
             high_watermark: found.high_watermark,
@@ -101,7 +114,10 @@ impl From<ReadOutcome> for Outcome {
             aborted: found.aborted,
             records: match found.records {
                 read::Records::Empty => Records::Empty,
-                read::Records::File(range) => Records::File(range),
+                read::Records::File(range) => match copy {
+                    Some(copy) => Records::Copied(range, copy),
+                    None => Records::File(range),
+                },
                 read::Records::Cold(cold) => Records::Cold(Some(cold)),
             },
             cut: found.cut,
@@ -132,7 +148,7 @@ impl Budget {
 
 impl Read {
     /// Reads it within the budget; false when the partition is gone, and another may have its place.
-    pub(super) fn perform(&mut self, isolation: Isolation, budget: &mut Budget) -> bool {
+    pub(super) fn perform(&mut self, isolation: Isolation, budget: &mut Budget, copies: &mut Copies) -> bool {
         let partition = match &self.partition {
             Ok(partition) => partition,
             Err(error) => {
@@ -145,16 +161,26 @@ impl Read {
             budget.take(0);
             return true;
         };
-        let read = partition.read(&ReadSpec {
+        let spec = ReadSpec {
             offset: self.watched.fetch_offset,
             max_bytes,
             min_one: budget.min_one,
             current_leader_epoch: known(self.watched.current_leader_epoch),
             last_fetched_epoch: known(self.watched.last_fetched_epoch),
             isolation,
-        });
+        };
+        let read = partition.read_copying(&spec, self.place, copies);
         let here = !matches!(read, Err(ReadError::Gone));
-        self.outcome = read.map_or_else(|error| Outcome::failed(error.code()), Outcome::from);
+        self.outcome = match read {
+            Ok(mut found) => {
+                let copy = found.copied.take().map(|copied| {
+                    self.place = Some(copied.next);
+                    copied.at
+                });
+                Outcome::found(found, copy)
+            }
+            Err(error) => Outcome::failed(error.code()),
+        };
         budget.take(match &self.outcome.records {
             // Its size shows when it is loaded.
             Records::Cold(_) => max_bytes.max(1),

@@ -81,7 +81,7 @@ pub(super) fn renew(reads: &mut Vec<Read>, node: &Node, request: &FetchRequest<'
                 let watched = asked(topic, &from);
                 let partition = find(node, image, &watched);
                 let outcome = Outcome::failed(ErrorCode::None);
-                let read = Read { watched, slot: count as u32, partition, outcome };
+                let read = Read { watched, slot: count as u32, partition, place: None, outcome };
                 match reads.get_mut(count) {
                     Some(place) => *place = read,
                     None => reads.push(read),

@@ -54,6 +54,7 @@ impl Fetch {
 
     async fn wait_hot(&mut self, node: &Node, watcher: &Watcher, deadline: Instant) {
         loop {
+            self.drop_copies();
             watcher.arm(self.min_bytes.saturating_sub(self.bytes()), self.isolation);
             let in_time = if watcher.has_moved() { Instant::now() < deadline } else { watcher.wait(deadline).await };
             self.read_moved(node, watcher);
@@ -78,6 +79,7 @@ impl Fetch {
     /// Starts all cold reads at once. The answer goes out with the first that is there, or when hot partitions have
     /// enough; a failure of the store is told only when nothing else came until `deadline`.
     async fn wait_cold(&mut self, node: &Node, watcher: &Watcher, deadline: Instant) {
+        self.drop_copies();
         let mut loads = FuturesUnordered::new();
         let mut disk_reads_left = DISK_READS_TOGETHER;
         for (at, read) in self.buffers.reads.iter_mut().enumerate() {

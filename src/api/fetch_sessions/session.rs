@@ -10,6 +10,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::NO_SESSION;
+use crate::log::view::Place;
 use crate::partition::Partition;
 use crate::partition::waiters::{Watch, Watcher};
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
@@ -68,6 +69,8 @@ struct Slot {
     watch: Option<Watch>,
     high_watermark: Offset,
     log_start: Offset,
+    /// Where the last records that it gave end.
+    place: Option<Place>,
     order: u64,
     ready: bool,
 }
@@ -173,7 +176,8 @@ impl Session {
         }
         self.names_bytes += name_bytes(&watched.topic);
         let order = self.next_order();
-        let slot = Some(Slot { watched, watch: None, high_watermark: -1, log_start: -1, order, ready: false });
+        let slot =
+            Some(Slot { watched, watch: None, high_watermark: -1, log_start: -1, place: None, order, ready: false });
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at as usize] = slot;
@@ -232,6 +236,18 @@ impl Session {
     pub fn at(&self, slot: u32) -> Option<(&Watched, Option<&Arc<Partition>>)> {
         let slot = self.slots.get(slot as usize)?.as_ref()?;
         Some((&slot.watched, slot.watch.as_ref().map(Watch::partition)))
+    }
+
+    /// What [`Session::remember`] took for a slot.
+    pub fn place_in(&self, slot: u32) -> Option<Place> {
+        self.slots.get(slot as usize)?.as_ref()?.place
+    }
+
+    /// Remembers where the records end that a slot gave last.
+    pub fn remember(&mut self, at: u32, place: Option<Place>) {
+        if let Some(slot) = self.slot(at) {
+            slot.place = place;
+        }
     }
 
     /// Watches the partition that the slot stands for, or none; before it is read.

@@ -73,7 +73,7 @@ fn sizes_are_measured_as_sent() {
 fn compacted_topics_need_keys() {
     let node = TestNode::with(|config| config.cleanup_policy.compact = true);
     node.append(Batch::of(3)).unwrap();
-    let error = node.append(Batch { keyed: false, ..Batch::of(3) }).unwrap_err();
+    let error = node.append(Batch { key: None, ..Batch::of(3) }).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidRecord);
 }
 

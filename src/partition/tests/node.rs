@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use terrace_tiering::platform::clock::ManualClock;
@@ -35,6 +35,10 @@ pub(super) struct Faults {
     pub(super) cut_fails: AtomicBool,
     /// Nothing is in the page cache until somebody waited for it.
     pub(super) cold: AtomicBool,
+    /// Nothing of the lists of aborted transactions is.
+    pub(super) cold_aborted: AtomicBool,
+    /// How often files were read.
+    pub(super) reads: AtomicUsize,
     /// Writes to the write-ahead log alone.
     pub(super) wal_writes_fail: AtomicBool,
 }
@@ -46,6 +50,7 @@ struct FaultyFs(Arc<Faults>);
 struct FaultyFile {
     file: SharedFile,
     is_wal: bool,
+    is_aborted: bool,
     faults: Arc<Faults>,
 }
 
@@ -56,8 +61,9 @@ fn check(switch: &AtomicBool) -> io::Result<()> {
 impl Fs for FaultyFs {
     fn open(&self, path: &Path, how: Open) -> io::Result<SharedFile> {
         let file = RealFs.open(path, how)?;
+        let is_aborted = path.extension().is_some_and(|extension| extension == "txnindex");
         let is_wal = path.to_string_lossy().contains("terrace-wal-");
-        Ok(Arc::new(FaultyFile { file, is_wal, faults: Arc::clone(&self.0) }))
+        Ok(Arc::new(FaultyFile { file, is_wal, is_aborted, faults: Arc::clone(&self.0) }))
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         RealFs.read(path)
@@ -105,10 +111,12 @@ impl File for FaultyFile {
         self.file.write_all_at(bytes, position)
     }
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.faults.reads.fetch_add(1, Ordering::SeqCst);
         self.file.read_at(buffer, position)
     }
     fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        if self.faults.cold.load(Ordering::SeqCst) {
+        let cold = if self.is_aborted { &self.faults.cold_aborted } else { &self.faults.cold };
+        if cold.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.read_at(buffer, position)
@@ -319,7 +327,8 @@ pub(super) struct Batch {
     pub(super) value_bytes: usize,
     pub(super) producer: Option<(i64, i16, i32)>,
     pub(super) compression: Compression,
-    pub(super) keyed: bool,
+    /// Of every record.
+    pub(super) key: Option<&'static [u8]>,
     pub(super) transactional: bool,
 }
 
@@ -331,7 +340,7 @@ impl Batch {
             value_bytes: 10,
             producer: None,
             compression: Compression::None,
-            keyed: true,
+            key: Some(b"key"),
             transactional: false,
         }
     }
@@ -350,8 +359,7 @@ impl Batch {
         }
         let value = vec![b'v'; self.value_bytes];
         for delta in 0..self.records {
-            let key = self.keyed.then_some(&b"key"[..]);
-            builder.push(delta, self.timestamp + i64::from(delta), key, Some(&value), [].into_iter());
+            builder.push(delta, self.timestamp + i64::from(delta), self.key, Some(&value), [].into_iter());
         }
         builder.finish()
     }

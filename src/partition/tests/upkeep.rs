@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::node::*;
 use super::offsets::chain;
+use crate::log::view::{Mark, Wanted};
 use crate::log::walk::Reach;
 use crate::partition::read::{ReadSpec, Records};
 use crate::protocol::error_code::ErrorCode;
@@ -221,8 +222,10 @@ fn compaction_keeps_the_last_of_each_key_and_readers_keep_their_view() {
     assert!(seen.iter().all(|(_, last, _)| *last == active - 1 || *last >= active), "one key, its last record stays");
     // Who was reading goes on with what it was shown.
     assert_eq!(bytes_of(&old), old_bytes);
-    let mark = crate::log::view::Mark { offset: 400, segment: active, position: 1, bytes: 0 };
-    let again = before.read(bases[1], &mark, u64::MAX, true, Reach::Disk).unwrap().unwrap();
+    let mark = Mark { offset: 400, segment: active, position: 1, bytes: 0 };
+    let wanted =
+        Wanted { from: bases[1], upto: mark, max_bytes: u64::MAX, min_one: true, reach: Reach::Disk, place: None };
+    let again = before.read(&wanted, None).unwrap().unwrap().range;
     assert_eq!(again.len, old_bytes.len() as u64);
     node.partitions.checkpoint();
     node.crash();
