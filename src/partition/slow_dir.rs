@@ -2,9 +2,10 @@
 //!
 //! Appends run inline on the async worker, because the page cache takes them in microseconds. When the disk cannot keep
 //! up, the kernel makes the writer wait, and with it every connection of that worker. So appends are timed; once more
-//! than one in a hundred takes over 50 ms, the directory's appends leave the workers until a whole window was fast again:
-//! each waits for its turn without a thread, and runs on a thread that the others are moved away from. Whoever finds a
-//! partition's lock taken by an append that hangs waits for it in the same way.
+//! than one in a hundred takes over 50 ms, or those that do take half a second together, the directory's appends leave the
+//! workers until a whole window was fast again: each waits for its turn without a thread, and runs on a thread that the
+//! others are moved away from. While one hangs, those that come go the same way at once. Whoever finds a partition's lock
+//! taken by an append that hangs waits for it in the same way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +20,9 @@ use super::registry::Partitions;
 
 /// An append that takes longer is a slow one.
 const SLOW: Duration = Duration::from_millis(50);
+/// Slow appends of a window that take so long together are a slow directory however many fast ones there were: a disk
+/// that stops under a busy broker would hold its workers for many appends until one in a hundred was slow.
+const HELD_UP: Duration = Duration::from_millis(500);
 /// How often it is decided whether the directory has recovered.
 const WINDOW: Duration = Duration::from_secs(5);
 
@@ -32,6 +36,7 @@ pub(super) struct AppendMeter {
     window_since: AtomicU64,
     appends: AtomicU64,
     slow_appends: AtomicU64,
+    slow_us: AtomicU64,
     turn: Arc<Semaphore>,
 }
 
@@ -44,6 +49,7 @@ impl Default for AppendMeter {
             window_since: AtomicU64::new(0),
             appends: AtomicU64::new(0),
             slow_appends: AtomicU64::new(0),
+            slow_us: AtomicU64::new(0),
             turn: Arc::new(Semaphore::new(1)),
         }
     }
@@ -56,7 +62,7 @@ impl AppendMeter {
     }
 
     /// Have the directory's appends left the workers?
-    pub(super) fn is_slow(&self) -> bool {
+    fn is_slow(&self) -> bool {
         self.is_slow.load(Ordering::Relaxed)
     }
 
@@ -76,16 +82,19 @@ impl AppendMeter {
     /// Takes note of an append that took `took_us`. True and the new state when the directory turned slow or fast.
     fn note(&self, now: u64, took_us: u64) -> Option<bool> {
         let appends = self.appends.fetch_add(1, Ordering::Relaxed) + 1;
-        let slow = match took_us > SLOW.as_micros() as u64 {
-            true => self.slow_appends.fetch_add(1, Ordering::Relaxed) + 1,
-            false => self.slow_appends.load(Ordering::Relaxed),
-        };
-        let is_slow = slow.saturating_mul(100) > appends;
+        if took_us > SLOW.as_micros() as u64 {
+            self.slow_appends.fetch_add(1, Ordering::Relaxed);
+            self.slow_us.fetch_add(took_us, Ordering::Relaxed);
+        }
+        let slow = self.slow_appends.load(Ordering::Relaxed);
+        let slow_us = self.slow_us.load(Ordering::Relaxed);
+        let is_slow = slow.saturating_mul(100) > appends || slow_us > HELD_UP.as_micros() as u64;
         let since = self.window_since.load(Ordering::Relaxed);
         let is_over = now.saturating_sub(since) > WINDOW.as_micros() as u64;
         if is_over && self.window_since.compare_exchange(since, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.appends.store(0, Ordering::Relaxed);
             self.slow_appends.store(0, Ordering::Relaxed);
+            self.slow_us.store(0, Ordering::Relaxed);
         }
         if is_slow && !self.is_slow.swap(true, Ordering::Relaxed) {
             return Some(true);
@@ -134,7 +143,7 @@ impl Partition {
     }
 }
 
-/// Whose turn it is to append to directories that are slow. No turn is needed where none is.
+/// Whose turn it is to append to directories that are slow or hang. No turn is needed where none is.
 #[derive(Debug, Default)]
 pub struct AppendTurn {
     turns: Vec<OwnedSemaphorePermit>,
@@ -148,9 +157,10 @@ impl AppendTurn {
 }
 
 impl Partitions {
-    /// Is any log directory slow? Then an append takes its [`Partitions::append_turn`] first.
-    pub fn any_slow(&self) -> bool {
-        self.dirs().iter().any(|dir| dir.appends().is_slow())
+    /// Is any log directory slow, or does an append hang in one? Then an append takes its [`Partitions::append_turn`]
+    /// first.
+    pub fn any_hangs(&self) -> bool {
+        self.dirs().iter().any(|dir| dir.appends().hangs())
     }
 
     /// Waits until it is this caller's turn in each slow directory that has one of `partitions`.
@@ -158,8 +168,7 @@ impl Partitions {
         let mut turns = Vec::new();
         // One after another in the node's order, so that two callers never wait for each other.
         for dir in self.dirs() {
-            let has_some =
-                dir.appends().is_slow() && partitions.iter().any(|partition| Arc::ptr_eq(&partition.dir, dir));
+            let has_some = dir.appends().hangs() && partitions.iter().any(|partition| Arc::ptr_eq(&partition.dir, dir));
             if has_some && let Ok(turn) = Arc::clone(&dir.appends().turn).acquire_owned().await {
                 turns.push(turn);
             }
@@ -197,5 +206,25 @@ mod tests {
         }
         assert_eq!(turned, Some(false));
         assert!(fast > 10_000, "some windows of fast ones: {fast}");
+    }
+
+    #[test]
+    fn one_append_that_hangs_is_enough_however_many_were_fast() {
+        let meter = AppendMeter::default();
+        for at in 0..10_000 {
+            assert_eq!(meter.note(at * FAST_US, FAST_US), None);
+        }
+        assert_eq!(meter.note(1_600_000, 600_000), Some(true));
+    }
+
+    #[test]
+    fn an_append_that_runs_for_long_hangs_before_it_ends() {
+        let meter = AppendMeter::default();
+        assert!(!meter.hangs(), "nothing runs");
+        meter.running_since.store(meter.now(), Ordering::Relaxed);
+        assert!(!meter.hangs(), "it has just begun");
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).expect("the machine runs for longer");
+        let meter = AppendMeter { epoch: long_ago, running_since: AtomicU64::new(1), ..AppendMeter::default() };
+        assert!(meter.hangs() && !meter.is_slow());
     }
 }

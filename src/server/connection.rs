@@ -218,7 +218,7 @@ impl Connection {
                     permits = questions.ask(&self.node).await;
                 }
                 let mut turn = AppendTurn::default();
-                if self.node.partitions.any_slow() {
+                if self.node.partitions.any_hangs() {
                     let named = request.partitions(&self.node, &self.inbox.bytes_mut()[frame.clone()]);
                     turn = self.node.partitions.append_turn(&named).await;
                 }

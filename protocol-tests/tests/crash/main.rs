@@ -49,6 +49,7 @@ fn nothing_acknowledged_is_lost_by_kill_9_at_random_moments(
     let began = Instant::now();
     let mut broker = Broker::start(&busy_broker());
     let mut history = History::begin(broker.kafka, "history", partitions, &busy_topic(false));
+    history.write(broker.kafka, 1, records).expect("the broker is up");
     // Moments differ from run to run with the machine; what must hold does not.
     for round in 0..rounds {
         let address = broker.kafka;

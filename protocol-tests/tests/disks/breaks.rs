@@ -20,7 +20,7 @@ use terrace_protocol_tests::broker::{Broker, Options, free_port};
 use terrace_protocol_tests::checkers::history::History;
 use terrace_protocol_tests::raw_client::RawClient;
 
-use super::{Disks, says, text};
+use super::{Disks, await_line, text};
 
 const STORAGE_ERROR: i16 = 56;
 const PARTITIONS: i32 = 6;
@@ -117,7 +117,7 @@ fn a_directory_that_breaks_takes_only_its_partitions_with_it_and_comes_back_whol
         assert_eq!((dirs["a"].0, dirs["b"].0), (STORAGE_ERROR, 0));
     };
     check_halves(&broker);
-    assert!(says(&broker, "log directory is offline"));
+    await_line(&broker, "log directory is offline");
 
     // A start finds it still broken: its partitions are not begun anew in the other.
     let broker = broker.kill().restart(&setup.options());

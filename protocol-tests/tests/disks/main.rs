@@ -4,6 +4,7 @@ mod breaks;
 mod slow;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use kafka_protocol::protocol::StrBytes;
 use tempfile::TempDir;
@@ -50,7 +51,12 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-/// Is there a line with `words` in what the broker printed since it was last asked?
-fn says(broker: &Broker, words: &str) -> bool {
-    broker.output().iter().any(|line| line.contains(words))
+/// Waits for a line with `words` in what the broker printed since it was last asked.
+fn await_line(broker: &Broker, words: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !broker.output().iter().any(|line| line.contains(words)) {
+        assert!(Instant::now() < deadline, "the broker says \"{words}\"");
+        // Lines come through a pipe, behind the answers.
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
