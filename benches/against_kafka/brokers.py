@@ -31,7 +31,7 @@ def rss_mib(pid):
 
 
 class Broker:
-    """One broker with its data in a folder of its own, which outlives it until `remove`."""
+    """One broker with its data in a folder of its own, which outlives it until the run ends."""
 
     def __init__(self, folder, port, settings=None):
         self.folder, self.port, self.settings = folder / self.name, port, settings or {}
@@ -59,10 +59,13 @@ class Broker:
         os.kill(self.pid, signal.SIGKILL)
         self.wait_gone()
 
-    def remove(self):
+    def retire(self):
+        """Ends it and gives its space back. Its names go with the whole run: for minutes, an ext4 without a journal makes
+        every new file step over the inodes of those that were removed, and the next broker would pay for them."""
         if self.process:
             self.kill()
-        subprocess.run(["rm", "-rf", str(self.folder)], check=True)
+        subprocess.run(["find", str(self.folder), "-type", "f", "-size", "+15", "-exec", "truncate", "-s", "0", "{}", "+"],
+                       check=True)
 
 
 class Terrace(Broker):
