@@ -53,7 +53,7 @@ pub(super) async fn commit<P>(
         }
         match node.metadata.commit(Some(image.generation), changes).await {
             Ok(image) => {
-                node.partitions.follow(&image);
+                node.partitions.followed(image).await;
                 return (planned, Ok(()));
             }
             Err(CommitError::Conflict | CommitError::TopicExists(_) | CommitError::NoSuchTopic(_))

@@ -38,7 +38,7 @@ pub async fn create(
 ) -> Result<Topic, CommitError> {
     let topic = Topic { id: node.random.uuid(), name: Arc::from(name), partition_count, replication_factor, config };
     let image = node.metadata.commit(None, vec![Change::CreateTopic(topic.clone())]).await?;
-    node.partitions.follow(&image);
+    node.partitions.followed(image).await;
     Ok(topic)
 }
 

@@ -146,8 +146,11 @@ async fn load<S: ShardState>(deps: &ShardDeps<S>, clock: &Clocks) -> S {
 
 /// Reads up to the log end as it is at the beginning, waiting for what is not durable yet.
 async fn try_load<S: ShardState>(deps: &ShardDeps<S>, clock: &Clocks) -> Result<S, ReadError> {
+    // The first who asks a partition opens it, which may mean a scan.
+    let log = Arc::clone(&deps.log);
+    let bounds = tokio::task::spawn_blocking(move || log.bounds()).await;
+    let (mut at, end) = bounds.map_err(|error| ReadError::Storage(error.to_string()))??;
     let mut shard = S::new(&deps.context, Journal::new(Arc::clone(&deps.log)));
-    let (mut at, end) = deps.log.bounds()?;
     while at < end {
         let log = Arc::clone(&deps.log);
         let read = tokio::task::spawn_blocking(move || log.read(at)).await;

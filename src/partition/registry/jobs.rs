@@ -26,6 +26,13 @@ pub(super) fn start(partitions: &Arc<Partitions>, tasks: &Tasks, images: watch::
     tasks.spawn("log-cleaner", due_work(Arc::clone(partitions), |shared| &shared.cleaning, tasks.clone()));
 }
 
+impl Partitions {
+    /// As [`Partitions::follow`], on a thread that may block: the directories of deleted topics are renamed.
+    pub async fn followed(self: &Arc<Self>, image: Arc<Image>) {
+        off_worker(self, move |partitions| partitions.follow(&image)).await;
+    }
+}
+
 /// Runs `work` on a thread that may block, and waits for it; a panic in it was logged by the panic hook.
 async fn off_worker(partitions: &Arc<Partitions>, work: impl FnOnce(&Partitions) + Send + 'static) {
     let partitions = Arc::clone(partitions);
@@ -38,7 +45,7 @@ async fn follow(partitions: Arc<Partitions>, mut images: watch::Receiver<Arc<Ima
     let stopping = tasks.stopping();
     loop {
         let image = Arc::clone(&images.borrow_and_update());
-        off_worker(&partitions, move |partitions| partitions.follow(&image)).await;
+        partitions.followed(image).await;
         tokio::select! {
             () = stopping.cancelled() => return,
             changed = images.changed() => if changed.is_err() { return },
