@@ -89,11 +89,14 @@ impl Log {
     }
 
     /// The log is being closed: its index files become what a sealed segment's are, and what was reserved behind the
-    /// last record is given back.
+    /// last record is given back. A segment too short for an entry gets no files: whoever opens it, we or Kafka, walks
+    /// its few batches anyway.
     pub fn seal_index(&mut self) -> Result<(), LogError> {
         if let Some(active) = &mut self.active {
-            active.segment.index().seal();
-            active.segment.spill_index()?;
+            if active.segment.index().has_offsets() {
+                active.segment.index().seal();
+                active.segment.spill_index()?;
+            }
             active.give_back()?;
         }
         Ok(())
@@ -142,14 +145,15 @@ pub struct EpochsFile {
 }
 
 impl EpochsFile {
-    /// Replaces the file unless a later version is there already: the sync thread and the checkpoint both write it. It
-    /// survives the process; a loss of power sends the next start to the flushed end, and that moved only behind
+    /// Writes the file unless a later version is there already: the sync thread and the checkpoint both write it. What a
+    /// checkpoint names survives the process (the first file may be left empty before that: it counts as none); a loss
+    /// of power sends the next start to the flushed end, and that moved only behind
     /// [`EpochsFile::write_durably`].
     pub fn write(&self) -> io::Result<()> {
         let mut on_disk = self.directory.epochs_on_disk();
         if on_disk.written < self.version {
             let path = self.directory.path.join(leader_epochs::FILE_NAME);
-            self.directory.fs.replace_unsynced(&path, self.text.as_bytes())?;
+            self.directory.fs.put_unsynced(&path, self.text.as_bytes())?;
             on_disk.written = self.version;
         }
         Ok(())

@@ -67,9 +67,17 @@ impl LogDirectory {
     pub(crate) fn make(&self) -> io::Result<()> {
         self.fs.create_dir(&self.path)?;
         let text = kafka_files::partition_metadata(self.topic_id);
-        let file = self.fs.open(&self.path.join(PARTITION_METADATA), Open::Create)?;
-        file.write_all_at(text.as_bytes(), 0)?;
-        file.set_len(text.len() as u64)
+        let path = self.path.join(PARTITION_METADATA);
+        match self.fs.open(&path, Open::CreateNew) {
+            Ok(file) => file.write_all_at(text.as_bytes(), 0),
+            // In place: what it says is durable already, most of the time, and a file in its place would not be.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let file = self.fs.open(&path, Open::Write)?;
+                file.write_all_at(text.as_bytes(), 0)?;
+                file.set_len(text.len() as u64)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes durable that the directory is there, which files it has, and whose it is.

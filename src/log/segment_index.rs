@@ -142,6 +142,11 @@ impl SegmentIndex {
         self.push_time(true);
     }
 
+    /// Has any batch got an entry?
+    pub(super) fn has_offsets(&self) -> bool {
+        self.offsets.bytes() > 0
+    }
+
     /// Bytes of the larger of both, in the files and not.
     pub(super) fn bytes(&self) -> u64 {
         self.offsets.bytes().max(self.times.bytes()) as u64

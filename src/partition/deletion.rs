@@ -34,8 +34,9 @@ fn renamed(topic: &str, partition: i32, unique: Uuid, suffix: &str) -> String {
 }
 
 impl Partition {
-    /// Metadata no longer knows it: serves nobody, and its files go.
-    pub(super) fn delete(&self) {
+    /// Metadata no longer knows it: serves nobody, and its files go. The new name is durable after the sync of the log
+    /// directory, which is the caller's. False when there are no files.
+    pub(super) fn delete(&self) -> bool {
         crash_point::reach(CrashPoint::TopicDeleteAfterCommit);
         let delay_ms = self.topic_config().file_delete_delay_ms;
         let directory = self.log_directory();
@@ -46,11 +47,11 @@ impl Partition {
         self.waiters.wake_all();
         self.dir.forget(self.id);
         if !self.shared.fs.exists(&directory.path) {
-            return;
+            return false;
         }
         let name = renamed(&self.topic, self.id.partition, self.shared.random.uuid(), DELETE_SUFFIX);
         let aside = self.dir.path().join(name);
-        match self.shared.fs.rename(&directory.path, &aside) {
+        match self.shared.fs.rename_unsynced(&directory.path, &aside) {
             Ok(()) => {
                 let at_ms = self.shared.clock.now_ms().saturating_add(delay_ms);
                 self.shared.due.push(at_ms, Work::RemoveDirectory(aside));
@@ -59,6 +60,7 @@ impl Partition {
                 tracing::error!(directory = %directory.path.display(), %error, "directory of a deleted topic not removed");
             }
         }
+        true
     }
 }
 

@@ -185,7 +185,8 @@ impl Partitions {
     }
 
     /// Takes over a new image: partitions created, configured, deleted. Returns when the partitions can be asked for.
-    /// The API that committed calls it before it answers, so that a client never meets a topic without partitions.
+    /// The API that committed calls it before it answers, so that a client never meets a topic without partitions. Blocks
+    /// when topics were deleted.
     pub fn follow(&self, image: &Image) {
         self.take_over(image, HashMap::new());
     }
@@ -198,11 +199,8 @@ impl Partitions {
         followed.generation = Some(image.generation);
         // The old topic of a name goes before the new one comes: they share a directory name.
         let gone: Vec<_> = followed.topics.keys().filter(|id| !image.topics_by_id.contains_key(id)).copied().collect();
-        for id in gone {
-            if let Some(topic) = followed.topics.remove(&id) {
-                self.remove_topic(&topic);
-            }
-        }
+        let gone: Vec<_> = gone.iter().filter_map(|id| followed.topics.remove(id)).collect();
+        self.remove_topics(&gone);
         let defaults_changed = followed.broker_configs != image.broker_configs;
         followed.broker_configs.clone_from(&image.broker_configs);
         for topic in image.topics.values() {
@@ -282,18 +280,28 @@ impl Partitions {
         Arc::clone(chosen.expect("a node has at least one log directory"))
     }
 
-    fn remove_topic(&self, topic: &Topic) {
-        let removed = {
+    fn remove_topics(&self, topics: &[Arc<Topic>]) {
+        let removed: Vec<_> = {
             let mut tables = self.write();
-            let removed = tables.by_name.remove(&topic.name).unwrap_or_default();
-            for partition in &*removed {
+            let removed: Vec<_> = topics.iter().filter_map(|topic| tables.by_name.remove(&topic.name)).collect();
+            for partition in removed.iter().flat_map(|all| &**all) {
                 tables.by_id.remove(&partition.id());
             }
             removed
         };
-        for partition in &*removed {
+        let mut renamed = vec![false; self.dirs.len()];
+        for partition in removed.iter().flat_map(|all| &**all) {
             partition.dir.partitions().fetch_sub(1, Ordering::Relaxed);
-            partition.delete();
+            let had_files = partition.delete();
+            for (renamed, dir) in renamed.iter_mut().zip(&self.dirs) {
+                *renamed |= had_files && Arc::ptr_eq(dir, &partition.dir);
+            }
+        }
+        // One sync for all of them, before a topic that is made anew can have files under one of the names.
+        for (_, dir) in renamed.iter().zip(&self.dirs).filter(|(renamed, _)| **renamed) {
+            if let Err(error) = self.shared.fs.sync_dir(dir.path()) {
+                tracing::error!(directory = %dir.path().display(), %error, "deletion of topics may not survive a loss of power");
+            }
         }
     }
 

@@ -138,3 +138,21 @@ fn a_clean_stop_of_many_partitions_survives_a_power_loss() {
         assert_eq!(partition.epoch_end(3).unwrap(), (3, 10));
     }
 }
+
+#[test]
+fn a_clean_stop_adds_no_file_to_a_small_partition() {
+    let mut node = TestNode::with(|_| {});
+    node.fill(3, 100);
+    node.partitions.checkpoint();
+    let files = node.files();
+    assert_eq!(files, ["00000000000000000000.log", "leader-epoch-checkpoint", "partition.metadata"]);
+    node.partitions.close();
+    assert_eq!(node.files(), files);
+    node.power_loss();
+    assert_eq!(node.append(Batch::by(1, 9, 0, 0)).unwrap().base_offset, 30);
+    // Kafka learns of producers from a snapshot alone.
+    node.partitions.close();
+    assert!(node.files().contains(&"00000000000000000031.snapshot".to_owned()), "{:?}", node.files());
+    node.power_loss();
+    assert_eq!(node.append(Batch::by(1, 9, 0, 0)).unwrap().base_offset, 30, "the retry is recognised");
+}

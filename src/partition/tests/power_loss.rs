@@ -12,6 +12,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use rstest::rstest;
 use terrace_tiering::platform::clock::ManualClock;
+use terrace_tiering::platform::fs::Fs;
 use terrace_tiering::platform::fs::power_loss::PowerLossFs;
 use terrace_tiering::platform::random::{SeededRandom, SharedRandom};
 use uuid::Uuid;
@@ -352,4 +353,19 @@ fn a_seed_replays() {
         (world.disk.calls(), world.acknowledged, world.seen)
     };
     assert_eq!(trace(3), trace(3));
+}
+
+#[test]
+fn a_deleted_topic_leaves_no_directory_to_the_next_of_its_name() {
+    for seed in 0..ROUNDS {
+        let world = World::new(seed, 3, plain_config());
+        for number in 0..3 {
+            world.partition(number).append(&mut Batch::of(1).bytes(), AppendOrigin::Client, None).unwrap();
+        }
+        let log_dir = &world.settings.log_dirs[0];
+        world.disk.sync_dir(log_dir).unwrap();
+        world.partitions.follow(&image_of(vec![topic("t", 8, 3)], 2, 1));
+        let left = world.disk.lose_power().read_dir(log_dir).unwrap();
+        assert!(left.iter().all(|entry| !entry.is_dir || entry.name.ends_with("-delete")), "seed {seed}: {left:?}");
+    }
 }

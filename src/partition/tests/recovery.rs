@@ -194,3 +194,15 @@ fn a_directory_that_was_taken_away_begins_anew() {
     let text = std::fs::read_to_string(node.settings.log_dirs[0].join("meta.properties")).unwrap();
     assert!(text.contains("node.id=1\n") && text.contains("version=1\n"), "{text}");
 }
+
+#[test]
+fn an_epochs_file_that_a_crash_left_empty_counts_as_none() {
+    let mut node = TestNode::with(|_| {});
+    node.fill(3, 100);
+    let epochs = node.path().join("leader-epoch-checkpoint");
+    std::fs::write(&epochs, "").unwrap();
+    node.crash();
+    assert_eq!(node.partition().epoch_end(3).unwrap(), (3, 30));
+    node.partitions.checkpoint();
+    assert_eq!(std::fs::read_to_string(&epochs).unwrap(), "0\n1\n3 0\n");
+}

@@ -88,6 +88,16 @@ pub trait Fs: Send + Sync + Debug + 'static {
         self.rename_unsynced(&temporary, path)
     }
 
+    /// As [`Fs::replace_unsynced`], by one file less where there is none yet: a crash of the process may then leave an
+    /// empty one.
+    fn put_unsynced(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        match self.open(path, Open::CreateNew) {
+            Ok(file) => file.write_all_at(bytes, 0),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.replace_unsynced(path, bytes),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Puts `bytes` at `path` so that a crash leaves the old content or the new, never a mixture: new file, synced,
     /// renamed, directory synced. `at` names the crash points just before and just after the rename.
     fn replace(&self, path: &Path, bytes: &[u8], at: Option<(CrashPoint, CrashPoint)>) -> io::Result<()> {
