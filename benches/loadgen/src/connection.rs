@@ -9,6 +9,8 @@ use crate::wire::{Reader, Writer};
 
 const INIT_PRODUCER_ID: i16 = 22;
 const PRODUCER_ID_TRIES: u32 = 200;
+/// A broker that takes longer is given up: a request that got lost would keep the run for ever.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
 
 /// A blocking connection.
 pub struct Connection {
@@ -24,6 +26,7 @@ impl Connection {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
         Ok(Self { stream, buffer: Vec::new() })
     }
 
