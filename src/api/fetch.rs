@@ -150,9 +150,14 @@ impl Fetch {
         }
     }
 
-    /// Is there something to wait for, so that [`Fetch::wait`] comes before the answer?
-    pub fn must_wait(&self) -> bool {
-        self.has_partitions() && (self.has_cold() || (!self.is_enough() && !self.max_wait.is_zero()))
+    /// Is there something to wait for, so that [`Fetch::wait`] comes before the answer? What is held for the answer is let
+    /// go then.
+    pub fn must_wait(&mut self) -> bool {
+        let must = self.has_partitions() && (self.has_cold() || (!self.is_enough() && !self.max_wait.is_zero()));
+        if must {
+            self.drop_copies();
+        }
+        must
     }
 
     fn has_partitions(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Writing answers: small parts in one write, file ranges by `sendfile`, and an end for a peer that does not read.
+//! Writing answers: what is in memory in one write, file ranges by `sendfile`, and an end for a peer that does not read.
 
 use std::io::{self, IoSlice};
 #[cfg(target_os = "linux")]
@@ -148,7 +148,10 @@ fn send_some(stream: &TcpStream, parts: &Parts<'_>, at: usize, skip: usize, more
     }
     slices[0] = IoSlice::new(&parts.part(at)[skip..]);
     let flags = flags(more || end < parts.count());
-    Ok(rustix::net::sendmsg(stream, &slices[..end - at], &mut SendAncillaryBuffer::default(), flags)?)
+    match &slices[..end - at] {
+        [one] => Ok(rustix::net::send(stream, one, flags)?),
+        several => Ok(rustix::net::sendmsg(stream, several, &mut SendAncillaryBuffer::default(), flags)?),
+    }
 }
 
 #[cfg(target_os = "linux")]
