@@ -2,8 +2,9 @@
 //!
 //! A few threads at most read at once; the others wait in the order in which they came. A connection asks for one range
 //! at a time and a waiting Fetch for a few, so nobody waits behind one reader's long list. What was read also leaves
-//! through these threads as far as the peer takes it: a reader of old records takes as much of the processor as it can
-//! get, so they yield it to the workers, who serve those at the end of the log.
+//! through these threads as far as the peer takes it, so that the workers are left to those at the end of the log. They
+//! run at the workers' own priority: one that stood back could be kept from the processor while it holds a lock that a
+//! worker wants.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,9 +23,6 @@ pub const PIECE_BYTES: u64 = 512 << 10;
 const AHEAD_BYTES: u64 = 2 << 20;
 /// A thread that has nothing to do for so long ends.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-/// How far the threads stand back behind the workers (`nice`).
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -88,7 +86,6 @@ impl Pool {
 
     /// The life of a thread.
     fn serve(&self) {
-        stand_back();
         let mut queue = self.queue();
         loop {
             if let Some(job) = queue.jobs.pop_front() {
@@ -109,15 +106,6 @@ impl Pool {
         }
     }
 }
-
-#[cfg(target_os = "linux")]
-fn stand_back() {
-    // To Linux the process that calls is a thread. One that may not stand back reads as well.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn stand_back() {}
 
 /// As [`DiskReads::bring`], on a thread that may block.
 pub fn bring(range: &FileRange) -> io::Result<()> {
@@ -156,14 +144,5 @@ mod tests {
             assert!(disk.run(|| panic!("a bug")).await.is_err());
         }
         assert_eq!(disk.run(|| 7).await.unwrap(), 7);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn its_threads_stand_back_and_the_callers_do_not() {
-        let nice = || rustix::process::getpriority_process(None).unwrap();
-        let ours = nice();
-        assert_eq!(DiskReads::default().run(nice).await.unwrap(), NICENESS.max(ours));
-        assert_eq!(nice(), ours);
     }
 }
