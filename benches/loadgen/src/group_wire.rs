@@ -1,9 +1,12 @@
 //! Requests of group members: the classic protocol at versions before flexible fields, KIP-848 at its first.
 
+use std::time::Duration;
+
 use crate::Outcome;
 use crate::connection::Connection;
 use crate::wire::{Reader, Writer};
 
+const FIND_COORDINATOR: i16 = 10;
 const HEARTBEAT: i16 = 12;
 const JOIN_GROUP: i16 = 11;
 const SYNC_GROUP: i16 = 14;
@@ -11,9 +14,21 @@ const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
 const REBALANCE_IN_PROGRESS: i16 = 27;
 /// The coordinator loads, or its topic is being made.
 const NOT_YET: [i16; 3] = [14, 15, 16];
+const RETRY: Duration = Duration::from_millis(20);
 /// How long a member may be silent, and how long a rebalance waits for it.
 const SESSION_MS: i32 = 45_000;
 const REBALANCE_MS: i32 = 60_000;
+
+/// Asks for the coordinator, which makes its topic if need be.
+pub fn find_coordinator(connection: &mut Connection, group: &str) -> Outcome<()> {
+    let mut request = Writer::request(FIND_COORDINATOR, 0);
+    request.string(group);
+    let request = request.finish();
+    while Reader::new(connection.call(&request)?).i16() != 0 {
+        std::thread::sleep(RETRY);
+    }
+    Ok(())
+}
 
 /// What a member joined.
 pub struct Joined {
@@ -48,7 +63,7 @@ pub fn join(connection: &mut Connection, group: &str, member_id: &str, topic: &s
         match answer.i16() {
             0 => {}
             error if NOT_YET.contains(&error) => {
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                std::thread::sleep(RETRY);
                 continue;
             }
             error => return Err(format!("join: error {error}").into()),

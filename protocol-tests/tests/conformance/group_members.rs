@@ -17,7 +17,7 @@ use crate::group_scenario::{
 use crate::scenario::{Scenario, text};
 
 /// Sends the JoinGroup of a new dynamic member without waiting: correlation id and member id.
-fn begin_join(client: &mut RawClient, name: &str) -> (i32, String) {
+pub fn begin_join(client: &mut RawClient, name: &str) -> (i32, String) {
     let protocols = [("range", subscription(&["t"]))];
     let told = client.call(9, &join_request(name, "", None, &protocols));
     assert_eq!(told.error_code, 79);
@@ -26,7 +26,7 @@ fn begin_join(client: &mut RawClient, name: &str) -> (i32, String) {
 }
 
 /// Waits until a heartbeat of the member no longer says 0; what it says then.
-fn first_error(client: &mut RawClient, name: &str, generation: i32, member: &str) -> i16 {
+pub fn first_error(client: &mut RawClient, name: &str, generation: i32, member: &str) -> i16 {
     loop {
         match heartbeat(client, name, generation, member) {
             0 => {}
@@ -36,7 +36,7 @@ fn first_error(client: &mut RawClient, name: &str, generation: i32, member: &str
 }
 
 /// Two members have joined generation 2, nobody has synced: the scenario's member leads.
-fn completing(address: SocketAddr) -> (Scenario, RawClient, String, String, String) {
+pub fn completing(address: SocketAddr) -> (Scenario, RawClient, String, String, String) {
     let (mut s, mut other, name) = two_members(address);
     let (generation, first) = stable(&mut s, &name, &["t"]);
     let (pending, second) = begin_join(&mut other, &name);

@@ -12,6 +12,7 @@ mod fetch;
 mod fetch_sessions;
 mod group_members;
 mod group_offsets;
+mod group_rebalances;
 mod group_scenario;
 mod groups;
 mod hostile_requests;

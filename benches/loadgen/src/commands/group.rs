@@ -97,6 +97,7 @@ impl Group {
 
     fn measure<'s, 'e>(&'e self, scope: &'s Scope<'s, 'e>, board: &'e Board, stop: &'e AtomicBool) -> Outcome<Value> {
         let pid = self.broker.pid;
+        group_wire::find_coordinator(&mut Connection::open(&self.broker.address)?, &self.group((0, 0)))?;
         let (before, begun) = (Reading::of(pid).cpu_s(), Instant::now());
         for group in 0..self.groups {
             for member in 0..self.members {
