@@ -1,4 +1,4 @@
-//! Requests of the administrative APIs with bytes changed, cut off or replaced: each gets an answer or a closed connection,
+//! Requests of the administrative APIs, and of those of groups and transactions that answer at once, with bytes changed, cut off or replaced: each gets an answer or a closed connection,
 //! and nothing panics.
 
 use kafka_protocol::messages::*;
@@ -7,7 +7,7 @@ use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::raw_client::RawClient;
 
 /// The APIs that are asked.
-const KEYS: [ApiKey; 15] = [
+const KEYS: [ApiKey; 31] = [
     ApiKey::AlterConfigs,
     ApiKey::AlterReplicaLogDirs,
     ApiKey::ElectLeaders,
@@ -23,6 +23,22 @@ const KEYS: [ApiKey; 15] = [
     ApiKey::PushTelemetry,
     ApiKey::ListConfigResources,
     ApiKey::DescribeConfigs,
+    ApiKey::FindCoordinator,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
+    ApiKey::OffsetDelete,
+    ApiKey::DescribeGroups,
+    ApiKey::ConsumerGroupHeartbeat,
+    ApiKey::ConsumerGroupDescribe,
+    ApiKey::InitProducerId,
+    ApiKey::AddPartitionsToTxn,
+    ApiKey::AddOffsetsToTxn,
+    ApiKey::EndTxn,
+    ApiKey::TxnOffsetCommit,
+    ApiKey::DescribeProducers,
+    ApiKey::DescribeTransactions,
 ];
 
 /// Sound requests, and what becomes of them: a part of it, some bytes changed to those that lengths and counts are made of,
@@ -194,11 +210,118 @@ fn sound_body(key: i16, version: i16) -> Option<Vec<u8>> {
             .with_client_instance_id(uuid::Uuid::from_u128(9))
             .with_metrics(vec![10, 0, 10, 2, 18, 0].into())
             .encode(&mut body, version),
-        _ => return None,
+        key => return encode_group_or_transaction(key, version, &mut body).map(|()| body.to_vec()),
     };
     encoded.ok().map(|()| body.to_vec())
 }
 
 fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
+}
+
+/// The same for groups and transactions.
+fn encode_group_or_transaction(key: ApiKey, version: i16, body: &mut bytes::BytesMut) -> Option<()> {
+    let (group, topic) = (GroupId(text("g")), TopicName(text("t")));
+    let id = TransactionalId(text("id"));
+    let encoded = match key {
+        ApiKey::FindCoordinator if version < 4 => {
+            FindCoordinatorRequest::default().with_key(text("g")).encode(body, version)
+        }
+        ApiKey::FindCoordinator => {
+            FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]).encode(body, version)
+        }
+        ApiKey::Heartbeat => {
+            HeartbeatRequest::default().with_group_id(group).with_member_id(text("m")).encode(body, version)
+        }
+        ApiKey::LeaveGroup if version < 3 => {
+            LeaveGroupRequest::default().with_group_id(group).with_member_id(text("m")).encode(body, version)
+        }
+        ApiKey::LeaveGroup => LeaveGroupRequest::default()
+            .with_group_id(group)
+            .with_members(vec![leave_group_request::MemberIdentity::default().with_member_id(text("m"))])
+            .encode(body, version),
+        ApiKey::OffsetCommit => OffsetCommitRequest::default()
+            .with_group_id(group)
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![
+                offset_commit_request::OffsetCommitRequestTopic::default()
+                    .with_name(topic)
+                    .with_partitions(vec![offset_commit_request::OffsetCommitRequestPartition::default()]),
+            ])
+            .encode(body, version),
+        ApiKey::OffsetFetch if version < 8 => OffsetFetchRequest::default()
+            .with_group_id(group)
+            .with_topics(Some(vec![
+                offset_fetch_request::OffsetFetchRequestTopic::default()
+                    .with_name(topic)
+                    .with_partition_indexes(vec![0]),
+            ]))
+            .encode(body, version),
+        ApiKey::OffsetFetch => OffsetFetchRequest::default()
+            .with_groups(vec![offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(group)])
+            .encode(body, version),
+        ApiKey::OffsetDelete => OffsetDeleteRequest::default()
+            .with_group_id(group)
+            .with_topics(vec![
+                offset_delete_request::OffsetDeleteRequestTopic::default()
+                    .with_name(topic)
+                    .with_partitions(vec![offset_delete_request::OffsetDeleteRequestPartition::default()]),
+            ])
+            .encode(body, version),
+        ApiKey::DescribeGroups => DescribeGroupsRequest::default().with_groups(vec![group]).encode(body, version),
+        ApiKey::ConsumerGroupHeartbeat => ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group)
+            .with_member_id(text("m"))
+            .with_rebalance_timeout_ms(1000)
+            .with_subscribed_topic_names(Some(vec![topic]))
+            .with_topic_partitions(Some(vec![]))
+            .encode(body, version),
+        ApiKey::ConsumerGroupDescribe => {
+            ConsumerGroupDescribeRequest::default().with_group_ids(vec![group]).encode(body, version)
+        }
+        ApiKey::InitProducerId => InitProducerIdRequest::default()
+            .with_transactional_id(Some(id))
+            .with_transaction_timeout_ms(1000)
+            .encode(body, version),
+        ApiKey::AddPartitionsToTxn => {
+            let topics = vec![
+                add_partitions_to_txn_request::AddPartitionsToTxnTopic::default()
+                    .with_name(topic)
+                    .with_partitions(vec![0]),
+            ];
+            let request = AddPartitionsToTxnRequest::default();
+            match version {
+                0..4 => request.with_v3_and_below_transactional_id(id).with_v3_and_below_topics(topics),
+                _ => request.with_transactions(vec![
+                    add_partitions_to_txn_request::AddPartitionsToTxnTransaction::default()
+                        .with_transactional_id(id)
+                        .with_topics(topics),
+                ]),
+            }
+            .encode(body, version)
+        }
+        ApiKey::AddOffsetsToTxn => {
+            AddOffsetsToTxnRequest::default().with_transactional_id(id).with_group_id(group).encode(body, version)
+        }
+        ApiKey::EndTxn => EndTxnRequest::default().with_transactional_id(id).encode(body, version),
+        ApiKey::TxnOffsetCommit => TxnOffsetCommitRequest::default()
+            .with_transactional_id(id)
+            .with_group_id(group)
+            .with_topics(vec![
+                txn_offset_commit_request::TxnOffsetCommitRequestTopic::default()
+                    .with_name(topic)
+                    .with_partitions(vec![txn_offset_commit_request::TxnOffsetCommitRequestPartition::default()]),
+            ])
+            .encode(body, version),
+        ApiKey::DescribeProducers => DescribeProducersRequest::default()
+            .with_topics(vec![
+                describe_producers_request::TopicRequest::default().with_name(topic).with_partition_indexes(vec![0]),
+            ])
+            .encode(body, version),
+        ApiKey::DescribeTransactions => {
+            DescribeTransactionsRequest::default().with_transactional_ids(vec![id]).encode(body, version)
+        }
+        _ => return None,
+    };
+    encoded.ok()
 }
