@@ -276,6 +276,12 @@ const DIFFERENCES: &[Difference] = &[
         why: "it is the client that is wrong",
     },
     Difference {
+        subject: "A group of which no record is written, because all its first offsets are refused",
+        here: "does not exist",
+        kafka: "exists, empty, until the next start",
+        why: "a group is what its records say",
+    },
+    Difference {
         subject: "The reason why a regular expression is invalid",
         here: "in our parser's words",
         kafka: "in RE2/J's",

@@ -96,13 +96,6 @@ async fn write_to(node: &Node, topic: &str, index: i32, marker: EndMarker) -> Er
     if marker.producer_id < 0 {
         return ErrorCode::None;
     }
-    // Below what a producer starts with that nobody has seen yet.
-    if marker.producer_epoch < -1 {
-        return ErrorCode::InvalidProducerEpoch;
-    }
-    if marker.coordinator_epoch < -1 {
-        return ErrorCode::TransactionCoordinatorFenced;
-    }
     if topic == OFFSETS_TOPIC {
         // The offsets that the transaction committed are the group's.
         return node

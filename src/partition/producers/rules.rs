@@ -162,7 +162,7 @@ impl ProducerTable {
         }
         let known = self.producers.get(&producer_id);
         if batch.is_control() {
-            return known.map_or(Ok(()), |known| check_marker(batch, known, admission)).map(|()| Verdict::New);
+            return check_marker(batch, known, admission).map(|()| Verdict::New);
         }
         let is_client = admission.origin == AppendOrigin::Client;
         if is_client
@@ -229,17 +229,19 @@ impl ProducerTable {
 
 /// Fences markers of old epochs and of old coordinators. In version 2 of transactions a marker carries the epoch behind
 /// the one that wrote, so one of the same epoch can only be a retry of the marker that is here already; at the last epoch
-/// of all there is no next one.
-fn check_marker(batch: &BatchView<'_>, known: &Producer, admission: &Admission) -> Result<(), ProducerError> {
-    let (producer_id, epoch, current) = (batch.producer_id(), batch.producer_epoch(), known.epoch);
-    let is_retry = epoch == current && (known.txn_first_offset < 0 || epoch == i16::MAX);
+/// of all there is no next one. A producer that nobody has seen yet is at -1 in everything.
+fn check_marker(batch: &BatchView<'_>, known: Option<&Producer>, admission: &Admission) -> Result<(), ProducerError> {
+    let (producer_id, epoch) = (batch.producer_id(), batch.producer_epoch());
+    let current = known.map_or(-1, |known| known.epoch);
+    let is_open = known.is_some_and(|known| known.txn_first_offset >= 0);
+    let is_retry = epoch == current && (!is_open || epoch == i16::MAX);
     let must_be_above = admission.transaction_version >= EPOCH_PER_TRANSACTION && !is_retry;
     if epoch < current || (must_be_above && epoch == current) {
         return Err(ProducerError::InvalidEpoch { producer_id, epoch, current });
     }
+    let current = known.map_or(-1, |known| known.coordinator_epoch);
     match EndTransaction::read(batch) {
-        Some(EndTransaction { coordinator_epoch, .. }) if coordinator_epoch < known.coordinator_epoch => {
-            let current = known.coordinator_epoch;
+        Some(EndTransaction { coordinator_epoch, .. }) if coordinator_epoch < current => {
             Err(ProducerError::CoordinatorFenced { producer_id, coordinator_epoch, current })
         }
         _ => Ok(()),

@@ -237,6 +237,19 @@ fn markers_are_fenced_by_both_epochs(
     assert_eq!(found.map(|_| ()).map_err(|error| error.code()), expected);
 }
 
+#[rstest]
+#[case::first(0, 0, Ok(()))]
+#[case::negative_epoch(-2, 0, Err(ErrorCode::InvalidProducerEpoch))]
+#[case::negative_coordinator_epoch(0, -2, Err(ErrorCode::TransactionCoordinatorFenced))]
+fn markers_of_a_producer_that_nobody_has_seen_are_fenced_below_its_first_epochs(
+    #[case] epoch: i16,
+    #[case] coordinator_epoch: i32,
+    #[case] expected: Result<(), ErrorCode>,
+) {
+    let found = ProducerTable::default().check(&view(&marker(0, 7, epoch, coordinator_epoch, false)), &MARKER_V1);
+    assert_eq!(found.map(|_| ()).map_err(|error| error.code()), expected);
+}
+
 #[test]
 fn a_marker_that_comes_twice_is_taken_twice_in_version_2() {
     let mut table = in_second_transaction();

@@ -21,7 +21,7 @@ import org.apache.kafka.common.protocol.ObjectSerializationCache;
  * Sends requests that are given as JSON, by Kafka's own codec, and prints the answers as JSON.
  *
  * <p>Lines of standard input: {@code Name version {request}}, or {@code await Name version {request}}, which asks again
- * until no error code is left in the answer. Each line gives one line of output: the answer, or {@code {"closed": why}}
+ * until no error code, and no transaction that is about to end, is left in the answer. Each line gives one line of output: the answer, or {@code {"closed": why}}
  * when there is none.
  *
  * <p>{@code "producer(name)"} in a request is the producer id that InitProducerId gave to the transactional id last.
@@ -60,7 +60,9 @@ public class Requests {
     }
 
     private static boolean failed(JsonNode answer) {
-        return answer.has("closed") || answer.findValues("errorCode").stream().anyMatch(code -> code.asInt() != 0);
+        // The markers of a transaction that ends are on their way.
+        boolean ends = answer.findValues("transactionState").stream().anyMatch(state -> state.asText().startsWith("Prepare"));
+        return ends || answer.has("closed") || answer.findValues("errorCode").stream().anyMatch(code -> code.asInt() != 0);
     }
 
     private JsonNode ask(String name, short version, String json) throws Exception {
