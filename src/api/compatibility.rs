@@ -185,6 +185,18 @@ const DIFFERENCES: &[Difference] = &[
         why: "partitions are not moved between directories yet",
     },
     Difference {
+        subject: "a partition whose log directory failed",
+        here: "stays in Metadata with its leader; Produce, Fetch and ListOffsets answer KAFKA_STORAGE_ERROR",
+        kafka: "the controller takes its leader away",
+        why: "one broker is the whole cluster: there is nobody else to lead",
+    },
+    Difference {
+        subject: "a log directory that fails at a start: partitions that never had a record",
+        here: "offline too, until a start finds the directory",
+        kafka: "those that metadata places in another directory serve",
+        why: "where a partition lies is known from its files alone",
+    },
+    Difference {
         subject: "UnregisterBroker of the broker itself",
         here: "INVALID_REQUEST",
         kafka: "the broker is taken out and registers anew",
