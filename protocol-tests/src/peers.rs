@@ -99,9 +99,13 @@ pub fn run(command: &mut Command) -> String {
     stdout
 }
 
-/// What lets scenarios see delays, checks and sessions end soon, and keeps retention off their old timestamps.
-const QUICK: [&str; 3] =
-    ["group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=500", "log.initial.task.delay.ms=3600000"];
+/// What lets scenarios see delays, checks, sessions and cleanings end soon, and keeps retention off their old timestamps.
+const QUICK: [&str; 4] = [
+    "group.initial.rebalance.delay.ms=0",
+    "group.min.session.timeout.ms=500",
+    "log.initial.task.delay.ms=3600000",
+    "log.cleaner.backoff.ms=200",
+];
 
 /// Apache Kafka, started once for this test binary and ended with it; `None` when it is not installed.
 pub fn kafka() -> Option<SocketAddr> {
@@ -112,14 +116,22 @@ pub fn kafka() -> Option<SocketAddr> {
         }
         // The controller listens one above.
         let port = (0..100).map(|_| free_port()).find(|port| *port < 65_000).expect("a port with a neighbour");
-        let home = std::env::temp_dir().join(format!("terrace-kafka-peer-{}", std::process::id()));
         run(script("kafka")
             .arg("start")
             .args(QUICK)
-            .env("KAFKA_PEER_HOME", home)
+            .env("KAFKA_PEER_HOME", kafka_home())
             .env("KAFKA_PEER_PORT", port.to_string()));
         Some(SocketAddr::from(([127, 0, 0, 1], port)))
     })
+}
+
+fn kafka_home() -> PathBuf {
+    std::env::temp_dir().join(format!("terrace-kafka-peer-{}", std::process::id()))
+}
+
+/// Where that Kafka keeps its partitions.
+pub fn kafka_log_dir() -> PathBuf {
+    kafka_home().join("data")
 }
 
 /// A running MinIO of one test, stopped when dropped.

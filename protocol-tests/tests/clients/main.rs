@@ -1,5 +1,6 @@
 //! Real clients, unchanged, against our broker and against Apache Kafka: the same scenario must pass on both.
 
+mod distribution;
 mod go;
 mod java_client;
 mod java_tools;
