@@ -1,7 +1,12 @@
 //! DeleteRecords 0-2: moves the log start of partitions. Version 2 is flexible.
 //!
 //! An answer of 0 means that the new log start is durable; what lies below is deleted when its segment or object is due.
+//! A partition that is named twice is answered once, for the last offset, and a topic without partitions not at all, as in
+//! Kafka.
 
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::delete_records_request::DeleteRecordsRequest;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsResponse, DeleteRecordsTopicResult,
@@ -23,22 +28,27 @@ pub async fn handle(
     _call: &Call,
     request: DeleteRecordsRequest,
 ) -> Result<DeleteRecordsResponse, Disconnect> {
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for asked in &topic.partitions {
-            let (low_watermark, error) = match delete(node, &topic.name, asked.partition_index, asked.offset).await {
+    let mut asked: BTreeMap<TopicName, BTreeMap<i32, Offset>> = BTreeMap::new();
+    for topic in request.topics.into_iter().filter(|topic| !topic.partitions.is_empty()) {
+        let partitions = topic.partitions.iter().map(|partition| (partition.partition_index, partition.offset));
+        asked.entry(topic.name).or_default().extend(partitions);
+    }
+    let mut topics = Vec::with_capacity(asked.len());
+    for (name, partitions) in asked {
+        let mut results = Vec::with_capacity(partitions.len());
+        for (index, before) in partitions {
+            let (low_watermark, error) = match delete(node, &name, index, before).await {
                 Ok(low_watermark) => (low_watermark, ErrorCode::None),
                 Err(error) => (UNKNOWN, error),
             };
-            partitions.push(
+            results.push(
                 DeleteRecordsPartitionResult::default()
-                    .with_partition_index(asked.partition_index)
+                    .with_partition_index(index)
                     .with_low_watermark(low_watermark)
                     .with_error_code(error.code()),
             );
         }
-        topics.push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
+        topics.push(DeleteRecordsTopicResult::default().with_name(name).with_partitions(results));
     }
     Ok(DeleteRecordsResponse::default().with_topics(topics))
 }

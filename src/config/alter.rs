@@ -89,8 +89,7 @@ pub fn apply(
             // Kafka looks up the types of subscriptions nowhere, so that their lists take no elements.
             let is_list = |key: &&Key| key.kind == Kind::List && resource != Resource::ClientMetrics;
             let Some(key) = key.filter(is_list) else {
-                let word = if operation == Operation::Append { "APPEND" } else { "SUBTRACT" };
-                return Err(Invalid::Rule(format!("Can't {word} to key {name} because its type is not LIST.")));
+                return Err(no_list(resource, operation, name, key.is_some()));
             };
             let layers = Layers { own: settings, dynamic, given: &broker.given };
             let current = match resource {
@@ -115,6 +114,22 @@ pub fn apply(
         }
     }
     Ok(())
+}
+
+/// Elements for a key that has none. Kafka's brokers have other words for their own keys than its controller.
+fn no_list(resource: Resource, operation: Operation, name: &str, is_known: bool) -> Invalid {
+    let is_append = operation == Operation::Append;
+    Invalid::Rule(match resource {
+        Resource::Broker if !is_known => format!("Unknown config name: {name}"),
+        Resource::Broker => {
+            let word = if is_append { "append" } else { "subtract" };
+            format!("Config value {word} is not allowed for config key: {name}")
+        }
+        Resource::Topic | Resource::Group | Resource::ClientMetrics => {
+            let word = if is_append { "APPEND" } else { "SUBTRACT" };
+            format!("Can't {word} to key {name} because its type is not LIST.")
+        }
+    })
 }
 
 /// Checks all settings that a topic would have.

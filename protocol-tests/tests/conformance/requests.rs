@@ -208,10 +208,12 @@ fn differences(path: &str, ours: &Value, kafkas: &Value) -> String {
 }
 
 /// The files of `requests/`. All go through one Java process for each broker, which takes a second to start.
-const FILES: [&str; 11] = [
+const FILES: [&str; 13] = [
     "alter_configs",
+    "broker_configs",
     "client_metrics",
     "client_quotas",
+    "delete_records",
     "elect_leaders",
     "features",
     "group_configs",
