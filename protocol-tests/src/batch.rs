@@ -10,6 +10,8 @@ pub type KeyValue = (Option<Vec<u8>>, Option<Vec<u8>>);
 pub struct Batch {
     /// Key, value pairs; the timestamp of each is `timestamp` plus its place.
     pub records: Vec<KeyValue>,
+    /// In place of the places, what is added to `timestamp`.
+    pub timestamp_deltas: Option<Vec<i64>>,
     /// Of the first record, in milliseconds.
     pub timestamp: i64,
     /// Base offset as a producer sends it.
@@ -36,6 +38,7 @@ impl Default for Batch {
     fn default() -> Self {
         Self {
             records: Vec::new(),
+            timestamp_deltas: None,
             timestamp: 1_700_000_000_000,
             base_offset: 0,
             attributes: 0,
@@ -56,6 +59,13 @@ impl Batch {
         Self { records: values.iter().map(|v| (None, Some(v.as_bytes().to_vec()))).collect(), ..Self::default() }
     }
 
+    /// One record per pair; a value of `-` makes a tombstone.
+    pub fn keyed(pairs: &[(&str, &str)]) -> Self {
+        let value = |v: &str| (v != "-").then(|| v.as_bytes().to_vec());
+        let records = pairs.iter().map(|(k, v)| (Some(k.as_bytes().to_vec()), value(v)));
+        Self { records: records.collect(), ..Self::default() }
+    }
+
     /// The same from an idempotent producer.
     #[must_use]
     pub fn from_producer(mut self, id: i64, epoch: i16, sequence: i32) -> Self {
@@ -70,13 +80,17 @@ impl Batch {
         self
     }
 
+    fn timestamp_delta(&self, place: usize) -> i64 {
+        self.timestamp_deltas.as_ref().map_or(place as i64, |deltas| deltas[place])
+    }
+
     /// The bytes.
     pub fn build(&self) -> Bytes {
         let mut records = BytesMut::new();
         for (i, (key, value)) in self.records.iter().enumerate() {
             let mut record = BytesMut::new();
             record.put_i8(0);
-            put_varint(&mut record, i as i64);
+            put_varint(&mut record, self.timestamp_delta(i));
             put_varint(&mut record, i as i64);
             for part in [key, value] {
                 match part {
@@ -96,7 +110,8 @@ impl Batch {
         covered.put_i16(self.attributes);
         covered.put_i32(self.last_offset_delta.unwrap_or(count - 1));
         covered.put_i64(self.timestamp);
-        covered.put_i64(self.timestamp + i64::from(count.max(1)) - 1);
+        let newest = (0..self.records.len()).map(|place| self.timestamp_delta(place)).max().unwrap_or(0);
+        covered.put_i64(self.timestamp + newest);
         covered.put_i64(self.producer_id);
         covered.put_i16(self.producer_epoch);
         covered.put_i32(self.base_sequence);

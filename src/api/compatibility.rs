@@ -197,6 +197,24 @@ const DIFFERENCES: &[Difference] = &[
         why: "where a partition lies is known from its files alone",
     },
     Difference {
+        subject: "A batch marked as having the broker's time, in a topic with the producer's",
+        here: "INVALID_TIMESTAMP",
+        kafka: "the mark is taken away",
+        why: "batches are stored as they came; no client sends one",
+    },
+    Difference {
+        subject: "A batch whose records cannot be decompressed",
+        here: "INVALID_RECORD, where records are looked at (`record.validation=full`, compacted topics, another codec)",
+        kafka: "UNKNOWN_SERVER_ERROR",
+        why: "trying again, which producers do with that error, cannot help",
+    },
+    Difference {
+        subject: "`compression.lz4.level`",
+        here: "without effect",
+        kafka: "9 is the fast compressor, any other the slow one at that level",
+        why: "the codec here has one level",
+    },
+    Difference {
         subject: "UnregisterBroker of the broker itself",
         here: "INVALID_REQUEST",
         kafka: "the broker is taken out and registers anew",

@@ -23,7 +23,6 @@ use crate::wal::ticket::{Rejected, Ticket};
 
 const ZSTD: i16 = 4;
 const ZSTD_FROM: i16 = 7;
-const KEYLESS: &str = "Compacted topic cannot accept message without key.";
 
 /// The partitions of a topic, by number.
 type TopicPartitions = Arc<[Arc<Partition>]>;
@@ -35,21 +34,27 @@ pub type Awaited = (usize, Ticket);
 struct Refused {
     error: ErrorCode,
     message: Option<String>,
-    /// Places in the batch of records without the key that a compacted topic needs.
-    keyless: Vec<i32>,
+    /// Places in the batch of the records to blame, and what is wrong with each.
+    records: Vec<(i32, String)>,
+}
+
+impl Refused {
+    fn by(partition: &Partition, error: AppendError) -> Self {
+        let code = error.code();
+        let AppendError::BadRecords(bad) = error else { return Self::because(code, error.to_string()) };
+        let name = format!("{}-{}", partition.topic_name(), partition.id().partition);
+        let records = bad.named.iter().map(|record| (record.place, record.describe(&name))).collect();
+        Self { error: code, message: Some(bad.summary(&name)), records }
+    }
+
+    fn because(error: ErrorCode, message: String) -> Self {
+        Self { error, message: Some(message), records: Vec::new() }
+    }
 }
 
 impl From<ErrorCode> for Refused {
     fn from(error: ErrorCode) -> Self {
-        Self { error, message: None, keyless: Vec::new() }
-    }
-}
-
-impl From<AppendError> for Refused {
-    fn from(error: AppendError) -> Self {
-        let (code, message) = (error.code(), error.to_string());
-        let keyless = if let AppendError::Keyless(places) = error { places } else { Vec::new() };
-        Self { error: code, message: Some(message), keyless }
+        Self { error, message: None, records: Vec::new() }
     }
 }
 
@@ -196,18 +201,16 @@ impl Produce {
         }
         if !self.admin_client && is_internal(partition.topic_name()) {
             let message = format!("Cannot append to internal topic {}", partition.topic_name());
-            return Err(Refused {
-                error: ErrorCode::InvalidTopicException,
-                message: Some(message),
-                keyless: Vec::new(),
-            });
+            return Err(Refused::because(ErrorCode::InvalidTopicException, message));
         }
         let guard = match permit {
             Permit::Free => None,
             Permit::Verified(guard) => guard,
-            Permit::Refused(error, message) => return Err(Refused { error, message, keyless: Vec::new() }),
+            Permit::Refused(error, message) => return Err(Refused { error, message, records: Vec::new() }),
         };
-        partition.append_verified(records, AppendOrigin::Client, None, guard).map_err(Refused::from)
+        partition
+            .append_verified(records, AppendOrigin::Client, None, guard)
+            .map_err(|error| Refused::by(partition, error))
     }
 
     /// What belongs to the request and not to the log: that there is a batch, and that the version has its codec.
@@ -216,7 +219,7 @@ impl Produce {
         let Some(records) = records.filter(|records| !records.is_empty()) else {
             let message =
                 format!("Produce requests with version {version} must have at least one record batch per partition");
-            return Err(Refused { error: ErrorCode::InvalidRecord, message: Some(message), keyless: Vec::new() });
+            return Err(Refused::because(ErrorCode::InvalidRecord, message));
         };
         if let Ok((batch, _)) = BatchView::header_only(records) {
             if batch.is_transactional() && self.transactional_id.is_none() {
@@ -284,7 +287,7 @@ fn write_partition(writer: &mut ProduceResponseWriter<'_>, index: i32, outcome: 
         Err(refused) => {
             partition.error_code = refused.error.code();
             partition.error_message = refused.message.as_deref();
-            record_errors = refused.keyless.iter().map(|place| (*place, Some(KEYLESS))).collect();
+            record_errors = refused.records.iter().map(|(place, why)| (*place, Some(why.as_str()))).collect();
             partition.record_errors = &record_errors;
         }
     }

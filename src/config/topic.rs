@@ -30,8 +30,13 @@ pub enum TimestampType {
 pub enum TopicCompression {
     /// As the producer sent it.
     Producer,
-    /// Recompressed to one codec (0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd).
-    Fixed(i16),
+    /// Recompressed to one codec.
+    Fixed {
+        /// Kafka's number: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
+        codec: i16,
+        /// `compression.gzip.level` or `compression.zstd.level`; the others have one.
+        level: Option<i32>,
+    },
 }
 
 /// `record.validation` (ours).
@@ -60,7 +65,7 @@ pub struct TopicConfig {
     pub flush_ms: Option<u64>,
     /// `index.interval.bytes`.
     pub index_interval_bytes: u32,
-    /// `max.message.bytes`: the largest batch, as it is sent.
+    /// `max.message.bytes`: the largest batch, as it is sent and as it is stored.
     pub max_message_bytes: u32,
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
@@ -253,14 +258,16 @@ impl Topic<'_> {
     }
 
     fn compression(&self) -> TopicCompression {
-        match self.text("compression.type").as_deref().map(str::trim) {
-            Some("uncompressed") => TopicCompression::Fixed(0),
-            Some("gzip") => TopicCompression::Fixed(1),
-            Some("snappy") => TopicCompression::Fixed(2),
-            Some("lz4") => TopicCompression::Fixed(3),
-            Some("zstd") => TopicCompression::Fixed(4),
-            _ => TopicCompression::Producer,
-        }
+        let level = |name: &str| i32::try_from(self.long(name)).ok();
+        let (codec, level) = match self.text("compression.type").as_deref().map(str::trim) {
+            Some("uncompressed") => (0, None),
+            Some("gzip") => (1, level("compression.gzip.level")),
+            Some("snappy") => (2, None),
+            Some("lz4") => (3, None),
+            Some("zstd") => (4, level("compression.zstd.level")),
+            _ => return TopicCompression::Producer,
+        };
+        TopicCompression::Fixed { codec, level }
     }
 }
 

@@ -158,7 +158,7 @@ pub fn client_error(error: &AppendError) -> ErrorCode {
         | AppendError::TooLarge { .. }
         | AppendError::LargerThanSegment { .. }
         | AppendError::UnsupportedCompression(_)
-        | AppendError::Keyless(_)
+        | AppendError::BadRecords(_)
         | AppendError::Producer(_) => ErrorCode::UnknownServerError,
     }
 }

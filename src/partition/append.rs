@@ -11,6 +11,7 @@
 use std::cmp::Ordering;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::bad_records::BadRecords;
 use super::producers::{Admission, EndedTransaction, ProducerError, Verdict, VerificationGuard};
 use super::validate::{self, Checked};
 use super::{Online, Partition, State, Unavailable, recompress};
@@ -53,10 +54,10 @@ pub enum AppendError {
     /// A batch that no client may send or no topic of this kind may hold.
     #[error("{0}")]
     InvalidRecord(&'static str),
-    /// Records without a key in a compacted topic: their places in the batch.
-    #[error("One or more records have been rejected due to {} record errors in total", .0.len())]
-    Keyless(Vec<i32>),
-    /// A record's time is outside `message.timestamp.*.max.ms`.
+    /// Records that a topic of this kind may not hold.
+    #[error("{} records have no key or a wrong time", .0.count)]
+    BadRecords(BadRecords),
+    /// A time in the header is outside `message.timestamp.*.max.ms`, and the records don't tell more.
     #[error("timestamp {timestamp_ms} of a record lies outside the accepted range")]
     InvalidTimestamp {
         /// The offending time.
@@ -65,7 +66,7 @@ pub enum AppendError {
     /// Over `max.message.bytes`.
     #[error("batch of {size} bytes exceeds max.message.bytes {limit}")]
     TooLarge {
-        /// The batch, as it was sent.
+        /// The batch, as it was sent or as it would be stored.
         size: u64,
         /// The topic's limit.
         limit: u64,
@@ -73,7 +74,7 @@ pub enum AppendError {
     /// Over `segment.bytes`.
     #[error("batch of {size} bytes exceeds segment.bytes {limit}")]
     LargerThanSegment {
-        /// The batch, as it was sent.
+        /// The batch, as it was sent or as it would be stored.
         size: u64,
         /// The topic's limit.
         limit: u64,
@@ -119,7 +120,8 @@ impl AppendError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Corrupt(_) => ErrorCode::CorruptMessage,
-            Self::InvalidRecord(_) | Self::Keyless(_) => ErrorCode::InvalidRecord,
+            Self::BadRecords(bad) if bad.any_wrong_time => ErrorCode::InvalidTimestamp,
+            Self::InvalidRecord(_) | Self::BadRecords(_) => ErrorCode::InvalidRecord,
             Self::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
             Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,

@@ -10,7 +10,7 @@
 //!
 //! | File | What it does |
 //! |---|---|
-//! | [`append`] | the one way in; [`validate`] is what it checks outside the lock |
+//! | [`append`] | the one way in; [`validate`] and [`bad_records`] are what it checks outside the lock |
 //! | [`read`], [`list_offsets`], [`cold`] | the ways out, over both tiers; [`disk_reads`] is who waits for the disk |
 //! | [`transactions`] | verification, markers, the last stable offset |
 //! | [`durability`] | tickets, high watermark, the sync thread's side |
@@ -20,6 +20,7 @@
 //! | `open`, `opening`, `start_rule`, `closing` | from files to a partition at work, at its first use; and back |
 
 pub mod append;
+pub mod bad_records;
 mod clean;
 mod closing;
 pub mod cold;

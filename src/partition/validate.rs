@@ -1,9 +1,9 @@
 //! What is checked of a batch before the partition's lock is taken: all that its bytes say by themselves.
 
 use super::append::{AppendError, AppendOrigin};
+use super::bad_records;
 use crate::config::topic::{RecordValidation, TimestampType, TopicConfig};
 use crate::protocol::record_batch::{BatchError, BatchView};
-use crate::protocol::records;
 
 /// What the append needs of batches that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ fn check_client(bytes: &[u8], config: &TopicConfig, now_ms: i64) -> Result<Check
     if !matches!(BatchView::split_first(rest), Err(BatchError::Truncated)) {
         return Err(AppendError::InvalidRecord("more than one batch for a partition"));
     }
-    check_size(&batch, config)?;
+    check_size(batch.bytes().len(), config)?;
     batch.check_crc()?;
     if batch.is_control() {
         return Err(AppendError::InvalidRecord("clients may not write control batches"));
@@ -57,15 +57,19 @@ fn check_client(bytes: &[u8], config: &TopicConfig, now_ms: i64) -> Result<Check
     if batch.compression_id() > 4 {
         return Err(AppendError::UnsupportedCompression(batch.compression_id()));
     }
-    if config.timestamp_type == TimestampType::CreateTime {
-        if batch.is_log_append_time() {
-            return Err(AppendError::InvalidTimestamp { timestamp_ms: batch.max_timestamp() });
-        }
-        check_timestamp(batch.base_timestamp(), config, now_ms)?;
-        check_timestamp(batch.max_timestamp(), config, now_ms)?;
-    }
+    let wrong_time = wrong_time(&batch, config, now_ms);
     if config.record_validation == RecordValidation::Full || config.cleanup_policy.compact {
-        check_records(&batch, config, now_ms)?;
+        let bad = bad_records::find(&batch, config, now_ms).map_err(AppendError::InvalidRecord)?;
+        if bad.count > 0 {
+            return Err(AppendError::BadRecords(bad));
+        }
+    }
+    if let Some(timestamp_ms) = wrong_time {
+        // The producer wants to know which of its records are to blame.
+        return Err(match bad_records::find(&batch, config, now_ms) {
+            Ok(bad) if bad.count > 0 => AppendError::BadRecords(bad),
+            _ => AppendError::InvalidTimestamp { timestamp_ms },
+        });
     }
     Ok(Checked { bytes: batch.bytes().len(), offsets: span, max_timestamp: batch.max_timestamp() })
 }
@@ -76,7 +80,7 @@ fn check_own(bytes: &[u8], config: &TopicConfig) -> Result<Checked, AppendError>
     let mut rest = bytes;
     while !rest.is_empty() {
         let (batch, behind) = BatchView::split_first(rest)?;
-        check_size(&batch, config)?;
+        check_size(batch.bytes().len(), config)?;
         if batch.last_offset_delta() < 0 {
             return Err(AppendError::InvalidRecord("batch without an offset"));
         }
@@ -87,8 +91,9 @@ fn check_own(bytes: &[u8], config: &TopicConfig) -> Result<Checked, AppendError>
     if checked.offsets == 0 { Err(AppendError::InvalidRecord("records hold no whole batch")) } else { Ok(checked) }
 }
 
-fn check_size(batch: &BatchView<'_>, config: &TopicConfig) -> Result<(), AppendError> {
-    let size = batch.bytes().len() as u64;
+/// Of a batch as it was sent, and once more as it is stored when that is another size.
+pub(super) fn check_size(bytes: usize, config: &TopicConfig) -> Result<(), AppendError> {
+    let size = bytes as u64;
     if size > config.max_message_bytes.into() {
         return Err(AppendError::TooLarge { size, limit: config.max_message_bytes.into() });
     }
@@ -98,32 +103,12 @@ fn check_size(batch: &BatchView<'_>, config: &TopicConfig) -> Result<(), AppendE
     Ok(())
 }
 
-fn check_timestamp(timestamp_ms: i64, config: &TopicConfig, now_ms: i64) -> Result<(), AppendError> {
-    // -1 says that the record has none.
-    let too_old = now_ms.saturating_sub(timestamp_ms) > config.timestamp_before_max_ms;
-    let too_new = timestamp_ms.saturating_sub(now_ms) > config.timestamp_after_max_ms;
-    if timestamp_ms != -1 && (too_old || too_new) {
-        return Err(AppendError::InvalidTimestamp { timestamp_ms });
+/// A time in the header that the topic refuses.
+fn wrong_time(batch: &BatchView<'_>, config: &TopicConfig, now_ms: i64) -> Option<i64> {
+    if batch.is_log_append_time() {
+        return Some(batch.max_timestamp());
     }
-    Ok(())
-}
-
-/// Walks every record (`record.validation=full`, and compacted topics, whose records need keys).
-fn check_records(batch: &BatchView<'_>, config: &TopicConfig, now_ms: i64) -> Result<(), AppendError> {
-    let unreadable = |_| AppendError::InvalidRecord("records of the batch cannot be read");
-    let opened = records::records(batch, config.record_decompressed_max_bytes).map_err(unreadable)?;
-    let mut keyless = Vec::new();
-    for (expected, record) in opened.iter().enumerate() {
-        let record = record.map_err(unreadable)?;
-        if usize::try_from(record.offset_delta) != Ok(expected) {
-            return Err(AppendError::InvalidRecord("offsets of the records do not follow on"));
-        }
-        if config.cleanup_policy.compact && record.key.is_none() {
-            keyless.push(record.offset_delta);
-        }
-        if config.timestamp_type == TimestampType::CreateTime {
-            check_timestamp(record.timestamp, config, now_ms)?;
-        }
-    }
-    if keyless.is_empty() { Ok(()) } else { Err(AppendError::Keyless(keyless)) }
+    let mut times = [batch.base_timestamp(), batch.max_timestamp()].into_iter();
+    let counts = config.timestamp_type == TimestampType::CreateTime;
+    times.find(|time| counts && bad_records::is_out_of_range(*time, config, now_ms))
 }

@@ -75,11 +75,19 @@ fn read_bounded(reader: impl Read, max: u64) -> Result<Vec<u8>, CompressionError
 
 /// Compresses `bytes` at the codec's default level.
 pub fn compress(codec: Compression, bytes: &[u8]) -> Vec<u8> {
+    compress_at(codec, None, bytes)
+}
+
+/// Compresses `bytes` at one of the codec's levels, of which gzip and zstd have several.
+pub fn compress_at(codec: Compression, level: Option<i32>, bytes: &[u8]) -> Vec<u8> {
     let written = || -> io::Result<Vec<u8>> {
         match codec {
             Compression::None => Ok(bytes.to_vec()),
             Compression::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                // A negative one stands for the default.
+                let level = level.and_then(|level| u32::try_from(level).ok());
+                let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
                 encoder.write_all(bytes)?;
                 encoder.finish()
             }
@@ -91,7 +99,7 @@ pub fn compress(codec: Compression, bytes: &[u8]) -> Vec<u8> {
                 encoder.write_all(bytes)?;
                 encoder.finish().map_err(io::Error::other)
             }
-            Compression::Zstd => zstd::stream::encode_all(bytes, zstd::DEFAULT_COMPRESSION_LEVEL),
+            Compression::Zstd => zstd::stream::encode_all(bytes, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)),
         }
     };
     written().expect("nothing but memory is written to")
@@ -175,6 +183,17 @@ mod tests {
         let packed = compress(codec, &vec![0; 1 << 20]);
         assert_eq!(decompress(codec, &packed, (1 << 20) - 1), Err(CompressionError::TooLarge { max: (1 << 20) - 1 }));
         assert_eq!(decompress(codec, &packed, 1 << 20).expect("fits").len(), 1 << 20);
+    }
+
+    #[rstest]
+    #[case(Compression::Gzip, 1, 9)]
+    #[case(Compression::Gzip, 1, -1)]
+    #[case(Compression::Zstd, -50, 19)]
+    fn a_higher_level_packs_closer(#[case] codec: Compression, #[case] low: i32, #[case] high: i32) {
+        let text: Vec<u8> = (0..40_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 22).to_be_bytes()).collect();
+        let [low, high] = [low, high].map(|level| compress_at(codec, Some(level), &text));
+        assert!(high.len() < low.len(), "{} {}", high.len(), low.len());
+        assert_eq!(decompress(codec, &high, 1 << 20).expect("sound"), text);
     }
 
     #[test]

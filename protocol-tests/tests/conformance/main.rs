@@ -21,5 +21,7 @@ mod internal_topics;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod recompression;
+mod record_rules;
 mod requests;
 mod scenario;

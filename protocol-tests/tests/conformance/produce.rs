@@ -4,14 +4,14 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use rstest::rstest;
-use terrace::protocol::compression::{Compression, compress};
+use terrace::protocol::compression::Compression;
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::broker::Options;
 use terrace_protocol_tests::compare::{both, ours};
 use uuid::Uuid;
 
 use crate::group_scenario::find;
-use crate::scenario::{Scenario, fetch_request, produce_request, topic_name};
+use crate::scenario::{Scenario, compressed, fetch_request, produce_request, topic_name};
 
 #[test]
 fn an_append_answers_its_base_offset() {
@@ -400,17 +400,7 @@ fn a_producer_that_expired_may_begin_anew_anywhere() {
 
 /// One gzip batch of `size` zero bytes in one record's value, a thousandth of that on the wire.
 fn bomb(size: usize) -> Bytes {
-    let plain = Batch { records: vec![(None, Some(vec![0; size]))], ..Batch::default() };
-    let plain = plain.build();
-    let packed = compress(Compression::Gzip, &plain[61..]);
-    let mut batch = BytesMut::from(&plain[..61]);
-    batch.extend_from_slice(&packed);
-    let length = i32::try_from(batch.len() - 12).expect("small");
-    batch[8..12].copy_from_slice(&length.to_be_bytes());
-    batch[21..23].copy_from_slice(&1i16.to_be_bytes());
-    let crc = crc32c::crc32c(&batch[21..]);
-    batch[17..21].copy_from_slice(&crc.to_be_bytes());
-    batch.freeze()
+    compressed(&Batch { records: vec![(None, Some(vec![0; size]))], ..Batch::default() }, Compression::Gzip)
 }
 
 #[test]

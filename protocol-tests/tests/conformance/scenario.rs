@@ -3,18 +3,22 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, FetchRequest, FetchResponse, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, ProduceRequest, TopicName,
+    AlterConfigsRequest, BrokerId, CreateTopicsRequest, DescribeConfigsRequest, FetchRequest, FetchResponse,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
+use terrace::protocol::compression::{Compression, compress};
+use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::compare::fresh_name;
 use terrace_protocol_tests::raw_client::RawClient;
 use uuid::Uuid;
@@ -79,6 +83,34 @@ impl Scenario {
         name
     }
 
+    /// Replaces a topic's settings; waits until the broker goes by the new ones.
+    pub fn set_topic_config(&mut self, topic: &str, configs: &[(&str, &str)]) {
+        let settings =
+            configs.iter().map(|(k, v)| AlterableConfig::default().with_name(text(k)).with_value(Some(text(v))));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text(topic))
+            .with_configs(settings.collect());
+        let answer = self.client.call(2, &AlterConfigsRequest::default().with_resources(vec![resource]));
+        assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
+        let keys = configs.iter().map(|(key, _)| text(key)).collect();
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text(topic))
+            .with_configuration_keys(Some(keys));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        // Apache Kafka answers before its broker has applied the change.
+        loop {
+            let answer = self.client.call(4, &request);
+            let is_set = |(key, value): &(&str, &str)| {
+                answer.results[0].configs.iter().any(|c| &*c.name == *key && c.value.as_deref() == Some(value))
+            };
+            if configs.iter().all(|setting| is_set(setting)) {
+                return;
+            }
+        }
+    }
+
     /// The id of a topic.
     pub fn topic_id(&mut self, name: &str) -> Option<Uuid> {
         let answer = self.client.call(
@@ -136,6 +168,19 @@ impl Scenario {
         let partition = &answer.topics[0].partitions[0];
         (partition.error_code, partition.timestamp, partition.offset)
     }
+}
+
+/// A batch whose records are compressed.
+pub fn compressed(batch: &Batch, codec: Compression) -> Bytes {
+    let plain = batch.build();
+    let mut packed = BytesMut::from(&plain[..61]);
+    packed.extend_from_slice(&compress(codec, &plain[61..]));
+    let length = i32::try_from(packed.len() - 12).expect("tests are small");
+    packed[8..12].copy_from_slice(&length.to_be_bytes());
+    packed[22] |= codec.id() as u8;
+    let crc = crc32c::crc32c(&packed[21..]);
+    packed[17..21].copy_from_slice(&crc.to_be_bytes());
+    packed.freeze()
 }
 
 /// A Produce of up to version 12.

@@ -5,15 +5,15 @@ use crate::config::key::{Check, Key, boolean, double, int, list, long, string};
 /// The entries.
 pub(super) const KEYS: &[Key] = &[
     int("background.threads").default("10").at_least(1).cluster_wide().high().accepted(),
-    int("compression.gzip.level").default("-1").check(Check::BetweenOr(1.0, 9.0, -1.0)).cluster_wide().accepted(),
+    int("compression.gzip.level").default("-1").check(Check::BetweenOr(1.0, 9.0, -1.0)).cluster_wide().says("The level of batches that are compressed anew with gzip; -1 is the codec's own."),
     int("compression.lz4.level").default("9").between(1.0, 17.0).cluster_wide().accepted(),
     string("compression.type")
         .default("producer")
         .check(Check::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]))
         .cluster_wide()
         .high()
-        .says("The codec batches are stored with. Only producer has an effect: batches stay as they came."),
-    int("compression.zstd.level").default("3").between(-131072.0, 22.0).cluster_wide().accepted(),
+        .says("The codec batches are stored with: those that come in another are compressed anew; with producer all stay as they came."),
+    int("compression.zstd.level").default("3").between(-131072.0, 22.0).cluster_wide().says("The level of batches that are compressed anew with zstd."),
     list("cordoned.log.dirs").default("").per_broker().accepted(),
     long("log.cleaner.backoff.ms")
         .default("15000")

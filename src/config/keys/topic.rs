@@ -6,10 +6,10 @@ use crate::config::rules::throttled_replicas;
 /// The entries.
 pub(super) const KEYS: &[Key] = &[
     list("cleanup.policy").default("delete").check(Check::EachOf(&["compact", "delete"])).synonyms(&[same("log.cleanup.policy")]).says("Old segments are deleted (delete), or only the last value of each key is kept (compact), or both."),
-    int("compression.gzip.level").default("-1").check(Check::BetweenOr(1.0, 9.0, -1.0)).synonyms(&[same("compression.gzip.level")]).accepted(),
+    int("compression.gzip.level").default("-1").check(Check::BetweenOr(1.0, 9.0, -1.0)).synonyms(&[same("compression.gzip.level")]).says("The level of batches that are compressed anew with gzip; -1 is the codec's own."),
     int("compression.lz4.level").default("9").between(1.0, 17.0).synonyms(&[same("compression.lz4.level")]).accepted(),
-    string("compression.type").default("producer").check(Check::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])).synonyms(&[same("compression.type")]).says("The codec batches are stored with. Only producer has an effect: batches stay as they came."),
-    int("compression.zstd.level").default("3").between(-131072.0, 22.0).synonyms(&[same("compression.zstd.level")]).accepted(),
+    string("compression.type").default("producer").check(Check::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])).synonyms(&[same("compression.type")]).says("The codec batches are stored with: those that come in another are compressed anew; with producer all stay as they came."),
+    int("compression.zstd.level").default("3").between(-131072.0, 22.0).synonyms(&[same("compression.zstd.level")]).says("The level of batches that are compressed anew with zstd."),
     long("delete.retention.ms").default("86400000").at_least(0).synonyms(&[same("log.cleaner.delete.retention.ms")]).says("How long tombstones of a compacted topic are kept."),
     long("file.delete.delay.ms").default("60000").at_least(0).synonyms(&[same("log.segment.delete.delay.ms")]).says("How long the files of a deleted segment stay."),
     long("flush.messages").default("9223372036854775807").at_least(1).synonyms(&[same("log.flush.interval.messages")]).says("Records after which a partition is synced. 1 answers acks only when the batch is on disk."),
@@ -21,7 +21,7 @@ pub(super) const KEYS: &[Key] = &[
     long("local.retention.bytes").default("-2").at_least(-2).synonyms(&[same("log.local.retention.bytes")]).says("Local bytes of a tiered partition; -2 is retention.bytes."),
     long("local.retention.ms").default("-2").at_least(-2).synonyms(&[same("log.local.retention.ms")]).says("Local time of a tiered partition; -2 is retention.ms."),
     long("max.compaction.lag.ms").default("9223372036854775807").at_least(1).synonyms(&[same("log.cleaner.max.compaction.lag.ms")]).says("A record becomes cleanable at the latest after this time."),
-    int("max.message.bytes").default("1048588").at_least(0).synonyms(&[same("message.max.bytes")]).says("The largest batch, as it is sent."),
+    int("max.message.bytes").default("1048588").at_least(0).synonyms(&[same("message.max.bytes")]).says("The largest batch, as it is sent and as it is stored."),
     long("message.timestamp.after.max.ms").default("3600000").at_least(0).synonyms(&[same("log.message.timestamp.after.max.ms")]).says("How far a record's time may lie ahead of the broker's."),
     long("message.timestamp.before.max.ms").default("9223372036854775807").at_least(0).synonyms(&[same("log.message.timestamp.before.max.ms")]).says("How far a record's time may lie behind the broker's."),
     string("message.timestamp.type").default("CreateTime").check(Check::OneOf(&["CreateTime", "LogAppendTime"])).synonyms(&[same("log.message.timestamp.type")]).says("The producer's time (CreateTime) or the broker's at the append (LogAppendTime)."),

@@ -92,13 +92,53 @@ fn the_brokers_time_replaces_the_producers() {
 
 #[test]
 fn a_topics_codec_replaces_the_producers() {
-    let node = TestNode::with(|config| config.compression = TopicCompression::Fixed(Compression::Lz4.id()));
+    let node = TestNode::with(|config| {
+        config.compression = TopicCompression::Fixed { codec: Compression::Lz4.id(), level: None }
+    });
     node.append(Batch { compression: Compression::Gzip, ..Batch::of(3) }).unwrap();
     let bytes = read(&node.partition(), 0, u64::MAX).unwrap();
     let (batch, _) = BatchView::split_first(&bytes).unwrap();
     batch.check_crc().unwrap();
     assert_eq!(batch.compression_id(), Compression::Lz4.id());
     assert_eq!(records::records(&batch, 1 << 20).unwrap().iter().filter(Result::is_ok).count(), 3);
+}
+
+#[test]
+fn a_batch_that_grows_beyond_the_limit_in_the_topics_codec_is_refused() {
+    let batch = || Batch { compression: Compression::Gzip, ..Batch::of(300) };
+    let sent = batch().bytes().len();
+    assert!(sent < Batch::of(300).bytes().len());
+    let node = TestNode::with(|config| {
+        config.compression = TopicCompression::Fixed { codec: Compression::None.id(), level: None };
+        config.max_message_bytes = sent as u32;
+    });
+    assert_eq!(node.append(batch()).unwrap_err().code(), ErrorCode::MessageTooLarge);
+    assert_eq!(node.partition().offsets().log_end, 0);
+}
+
+#[test]
+fn a_batch_of_bad_records_makes_no_large_answer() {
+    let node = TestNode::with(|config| config.cleanup_policy.compact = true);
+    let AppendError::BadRecords(bad) = node.append(Batch { keyed: false, ..Batch::of(5000) }).unwrap_err() else {
+        panic!("records are to blame");
+    };
+    assert_eq!((bad.named.len(), bad.count), (1000, 5000));
+    assert!(bad.summary(&"t-0").contains("due to 5000 record errors in total"));
+}
+
+#[test]
+fn the_records_to_blame_are_named() {
+    let node = TestNode::with(|config| config.timestamp_after_max_ms = 1);
+    let AppendError::BadRecords(bad) = node.append(Batch { timestamp: NOW_MS, ..Batch::of(3) }).unwrap_err() else {
+        panic!("a record is to blame");
+    };
+    // Each is a millisecond later than the one before.
+    assert_eq!(bad.named.iter().map(|record| record.place).collect::<Vec<_>>(), [2]);
+    let node = TestNode::with(|config| config.timestamp_type = TimestampType::LogAppendTime);
+    let mut bytes = Batch::of(3).bytes();
+    patched(&mut bytes, 21, &8i16.to_be_bytes());
+    let error = node.partition().append(&mut bytes, AppendOrigin::Client, None).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidTimestamp);
 }
 
 #[test]
