@@ -20,14 +20,16 @@ pub fn group(name: &str) -> GroupId {
     GroupId(text(name))
 }
 
+/// Waits until there is a coordinator of `name`, a group (0) or a transactional id (1).
+pub fn find_coordinator(s: &mut Scenario, kind: i8, name: &str) {
+    let request = FindCoordinatorRequest::default().with_key_type(kind).with_coordinator_keys(vec![text(name)]);
+    while s.client.call(4, &request).coordinators[0].error_code != 0 {}
+}
+
 /// Waits until the coordinator of `name` answers.
 pub fn find(s: &mut Scenario, name: &str) {
     loop {
-        let request = FindCoordinatorRequest::default().with_key_type(0).with_coordinator_keys(vec![text(name)]);
-        let answer = s.client.call(4, &request);
-        if answer.coordinators[0].error_code != 0 {
-            continue;
-        }
+        find_coordinator(s, 0, name);
         let heartbeat = HeartbeatRequest::default().with_group_id(group(name)).with_member_id(text("x"));
         // Nobody knows this member. Apache Kafka answers a heartbeat with no error while it loads the group.
         if s.client.call(4, &heartbeat).error_code == 25 {

@@ -2,6 +2,7 @@
 //! 4.3.1 alike (see `compare`). Files are named as those in `src/api`.
 
 mod api_versions;
+mod compaction;
 mod consumer_groups;
 mod create_topics;
 mod delete_records;
