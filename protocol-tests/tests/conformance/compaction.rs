@@ -9,10 +9,10 @@ use kafka_protocol::messages::{EndTxnRequest, InitProducerIdRequest, Transaction
 use terrace::protocol::compression::Compression;
 use terrace_protocol_tests::batch::{Batch, by_offset};
 use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, fresh_name};
+use terrace_protocol_tests::compare::fresh_name;
 
 use crate::delete_records::delete;
-use crate::scenario::{Scenario, compressed, fetch_request, produce_request, text};
+use crate::scenario::{Scenario, compressed, fetch_request, produce_request, scenario_with, text};
 
 /// Long ago, for what any lag and any retention reaches.
 const OLD: i64 = 1_600_000_000_000;
@@ -126,28 +126,26 @@ fn now() -> i64 {
 
 #[test]
 fn the_last_value_of_each_key_stays_at_its_offset() {
-    both(
+    scenario_with(
         &quick(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let mut log = Log::new(&mut s, &[]);
+        |s| {
+            let mut log = Log::new(s, &[]);
             for pairs in
                 [&[("a", "a1")][..], &[("b", "b1"), ("c", "c1")], &[("a", "a2")], &[("b", "-")], &[("d", "d1")]]
             {
-                log.append(&mut s, pairs);
+                log.append(s, pairs);
             }
-            log.becomes(&mut s, "2:c1 3:a2 4:- 5:d1");
+            log.becomes(s, "2:c1 3:a2 4:- 5:d1");
             // The tombstone stays for a day, over any number of rounds.
-            log.append(&mut s, &[("c", "c2")]);
-            log.append(&mut s, &[("e", "e1")]);
-            log.becomes(&mut s, "3:a2 4:- 5:d1 6:c2 7:e1");
+            log.append(s, &[("c", "c2")]);
+            log.append(s, &[("e", "e1")]);
+            log.becomes(s, "3:a2 4:- 5:d1 6:c2 7:e1");
             for time in [-2, -1, OLD + 1] {
                 let found = s.list_offset(&log.topic, 0, time);
                 s.say(format!("{time}: {} {}", found.0, found.2));
             }
-            let behind = log.read_from(&mut s, 1);
+            let behind = log.read_from(s, 1);
             s.say(format!("from 1: {behind}"));
-            s.end()
         },
         "2:c1 3:a2 4:- 5:d1
          3:a2 4:- 5:d1 6:c2 7:e1
@@ -160,19 +158,17 @@ fn the_last_value_of_each_key_stays_at_its_offset() {
 
 #[test]
 fn a_tombstone_goes_when_its_time_is_over() {
-    both(
+    scenario_with(
         &quick(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let mut log = Log::new(&mut s, &[("delete.retention.ms", "0")]);
+        |s| {
+            let mut log = Log::new(s, &[("delete.retention.ms", "0")]);
             for pairs in [[("a", "a1")], [("a", "-")], [("b", "b1")]] {
-                log.append(&mut s, &pairs);
+                log.append(s, &pairs);
             }
             // The first round that meets it says until when it stays.
-            log.becomes(&mut s, "1:- 2:b1");
-            log.append(&mut s, &[("c", "c1")]);
-            log.becomes(&mut s, "2:b1 3:c1");
-            s.end()
+            log.becomes(s, "1:- 2:b1");
+            log.append(s, &[("c", "c1")]);
+            log.becomes(s, "2:b1 3:c1");
         },
         "1:- 2:b1
          2:b1 3:c1",
@@ -181,19 +177,17 @@ fn a_tombstone_goes_when_its_time_is_over() {
 
 #[test]
 fn nothing_younger_than_the_least_lag_is_cleaned() {
-    both(
+    scenario_with(
         &quick(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let mut log = Log::new(&mut s, &[("min.compaction.lag.ms", "3600000")]);
-            log.append(&mut s, &[("a", "a1")]);
-            log.append(&mut s, &[("a", "a2")]);
+        |s| {
+            let mut log = Log::new(s, &[("min.compaction.lag.ms", "3600000")]);
+            log.append(s, &[("a", "a1")]);
+            log.append(s, &[("a", "a2")]);
             log.time = now() - 2 * STEP_MS;
-            log.append(&mut s, &[("a", "a3")]);
-            log.append(&mut s, &[("a", "a4")]);
+            log.append(s, &[("a", "a3")]);
+            log.append(s, &[("a", "a4")]);
             // What is young supersedes nothing yet.
-            log.becomes(&mut s, "1:a2 2:a3 3:a4");
-            s.end()
+            log.becomes(s, "1:a2 2:a3 3:a4");
         },
         "1:a2 2:a3 3:a4",
     );
@@ -201,21 +195,19 @@ fn nothing_younger_than_the_least_lag_is_cleaned() {
 
 #[test]
 fn the_greatest_lag_cleans_whatever_the_ratio() {
-    both(
+    scenario_with(
         &quick(),
-        |address| {
-            let mut s = Scenario::on(address);
+        |s| {
             let ratio = ("min.cleanable.dirty.ratio", "1.0");
-            let mut never = Log::new(&mut s, &[ratio]);
-            let mut soon = Log::new(&mut s, &[ratio, ("max.compaction.lag.ms", "1000")]);
+            let mut never = Log::new(s, &[ratio]);
+            let mut soon = Log::new(s, &[ratio, ("max.compaction.lag.ms", "1000")]);
             for log in [&mut never, &mut soon] {
                 for pairs in [[("a", "a1")], [("a", "a2")], [("b", "b1")]] {
-                    log.append(&mut s, &pairs);
+                    log.append(s, &pairs);
                 }
             }
-            soon.becomes(&mut s, "1:a2 2:b1");
-            never.becomes(&mut s, "0:a1 1:a2 2:b1");
-            s.end()
+            soon.becomes(s, "1:a2 2:b1");
+            never.becomes(s, "0:a1 1:a2 2:b1");
         },
         "1:a2 2:b1
          0:a1 1:a2 2:b1",
@@ -224,30 +216,28 @@ fn the_greatest_lag_cleans_whatever_the_ratio() {
 
 #[test]
 fn compact_and_delete_do_both_and_compact_alone_deletes_nothing_old() {
-    both(
+    scenario_with(
         &quick(),
-        |address| {
-            let mut s = Scenario::on(address);
+        |s| {
             for policy in ["compact,delete", "compact"] {
-                let mut log = Log::new(&mut s, &[("cleanup.policy", policy), ("retention.ms", "3600000")]);
+                let mut log = Log::new(s, &[("cleanup.policy", policy), ("retention.ms", "3600000")]);
                 for pairs in [[("a", "a1")], [("b", "b1")]] {
-                    log.append(&mut s, &pairs);
+                    log.append(s, &pairs);
                 }
                 log.time = now() - 4 * STEP_MS;
-                log.append(&mut s, &[("a", "a2")]);
+                log.append(s, &[("a", "a2")]);
                 // Before the old ones can come into one segment with younger ones.
                 let (old, all) = match policy {
                     "compact" => ("0:a1 1:b1 2:a2", "1:b1 3:a3 4:c1"),
                     _ => ("2:a2", "3:a3 4:c1"),
                 };
-                log.becomes(&mut s, old);
-                log.append(&mut s, &[("a", "a3")]);
-                log.append(&mut s, &[("c", "c1")]);
-                log.becomes(&mut s, all);
+                log.becomes(s, old);
+                log.append(s, &[("a", "a3")]);
+                log.append(s, &[("c", "c1")]);
+                log.becomes(s, all);
                 let earliest = s.list_offset(&log.topic, 0, -2);
                 s.say(format!("{policy}: from {}", earliest.2));
             }
-            s.end()
         },
         "2:a2
          3:a3 4:c1
@@ -260,20 +250,18 @@ fn compact_and_delete_do_both_and_compact_alone_deletes_nothing_old() {
 
 #[test]
 fn a_topic_that_becomes_compacted_loses_what_has_no_key() {
-    both(
+    scenario_with(
         &quick(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let mut log = Log::new(&mut s, &[("cleanup.policy", "delete"), ("retention.ms", "-1")]);
+        |s| {
+            let mut log = Log::new(s, &[("cleanup.policy", "delete"), ("retention.ms", "-1")]);
             let mut mixed = log.batch(&[("x", "x1"), ("a", "a1")]);
             mixed.records[0].0 = None;
-            log.send(&mut s, mixed.build());
-            log.append(&mut s, &[("b", "b1")]);
-            log.append(&mut s, &[("c", "c1")]);
-            log.becomes(&mut s, "0:x1 1:a1 2:b1 3:c1");
+            log.send(s, mixed.build());
+            log.append(s, &[("b", "b1")]);
+            log.append(s, &[("c", "c1")]);
+            log.becomes(s, "0:x1 1:a1 2:b1 3:c1");
             s.set_topic_config(&log.topic, &settings(&[]));
-            log.becomes(&mut s, "1:a1 2:b1 3:c1");
-            s.end()
+            log.becomes(s, "1:a1 2:b1 3:c1");
         },
         "0:x1 1:a1 2:b1 3:c1
          1:a1 2:b1 3:c1",
@@ -282,24 +270,22 @@ fn a_topic_that_becomes_compacted_loses_what_has_no_key() {
 
 #[test]
 fn the_log_may_start_where_a_record_was_compacted_away() {
-    both(
+    scenario_with(
         &quick(),
-        |address| {
-            let mut s = Scenario::on(address);
+        |s| {
             let policy = [("cleanup.policy", "compact,delete"), ("retention.ms", "-1")];
-            let mut log = Log::new(&mut s, &policy);
+            let mut log = Log::new(s, &policy);
             for pairs in [[("a", "a1")], [("a", "a2")], [("a", "a3")], [("b", "b1")]] {
-                log.append(&mut s, &pairs);
+                log.append(s, &pairs);
             }
-            log.becomes(&mut s, "2:a3 3:b1");
-            delete(&mut s, &log.topic, &[(0, 1)]);
+            log.becomes(s, "2:a3 3:b1");
+            delete(s, &log.topic, &[(0, 1)]);
             let earliest = s.list_offset(&log.topic, 0, -2);
             s.say(format!("from {}", earliest.2));
             for offset in [0, 1] {
-                let behind = log.read_from(&mut s, offset);
+                let behind = log.read_from(s, offset);
                 s.say(format!("{offset}: {behind}"));
             }
-            s.end()
         },
         "2:a3 3:b1
          delete: [(0, 1, 0)]
@@ -311,15 +297,14 @@ fn the_log_may_start_where_a_record_was_compacted_away() {
 
 #[test]
 fn a_batch_keeps_its_codec_and_its_offsets_when_records_go() {
-    both(
+    scenario_with(
         &quick(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let mut log = Log::new(&mut s, &[]);
+        |s| {
+            let mut log = Log::new(s, &[]);
             let three = log.batch(&[("a", "a1"), ("b", "b1"), ("c", "c1")]);
-            log.send(&mut s, compressed(&three, Compression::Gzip));
-            log.append(&mut s, &[("a", "a2"), ("c", "c2")]);
-            log.append(&mut s, &[("d", "d1")]);
+            log.send(s, compressed(&three, Compression::Gzip));
+            log.append(s, &[("a", "a2"), ("c", "c2")]);
+            log.append(s, &[("d", "d1")]);
             let until = Instant::now() + PATIENCE;
             let first = loop {
                 let answer = s.client.call(11, &fetch_request(&log.topic, 0, 0, 100));
@@ -330,7 +315,6 @@ fn a_batch_keeps_its_codec_and_its_offsets_when_records_go() {
             };
             let number = |at: usize| i32::from_be_bytes(first[at..at + 4].try_into().expect("four bytes"));
             s.say(format!("codec {} last offset {} records {}", first[22] & 7, number(23), number(57)));
-            s.end()
         },
         "codec 1 last offset 2 records 1",
     );
@@ -391,35 +375,33 @@ impl Transactions {
 
 #[test]
 fn aborted_records_go_at_once_and_markers_when_nothing_hangs_on_them() {
-    both(
+    scenario_with(
         &quick(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let mut transactions = Transactions::new(&mut s);
-            let mut log = Log::new(&mut s, &[("delete.retention.ms", "0")]);
+        |s| {
+            let mut transactions = Transactions::new(s);
+            let mut log = Log::new(s, &[("delete.retention.ms", "0")]);
             // Markers have the broker's time.
             log.time = now();
-            transactions.run(&mut s, &mut log, &[("k", "k1")], true);
-            transactions.run(&mut s, &mut log, &[("k", "k2")], false);
-            log.append(&mut s, &[("x", "x0")]);
-            log.append(&mut s, &[("y", "y0")]);
+            transactions.run(s, &mut log, &[("k", "k1")], true);
+            transactions.run(s, &mut log, &[("k", "k2")], false);
+            log.append(s, &[("x", "x0")]);
+            log.append(s, &[("y", "y0")]);
             // What was aborted supersedes nothing.
-            log.becomes(&mut s, "0:k1 1:marker 3:marker 4:x0 5:y0");
-            log.append(&mut s, &[("k", "k3")]);
+            log.becomes(s, "0:k1 1:marker 3:marker 4:x0 5:y0");
+            log.append(s, &[("k", "k3")]);
             // Each round is over when it has taken what the one before could not know of.
             for (round, left) in ["x1", "x2", "x3", "x4", "x5"].into_iter().enumerate() {
-                log.append(&mut s, &[("x", left)]);
-                log.append(&mut s, &[("y", "y")]);
+                log.append(s, &[("x", left)]);
+                log.append(s, &[("y", "y")]);
                 let until = Instant::now() + PATIENCE;
                 let before = if round == 0 { "x0".to_owned() } else { format!("x{round}") };
-                while log.read(&mut s).contains(&format!(":{before} ")) && Instant::now() < until {
+                while log.read(s).contains(&format!(":{before} ")) && Instant::now() < until {
                     let (_, _, end) = s.list_offset(&log.topic, 0, -1);
                     s.client.call(11, &fetch_request(&log.topic, 0, end, 100));
                 }
             }
-            let left = log.read(&mut s);
+            let left = log.read(s);
             s.say(left);
-            s.end()
         },
         "0:k1 1:marker 3:marker 4:x0 5:y0
          6:k3 14:y 15:x5 16:y",

@@ -20,7 +20,7 @@ use terrace_protocol_tests::compare::{both, fresh_name};
 use uuid::Uuid;
 
 use crate::group_scenario::{find, group, heartbeat, join_request, stable, subscription, sync_request};
-use crate::scenario::{Scenario, text, topic_name};
+use crate::scenario::{Scenario, scenario, text, topic_name};
 
 /// A group whose targets follow its epochs at once.
 fn consumer_group(s: &mut Scenario) -> String {
@@ -184,11 +184,9 @@ impl Scenario {
 
 #[test]
 fn members_come_share_and_go() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let (name, topic) = group_and_topic(&mut s, 4);
+    scenario(
+        |s| {
+            let (name, topic) = group_and_topic(s, 4);
             let id = s.topic_id(&topic).expect("just made");
             s.tell("a joins", &joins(&name, "a", &[&topic]));
             s.describe(&name);
@@ -210,7 +208,6 @@ fn members_come_share_and_go() {
             s.describe(&name);
             s.listed(&name);
             s.tell("a left", &beat(&name, "a", 4));
-            s.end()
         },
         r#"a joins: 0 epoch 2 in 5000 owns Some(4)
            0 None Stable epoch 2 assignment 2 by uniform
@@ -243,11 +240,9 @@ fn members_come_share_and_go() {
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let (name, topic) = group_and_topic(&mut s, 1);
+    scenario(
+        |s| {
+            let (name, topic) = group_and_topic(s, 1);
             assert_eq!(s.beat(&joins(&name, "a", &[&topic])).error_code, 0);
             let unknown = fresh_name("g");
             let cases = [
@@ -286,7 +281,6 @@ fn what_makes_no_sense_is_refused() {
             // The old way: the coordinator makes the id.
             let answer = s.client.call(0, &joins(&name, "", &[&topic]));
             s.say(format!("v0: {} id {:?}", answer.error_code, answer.member_id.as_deref().map(str::len)));
-            s.end()
         },
         r#"no member id: 42 Some("MemberId can't be empty.") None 0 0
            joins without id: 42 Some("MemberId can't be empty.") None 0 0
@@ -314,11 +308,9 @@ fn what_makes_no_sense_is_refused() {
 
 #[test]
 fn static_members_return() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let (name, topic) = group_and_topic(&mut s, 2);
+    scenario(
+        |s| {
+            let (name, topic) = group_and_topic(s, 2);
             let fixed = |request: ConsumerGroupHeartbeatRequest| request.with_instance_id(Some(text("i")));
             s.tell("a joins", &fixed(joins(&name, "a", &[&topic])));
             s.tell("b may not", &fixed(joins(&name, "b", &[&topic])));
@@ -331,7 +323,6 @@ fn static_members_return() {
             s.tell("b without its instance", &beat(&name, "b", 2));
             s.tell("b leaves", &fixed(beat(&name, "b", -1)));
             s.describe(&name);
-            s.end()
         },
         r#"a joins: 0 epoch 2 in 5000 owns Some(2)
            b may not: 111 epoch 0 in 0 owns None
@@ -362,11 +353,9 @@ fn until_moved(s: &mut Scenario, request: &ConsumerGroupHeartbeatRequest) -> Con
 
 #[test]
 fn regular_expressions_name_topics() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let (name, topic) = group_and_topic(&mut s, 3);
+    scenario(
+        |s| {
+            let (name, topic) = group_and_topic(s, 3);
             let by_regex = |member: &str, regex: &str| {
                 joins(&name, member, &[])
                     .with_subscribed_topic_names(None)
@@ -378,7 +367,7 @@ fn regular_expressions_name_topics() {
             }
             let whole = format!("^{topic}$");
             s.tell("a joins", &by_regex("a", &whole));
-            let answer = until_moved(&mut s, &beat(&name, "a", 1));
+            let answer = until_moved(s, &beat(&name, "a", 1));
             s.say(format!("resolved: epoch {} owns {:?}", answer.member_epoch, assigned(&answer)));
             s.describe_regex(&name, &topic);
             // Another member with the same expression needs no look.
@@ -389,7 +378,6 @@ fn regular_expressions_name_topics() {
                     .with_subscribed_topic_regex(Some(text("")))
                     .with_subscribed_topic_names(Some(vec![topic_name(&topic)])),
             );
-            s.end()
         },
         r#"(: 128 true
            a[: 128 true
@@ -419,11 +407,9 @@ impl Scenario {
 
 #[test]
 fn offsets_are_the_members_own() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let (name, topic) = group_and_topic(&mut s, 1);
+    scenario(
+        |s| {
+            let (name, topic) = group_and_topic(s, 1);
             s.beat(&joins(&name, "a", &[&topic]));
             let cases: [(i16, &str, i32); 7] =
                 [(9, "a", 2), (8, "a", 2), (9, "a", 1), (9, "a", 3), (9, "b", 2), (9, "", -1), (9, "a", -1)];
@@ -442,7 +428,6 @@ fn offsets_are_the_members_own() {
             s.say(format!("commit when empty: {error}"));
             let error = s.commit(9, &fresh_name("g"), "a", 1, &topic, 0);
             s.say(format!("commit to no group: {error}"));
-            s.end()
         },
         r#"commit v9 by "a" at 2: 0
            commit v8 by "a" at 2: 35
@@ -464,11 +449,9 @@ fn offsets_are_the_members_own() {
 
 #[test]
 fn the_classic_apis_see_another_kind_of_group() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
-            let (name, topic) = group_and_topic(&mut s, 1);
+    scenario(
+        |s| {
+            let (name, topic) = group_and_topic(s, 1);
             s.beat(&joins(&name, "a", &[&topic]));
             for version in [5, 6] {
                 let request = DescribeGroupsRequest::default().with_groups(vec![group(&name)]);
@@ -493,7 +476,7 @@ fn the_classic_apis_see_another_kind_of_group() {
             s.say(format!("delete: {code}"));
             // A classic group is no consumer group either.
             let classic = fresh_name("g");
-            stable(&mut s, &classic, &[&topic]);
+            stable(s, &classic, &[&topic]);
             let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(&classic), group("")]);
             let mut described = s.client.call(1, &request).groups;
             described.sort_by_key(|found| found.error_code);
@@ -510,7 +493,6 @@ fn the_classic_apis_see_another_kind_of_group() {
             let code = s.client.call(2, &request).results[0].error_code;
             s.say(format!("delete when empty: {code}"));
             s.describe(&name);
-            s.end()
         },
         r#"describe v5: 0 None Dead
            describe v6: 69 Some("Group G is not a classic group.") Dead

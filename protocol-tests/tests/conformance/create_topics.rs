@@ -4,11 +4,10 @@ use kafka_protocol::messages::create_topics_request::{
 };
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::{BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest};
-use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, fresh_name};
+use terrace_protocol_tests::compare::fresh_name;
 use uuid::Uuid;
 
-use crate::scenario::{Scenario, text, topic_name};
+use crate::scenario::{Scenario, scenario, text, topic_name};
 
 fn topic(name: &str, partitions: i32, factor: i16) -> CreatableTopic {
     CreatableTopic::default()
@@ -40,30 +39,27 @@ fn create(s: &mut Scenario, what: &str, validate_only: bool, topics: Vec<Creatab
 
 #[test]
 fn topics_are_made_and_every_refusal_has_a_reason() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let name = fresh_name("t");
-            create(&mut s, "only validated", true, vec![topic(&name, 3, 1)]);
-            create(&mut s, "made", false, vec![topic(&name, 3, 1)]);
+            create(s, "only validated", true, vec![topic(&name, 3, 1)]);
+            create(s, "made", false, vec![topic(&name, 3, 1)]);
             while s.topic_id(&name).is_none() {}
-            create(&mut s, "exists", false, vec![topic(&name, 3, 1)]);
-            create(&mut s, "defaults", false, vec![topic(&fresh_name("t"), -1, -1)]);
-            create(&mut s, "no partitions", false, vec![topic(&fresh_name("t"), 0, 1)]);
-            create(&mut s, "no replicas", false, vec![topic(&fresh_name("t"), 1, 0)]);
-            create(&mut s, "too many replicas", false, vec![topic(&fresh_name("t"), 1, 3)]);
-            create(&mut s, "bad name", false, vec![topic("bad name", 1, 1)]);
+            create(s, "exists", false, vec![topic(&name, 3, 1)]);
+            create(s, "defaults", false, vec![topic(&fresh_name("t"), -1, -1)]);
+            create(s, "no partitions", false, vec![topic(&fresh_name("t"), 0, 1)]);
+            create(s, "no replicas", false, vec![topic(&fresh_name("t"), 1, 0)]);
+            create(s, "too many replicas", false, vec![topic(&fresh_name("t"), 1, 3)]);
+            create(s, "bad name", false, vec![topic("bad name", 1, 1)]);
             let twice = fresh_name("t");
-            create(&mut s, "twice", false, vec![topic(&twice, 1, 1), topic(&twice, 1, 1)]);
+            create(s, "twice", false, vec![topic(&twice, 1, 1), topic(&twice, 1, 1)]);
             let base = fresh_name("t").replace('-', "_");
-            create(&mut s, "underscore", false, vec![topic(&format!("{base}_x"), 1, 1)]);
+            create(s, "underscore", false, vec![topic(&format!("{base}_x"), 1, 1)]);
             while s.topic_id(&format!("{base}_x")).is_none() {}
             let with_dot = vec![topic(&format!("{base}.x"), 1, 1)];
             let request = CreateTopicsRequest::default().with_timeout_ms(10_000).with_topics(with_dot);
             let answer = s.client.call(7, &request);
             s.say(format!("collides: {}", answer.topics[0].error_code));
-            s.end()
         },
         r#"only validated: 0 None partitions 3 factor 1 id true
            made: 0 None partitions 3 factor 1 id true
@@ -81,10 +77,8 @@ fn topics_are_made_and_every_refusal_has_a_reason() {
 
 #[test]
 fn assignments_and_configurations_are_checked() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let assigned = |partition: i32, brokers: &[i32]| {
                 CreatableReplicaAssignment::default()
                     .with_partition_index(partition)
@@ -93,21 +87,20 @@ fn assignments_and_configurations_are_checked() {
             let with = |assignments: Vec<CreatableReplicaAssignment>| {
                 topic(&fresh_name("t"), -1, -1).with_assignments(assignments)
             };
-            create(&mut s, "assigned", false, vec![with(vec![assigned(0, &[1]), assigned(1, &[1])])]);
-            create(&mut s, "unknown broker", false, vec![with(vec![assigned(0, &[7])])]);
-            create(&mut s, "gap", false, vec![with(vec![assigned(1, &[1])])]);
-            create(&mut s, "broker twice", false, vec![with(vec![assigned(0, &[1, 1])])]);
+            create(s, "assigned", false, vec![with(vec![assigned(0, &[1]), assigned(1, &[1])])]);
+            create(s, "unknown broker", false, vec![with(vec![assigned(0, &[7])])]);
+            create(s, "gap", false, vec![with(vec![assigned(1, &[1])])]);
+            create(s, "broker twice", false, vec![with(vec![assigned(0, &[1, 1])])]);
             let both = topic(&fresh_name("t"), 1, -1).with_assignments(vec![assigned(0, &[1])]);
-            create(&mut s, "both", false, vec![both]);
+            create(s, "both", false, vec![both]);
             for (key, value) in
                 [("retention.ms", "x"), ("no.such.key", "1"), ("cleanup.policy", "shred"), ("segment.bytes", "1")]
             {
                 let config = CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)));
-                create(&mut s, key, false, vec![topic(&fresh_name("t"), 1, 1).with_configs(vec![config])]);
+                create(s, key, false, vec![topic(&fresh_name("t"), 1, 1).with_configs(vec![config])]);
             }
             let null = CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(None);
-            create(&mut s, "null", false, vec![topic(&fresh_name("t"), 1, 1).with_configs(vec![null])]);
-            s.end()
+            create(s, "null", false, vec![topic(&fresh_name("t"), 1, 1).with_configs(vec![null])]);
         },
         r#"assigned: 0 None partitions 2 factor 1 id true
            unknown broker: 39 Some("The manual partition assignment includes broker 7, but no such broker is registered.") partitions -1 factor -1 id false
@@ -124,10 +117,8 @@ fn assignments_and_configurations_are_checked() {
 
 #[test]
 fn topics_are_deleted_by_name_and_by_id() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let (a, b) = (s.topic(1, &[]), s.topic(1, &[]));
             let id = s.topic_id(&b).expect("it exists");
             let states = vec![
@@ -146,7 +137,6 @@ fn topics_are_deleted_by_name_and_by_id() {
             s.say(format!("{rows:?}"));
             while s.topic_id(&a).is_some() || s.topic_id(&b).is_some() {}
             s.say("gone");
-            s.end()
         },
         "[(0, false, false), (0, true, true), (3, false, false), (100, false, false)]
          gone",
@@ -155,10 +145,8 @@ fn topics_are_deleted_by_name_and_by_id() {
 
 #[test]
 fn partitions_are_added_and_never_taken_away() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(2, &[]);
             for (name, count) in [(t.as_str(), 3), (&t, 3), (&t, 1), (&t, 0), ("no-such-topic", 2)] {
                 let request = CreatePartitionsRequest::default().with_timeout_ms(10_000).with_topics(vec![
@@ -173,7 +161,6 @@ fn partitions_are_added_and_never_taken_away() {
                 s.say(format!("{count}: {} {message:?}", found.error_code));
                 while name == t && s.list_offset(&t, 2, -1).0 != 0 {}
             }
-            s.end()
         },
         r#"3: 0 None
            3: 37 Some("Topic already has 3 partition(s).")
@@ -185,13 +172,11 @@ fn partitions_are_added_and_never_taken_away() {
 
 #[test]
 fn names_that_differ_only_by_dots_collide() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let base = fresh_name("t").replace('-', "_");
             let names = [format!("{base}_x"), format!("{base}.x"), format!("{base}.y.z"), format!("{base}_y.z")];
-            create(&mut s, "underscore", false, vec![topic(&names[0], 1, 1)]);
+            create(s, "underscore", false, vec![topic(&names[0], 1, 1)]);
             while s.topic_id(&names[0]).is_none() {}
             for validate in [true, false] {
                 let request = CreateTopicsRequest::default()
@@ -205,11 +190,10 @@ fn names_that_differ_only_by_dots_collide() {
                     s.say(format!("{} {message:?}", found.error_code));
                 }
             }
-            create(&mut s, "dot", false, vec![topic(".", 1, 1)]);
-            create(&mut s, "long", false, vec![topic(&"x".repeat(250), 1, 1)]);
-            create(&mut s, "factor -2", false, vec![topic(&fresh_name("t"), 1, -2)]);
-            create(&mut s, "partitions -2", false, vec![topic(&fresh_name("t"), -2, 1)]);
-            s.end()
+            create(s, "dot", false, vec![topic(".", 1, 1)]);
+            create(s, "long", false, vec![topic(&"x".repeat(250), 1, 1)]);
+            create(s, "factor -2", false, vec![topic(&fresh_name("t"), 1, -2)]);
+            create(s, "partitions -2", false, vec![topic(&fresh_name("t"), -2, 1)]);
         },
         r#"underscore: 0 None partitions 1 factor 1 id true
            17 Some("Topic 'BASE.x' collides with existing topic: BASE_x")
@@ -227,10 +211,8 @@ fn names_that_differ_only_by_dots_collide() {
 
 #[test]
 fn configurations_come_back_with_the_topic_and_mixed_requests_with_each_result() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let config = CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(Some(text("77")));
             let good = fresh_name("a");
             let topics = vec![
@@ -264,7 +246,6 @@ fn configurations_come_back_with_the_topic_and_mixed_requests_with_each_result()
                     answer.configs.is_some_and(|c| !c.is_empty())
                 ));
             }
-            s.end()
         },
         r#"0 0 Some((Some("77"), 1, false, false))
            38 0 None

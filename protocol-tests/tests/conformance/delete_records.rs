@@ -1,11 +1,9 @@
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::{DeleteRecordsRequest, FetchRequest};
 use terrace_protocol_tests::batch::Batch;
-use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::both;
 use terrace_protocol_tests::raw_client::RawClient;
 
-use crate::scenario::{Scenario, describe_fetch, fetch_request, produce_request, topic_name};
+use crate::scenario::{Scenario, describe_fetch, fetch_request, produce_request, scenario, topic_name};
 
 pub fn delete(s: &mut Scenario, topic: &str, partitions: &[(i32, i64)]) {
     let partitions = partitions
@@ -27,14 +25,12 @@ pub fn delete(s: &mut Scenario, topic: &str, partitions: &[(i32, i64)]) {
 
 #[test]
 fn records_below_an_offset_go_and_reading_them_is_error_1() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(2, &[]);
             s.produce(&t, 0, Batch::of(&["a", "b", "c"]).build());
             s.produce(&t, 0, Batch::of(&["d"]).build());
-            delete(&mut s, &t, &[(0, 2), (1, 0), (7, 0)]);
+            delete(s, &t, &[(0, 2), (1, 0), (7, 0)]);
             for offset in [0, 2] {
                 let answer = s.client.call(11, &fetch_request(&t, 0, offset, 100));
                 let p = &answer.responses[0].partitions[0];
@@ -48,16 +44,15 @@ fn records_below_an_offset_go_and_reading_them_is_error_1() {
             }
             // Below the start nothing changes; beyond the end is refused; -1 means the high watermark.
             for offset in [1, 9, -2, -1] {
-                delete(&mut s, &t, &[(0, offset)]);
+                delete(s, &t, &[(0, offset)]);
             }
             let found = s.list_offset(&t, 0, -2);
             s.say(format!("earliest {found:?}"));
-            delete(&mut s, "no-such-topic", &[(0, 0)]);
+            delete(s, "no-such-topic", &[(0, 0)]);
             let compacted = s.topic(1, &[("cleanup.policy", "compact")]);
-            delete(&mut s, &compacted, &[(0, 0)]);
+            delete(s, &compacted, &[(0, 0)]);
             let both = s.topic(1, &[("cleanup.policy", "compact,delete")]);
-            delete(&mut s, &both, &[(0, 0)]);
-            s.end()
+            delete(s, &both, &[(0, 0)]);
         },
         "delete: [(0, 2, 0), (1, 0, 0), (7, -1, 3)]
          0: error 0; p0 error 1 hw -1 [] start -1
@@ -79,19 +74,16 @@ fn records_below_an_offset_go_and_reading_them_is_error_1() {
 
 #[test]
 fn a_fetch_that_waits_sees_the_start_move() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a", "b"]).build());
-            delete(&mut s, &t, &[(0, -1)]);
-            let mut other = RawClient::connect(address);
+            delete(s, &t, &[(0, -1)]);
+            let mut other = RawClient::connect(s.address);
             let id = other.send(11, &fetch_request(&t, 0, 2, 20_000));
             s.client.call(9, &produce_request(&t, -1, &[(0, Some(Batch::of(&["c"]).build()))]));
             let answer = other.receive::<FetchRequest>(11, id);
             s.say(format!("{} start {}", describe_fetch(&answer), answer.responses[0].partitions[0].log_start_offset));
-            s.end()
         },
         "delete: [(0, 2, 0)]
          error 0; p0 error 0 hw 3 [c] start 2",

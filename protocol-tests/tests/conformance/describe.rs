@@ -8,18 +8,15 @@ use kafka_protocol::messages::{
     ListGroupsRequest, OffsetForLeaderEpochRequest,
 };
 use terrace_protocol_tests::batch::Batch;
-use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, fresh_name};
+use terrace_protocol_tests::compare::fresh_name;
 
 use crate::group_scenario::{find, group, stable};
-use crate::scenario::{Scenario, text, topic_name};
+use crate::scenario::{scenario, text, topic_name};
 
 #[test]
 fn the_cluster_is_described() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             for (version, include) in [(0, false), (0, true), (1, true), (2, false)] {
                 let request = DescribeClusterRequest::default().with_include_cluster_authorized_operations(include);
                 let answer = s.client.call(version, &request);
@@ -37,7 +34,6 @@ fn the_cluster_is_described() {
             let request = DescribeClusterRequest::default().with_endpoint_type(2);
             let answer = s.client.call(1, &request);
             s.say(format!("controllers: {} {:?}", answer.error_code, answer.error_message.as_deref()));
-            s.end()
         },
         r#"v0: 0 controller 1 brokers [(1, false, false)] id 22 operations -2147483648 type 1
            v0: 0 controller 1 brokers [(1, false, false)] id 22 operations 8096 type 1
@@ -49,10 +45,8 @@ fn the_cluster_is_described() {
 
 #[test]
 fn log_dirs_tell_the_partitions_asked_for() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(2, &[]);
             let one = Batch::of(&["a"]).build();
             s.produce(&t, 0, one.clone());
@@ -81,7 +75,6 @@ fn log_dirs_tell_the_partitions_asked_for() {
                     }
                 }
             }
-            s.end()
         },
         "v1: 0 dirs 1
          0 [(0, true, 0, false)] sizes false
@@ -106,10 +99,8 @@ fn log_dirs_tell_the_partitions_asked_for() {
 
 #[test]
 fn topic_partitions_come_in_pages() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let (a, b) = (s.topic(3, &[]), s.topic(3, &[]));
             let (a, b) = if a < b { (a, b) } else { (b, a) };
             let names = [a.as_str(), &b, "zz-no-such"];
@@ -132,7 +123,6 @@ fn topic_partitions_come_in_pages() {
                 let next = answer.next_cursor.as_ref().map(|c| place(&c.topic_name).is_some());
                 s.say(format!("{limit}: {errors:?} {} next {next:?}", partitions));
             }
-            s.end()
         },
         "2000: [0, 0, 3] 6 next None
          2: [0] 2 next Some(true)
@@ -144,13 +134,11 @@ fn topic_partitions_come_in_pages() {
 
 #[test]
 fn a_group_is_described_with_its_members() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let name = fresh_name("g");
-            let (_, member) = stable(&mut s, &name, &[&t]);
+            let (_, member) = stable(s, &name, &[&t]);
             for (version, include) in [(0, false), (3, true), (5, false), (6, true)] {
                 let request = DescribeGroupsRequest::default()
                     .with_groups(vec![group(&name), group("")])
@@ -196,12 +184,11 @@ fn a_group_is_described_with_its_members() {
                 s.say(format!("{states:?} {types:?}: {} listed {found}", answer.error_code));
             }
             let simple = fresh_name("g");
-            find(&mut s, &simple);
+            find(s, &simple);
             let request = DescribeGroupsRequest::default().with_groups(vec![group(&simple)]);
             let g = &s.client.call(6, &request).groups[0];
             let message = g.error_message.as_ref().map(|m| m.replace(&simple, "NAME"));
             s.say(format!("none: {} {:?} {}", g.error_code, message, &*g.group_state));
-            s.end()
         },
         r#"v0: 0 None Dead   operations -2147483648
            v0: 0 None Stable consumer range operations -2147483648
@@ -227,10 +214,8 @@ fn a_group_is_described_with_its_members() {
 
 #[test]
 fn the_end_of_an_epoch_is_told() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a", "b"]).build());
             let epoch = s.leader_epoch(&t);
@@ -256,7 +241,6 @@ fn the_end_of_an_epoch_is_told() {
                     s.say(format!("{} same {} end {}", p.error_code, p.leader_epoch == epoch, p.end_offset));
                 }
             }
-            s.end()
         },
         "0 same true end 2
          0 same true end 2

@@ -1,10 +1,8 @@
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
-use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::both;
 
-use crate::scenario::{Scenario, text};
+use crate::scenario::{Scenario, scenario, text};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -70,14 +68,11 @@ fn alter(s: &mut Scenario, kind: i8, name: &str, changes: &[(&str, i8, Option<&s
 
 #[test]
 fn values_come_with_their_sources_and_synonyms_in_order() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[("retention.ms", "1000000")]);
-            describe(&mut s, TOPIC, &t, &["retention.ms", "segment.bytes", "cleanup.policy", "flush.ms"]);
-            describe(&mut s, TOPIC, "no-such-topic", &["retention.ms"]);
-            s.end()
+            describe(s, TOPIC, &t, &["retention.ms", "segment.bytes", "cleanup.policy", "flush.ms"]);
+            describe(s, TOPIC, "no-such-topic", &["retention.ms"]);
         },
         r#"cleanup.policy=delete source 5 read-only false sensitive false type 7 synonyms log.cleanup.policy=delete@5
            flush.ms=9223372036854775807 source 5 read-only false sensitive false type 5 synonyms
@@ -89,10 +84,8 @@ fn values_come_with_their_sources_and_synonyms_in_order() {
 
 #[test]
 fn changes_are_set_deleted_appended_and_subtracted() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let (set, delete, append, subtract) = (0, 1, 2, 3);
             let look = |s: &mut Scenario| {
@@ -100,22 +93,16 @@ fn changes_are_set_deleted_appended_and_subtracted() {
                 std::thread::sleep(std::time::Duration::from_millis(500));
                 describe(s, TOPIC, &t, &["cleanup.policy", "retention.ms"]);
             };
-            alter(
-                &mut s,
-                TOPIC,
-                &t,
-                &[("retention.ms", set, Some("5000")), ("cleanup.policy", append, Some("compact"))],
-            );
-            look(&mut s);
-            alter(&mut s, TOPIC, &t, &[("cleanup.policy", subtract, Some("delete")), ("retention.ms", delete, None)]);
-            look(&mut s);
-            alter(&mut s, TOPIC, &t, &[("retention.ms", append, Some("1"))]);
-            alter(&mut s, TOPIC, &t, &[("retention.ms", set, Some("x"))]);
-            alter(&mut s, TOPIC, &t, &[("no.such.key", set, Some("1"))]);
-            alter(&mut s, TOPIC, &t, &[("retention.ms", set, None)]);
-            alter(&mut s, TOPIC, &t, &[("retention.ms", set, Some("1")), ("retention.ms", delete, None)]);
-            alter(&mut s, TOPIC, &t, &[("retention.ms", 9, Some("1"))]);
-            s.end()
+            alter(s, TOPIC, &t, &[("retention.ms", set, Some("5000")), ("cleanup.policy", append, Some("compact"))]);
+            look(s);
+            alter(s, TOPIC, &t, &[("cleanup.policy", subtract, Some("delete")), ("retention.ms", delete, None)]);
+            look(s);
+            alter(s, TOPIC, &t, &[("retention.ms", append, Some("1"))]);
+            alter(s, TOPIC, &t, &[("retention.ms", set, Some("x"))]);
+            alter(s, TOPIC, &t, &[("no.such.key", set, Some("1"))]);
+            alter(s, TOPIC, &t, &[("retention.ms", set, None)]);
+            alter(s, TOPIC, &t, &[("retention.ms", set, Some("1")), ("retention.ms", delete, None)]);
+            alter(s, TOPIC, &t, &[("retention.ms", 9, Some("1"))]);
         },
         r#"altered: 0 None
            cleanup.policy=delete,compact source 1 read-only false sensitive false type 7 synonyms cleanup.policy=delete,compact@1 log.cleanup.policy=delete@5
@@ -134,17 +121,14 @@ fn changes_are_set_deleted_appended_and_subtracted() {
 
 #[test]
 fn a_broker_s_dynamic_keys_change_and_its_static_ones_do_not() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
-            alter(&mut s, BROKER, "1", &[("background.threads", 0, Some("7"))]);
+    scenario(
+        |s| {
+            alter(s, BROKER, "1", &[("background.threads", 0, Some("7"))]);
             std::thread::sleep(std::time::Duration::from_millis(500));
-            describe(&mut s, BROKER, "1", &["background.threads", "message.max.bytes"]);
-            alter(&mut s, BROKER, "1", &[("background.threads", 1, None)]);
-            alter(&mut s, BROKER, "1", &[("node.id", 0, Some("5"))]);
-            describe(&mut s, BROKER, "7", &["node.id"]);
-            s.end()
+            describe(s, BROKER, "1", &["background.threads", "message.max.bytes"]);
+            alter(s, BROKER, "1", &[("background.threads", 1, None)]);
+            alter(s, BROKER, "1", &[("node.id", 0, Some("5"))]);
+            describe(s, BROKER, "7", &["node.id"]);
         },
         r#"altered: 0 None
            background.threads=7 source 2 read-only false sensitive false type 3 synonyms background.threads=7@2 background.threads=10@5
@@ -172,15 +156,12 @@ fn describe_all(s: &mut Scenario, version: i16, resources: &[(i8, &str)]) {
 
 #[test]
 fn each_resource_stands_for_itself_and_an_unknown_type_spoils_all() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
-            describe_all(&mut s, 4, &[(BROKER, "1"), (8, "1"), (16, "no-such"), (32, "g")]);
-            describe_all(&mut s, 4, &[(8, ""), (8, "x"), (8, "7"), (16, ""), (32, "")]);
-            describe_all(&mut s, 4, &[(BROKER, "1"), (99, "x")]);
-            describe_all(&mut s, 4, &[(BROKER, "x"), (BROKER, "1")]);
-            s.end()
+    scenario(
+        |s| {
+            describe_all(s, 4, &[(BROKER, "1"), (8, "1"), (16, "no-such"), (32, "g")]);
+            describe_all(s, 4, &[(8, ""), (8, "x"), (8, "7"), (16, ""), (32, "")]);
+            describe_all(s, 4, &[(BROKER, "1"), (99, "x")]);
+            describe_all(s, 4, &[(BROKER, "x"), (BROKER, "1")]);
         },
         r#"4 "1": 0 Some("")
            8 "1": 0 Some("")
@@ -200,13 +181,10 @@ fn each_resource_stands_for_itself_and_an_unknown_type_spoils_all() {
 
 #[test]
 fn sensitive_values_are_never_told() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let keys = ["ssl.keystore.password", "ssl.key.password", "sasl.jaas.config", "ssl.keystore.location"];
-            describe(&mut s, BROKER, "1", &keys);
-            s.end()
+            describe(s, BROKER, "1", &keys);
         },
         "sasl.jaas.config=null source 5 read-only false sensitive true type 9 synonyms
          ssl.key.password=null source 5 read-only false sensitive true type 9 synonyms

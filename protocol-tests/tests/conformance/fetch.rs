@@ -4,13 +4,11 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, Forgot
 use kafka_protocol::messages::{FetchRequest, ProduceRequest};
 use rstest::rstest;
 use terrace_protocol_tests::batch::Batch;
-use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::both;
 use terrace_protocol_tests::raw_client::RawClient;
 use uuid::Uuid;
 
 use crate::delete_records::delete;
-use crate::scenario::{Scenario, describe_fetch, fetch_request, fetch_topic, produce_request, topic_name};
+use crate::scenario::{describe_fetch, fetch_request, fetch_topic, produce_request, scenario, topic_name};
 
 #[rstest]
 #[case(4)]
@@ -18,15 +16,12 @@ use crate::scenario::{Scenario, describe_fetch, fetch_request, fetch_topic, prod
 #[case(11)]
 #[case(12)]
 fn every_version_that_clients_use_reads(#[case] version: i16) {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a", "b"]).build());
             let answer = s.client.call(version, &fetch_request(&t, 0, 0, 500));
             s.say(describe_fetch(&answer));
-            s.end()
         },
         "error 0; p0 error 0 hw 2 [a,b]",
     );
@@ -34,10 +29,8 @@ fn every_version_that_clients_use_reads(#[case] version: i16) {
 
 #[test]
 fn the_high_watermark_waits_and_beyond_it_is_error_1_at_once() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a"]).build());
             for (offset, wait) in [(1, 300), (2, 5000), (-1, 5000)] {
@@ -46,7 +39,6 @@ fn the_high_watermark_waits_and_beyond_it_is_error_1_at_once() {
                 let waited = began.elapsed() >= Duration::from_millis(250);
                 s.say(format!("{offset}: {} waited {waited}", describe_fetch(&answer)));
             }
-            s.end()
         },
         "1: error 0; p0 error 0 hw 1 [] waited true
          2: error 0; p0 error 1 hw -1 [] waited false
@@ -56,18 +48,15 @@ fn the_high_watermark_waits_and_beyond_it_is_error_1_at_once() {
 
 #[test]
 fn a_waiting_fetch_answers_when_the_data_comes() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
-            let mut other = RawClient::connect(address);
+            let mut other = RawClient::connect(s.address);
             let id = s.client.send(11, &fetch_request(&t, 0, 0, 20_000));
             other.call(9, &produce_request(&t, -1, &[(0, Some(Batch::of(&["late"]).build()))]));
             let began = Instant::now();
             let answer = s.client.receive::<FetchRequest>(11, id);
             s.say(format!("{} soon {}", describe_fetch(&answer), began.elapsed() < Duration::from_secs(2)));
-            s.end()
         },
         "error 0; p0 error 0 hw 1 [late] soon true",
     );
@@ -75,13 +64,11 @@ fn a_waiting_fetch_answers_when_the_data_comes() {
 
 #[test]
 fn min_bytes_counts_over_partitions() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(2, &[]);
             let one = Batch::of(&["0123456789"]).build();
-            let mut other = RawClient::connect(address);
+            let mut other = RawClient::connect(s.address);
             let request = fetch_request(&t, 0, 0, 20_000)
                 .with_min_bytes(i32::try_from(one.len()).expect("small") + 1)
                 .with_topics(vec![fetch_topic(&t, &[(0, 0), (1, 0)])]);
@@ -90,7 +77,6 @@ fn min_bytes_counts_over_partitions() {
             other.call(9, &produce_request(&t, -1, &[(1, Some(one.clone()))]));
             let answer = s.client.receive::<FetchRequest>(11, id);
             s.say(describe_fetch(&answer));
-            s.end()
         },
         "error 0; p0 error 0 hw 1 [0123456789]; p1 error 0 hw 1 [0123456789]",
     );
@@ -98,10 +84,8 @@ fn min_bytes_counts_over_partitions() {
 
 #[test]
 fn the_first_batch_comes_even_if_it_is_larger_than_every_limit() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(2, &[]);
             let large = "x".repeat(3000);
             for p in [0, 1] {
@@ -121,7 +105,6 @@ fn the_first_batch_comes_even_if_it_is_larger_than_every_limit() {
                     .collect();
                 s.say(format!("{max} {partition_max}: {sizes:?}"));
             }
-            s.end()
         },
         "100 100: [true, false]
          1000000 100: [true, false]
@@ -131,16 +114,13 @@ fn the_first_batch_comes_even_if_it_is_larger_than_every_limit() {
 
 #[test]
 fn an_offset_inside_a_batch_gives_the_whole_batch() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a", "b", "c"]).build());
             s.produce(&t, 0, Batch::of(&["d"]).build());
             let answer = s.client.call(11, &fetch_request(&t, 0, 2, 500));
             s.say(describe_fetch(&answer));
-            s.end()
         },
         "error 0; p0 error 0 hw 4 [a,b,c,d]",
     );
@@ -148,16 +128,13 @@ fn an_offset_inside_a_batch_gives_the_whole_batch() {
 
 #[test]
 fn unknown_topics_and_partitions_answer_at_once() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let answer = s.client.call(11, &fetch_request(&t, 5, 0, 20_000));
             s.say(describe_fetch(&answer));
             let answer = s.client.call(11, &fetch_request("no-such-topic", 0, 0, 20_000));
             s.say(describe_fetch(&answer));
-            s.end()
         },
         "error 0; p5 error 3 hw -1 []
          error 0; p0 error 3 hw -1 []",
@@ -166,10 +143,8 @@ fn unknown_topics_and_partitions_answer_at_once() {
 
 #[test]
 fn leader_epochs_of_the_client_are_checked() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a"]).build());
             let mut topic = fetch_topic(&t, &[(0, 0)]);
@@ -178,7 +153,6 @@ fn leader_epochs_of_the_client_are_checked() {
                 let answer = s.client.call(11, &fetch_request(&t, 0, 0, 500).with_topics(vec![topic.clone()]));
                 s.say(describe_fetch(&answer));
             }
-            s.end()
         },
         "error 0; p0 error 75 hw -1 []
          error 0; p0 error 0 hw 1 [a]",
@@ -187,10 +161,8 @@ fn leader_epochs_of_the_client_are_checked() {
 
 #[test]
 fn a_session_remembers_forgets_and_tells_only_what_changed() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(3, &[]);
             s.produce(&t, 0, Batch::of(&["a"]).build());
             let full = fetch_request(&t, 0, 0, 100)
@@ -222,7 +194,6 @@ fn a_session_remembers_forgets_and_tells_only_what_changed() {
             s.say(format!("closed, session {}: {}", answer.session_id, describe_fetch(&answer)));
             let answer = s.client.call(11, &next(4, vec![], vec![]));
             s.say(format!("after it: {}", describe_fetch(&answer)));
-            s.end()
         },
         "made true: error 0; p0 error 0 hw 1 [a]; p1 error 0 hw 0 []; p2 error 0 hw 0 []
          nothing new: error 0
@@ -237,10 +208,8 @@ fn a_session_remembers_forgets_and_tells_only_what_changed() {
 
 #[test]
 fn topic_ids_are_checked_from_version_13() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a"]).build());
             let id = s.topic_id(&t).expect("it exists");
@@ -258,7 +227,6 @@ fn topic_ids_are_checked_from_version_13() {
                 let answer = s.client.call(13, &request);
                 s.say(describe_fetch(&answer));
             }
-            s.end()
         },
         "error 0; p0 error 0 hw 1 [a]
          error 0; p0 error 100 hw -1 []",
@@ -267,10 +235,8 @@ fn topic_ids_are_checked_from_version_13() {
 
 #[test]
 fn a_diverging_epoch_is_told_from_version_12() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a"]).build());
             let epoch = s.leader_epoch(&t);
@@ -286,7 +252,6 @@ fn a_diverging_epoch_is_told_from_version_12() {
                     p.diverging_epoch.epoch == epoch
                 ));
             }
-            s.end()
         },
         "5: error 0 diverges at 1 same epoch true
          1: error 0 diverges at -1 same epoch false
@@ -296,10 +261,8 @@ fn a_diverging_epoch_is_told_from_version_12() {
 
 #[test]
 fn partitions_that_gave_data_go_behind_the_others() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(3, &[]);
             let value = "x".repeat(1000);
             for p in 0..3 {
@@ -327,7 +290,6 @@ fn partitions_that_gave_data_go_behind_the_others() {
                     .with_topics(vec![]);
                 answer = s.client.call(11, &next);
             }
-            s.end()
         },
         "[0]
          [0]
@@ -337,17 +299,14 @@ fn partitions_that_gave_data_go_behind_the_others() {
 
 #[test]
 fn a_fetch_behind_a_produce_on_one_connection_sees_it() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let produced = s.client.send(9, &produce_request(&t, -1, &[(0, Some(Batch::of(&["a"]).build()))]));
             let fetched = s.client.send(11, &fetch_request(&t, 0, 0, 5_000));
             s.client.receive::<ProduceRequest>(9, produced);
             let answer = s.client.receive::<FetchRequest>(11, fetched);
             s.say(describe_fetch(&answer));
-            s.end()
         },
         "error 0; p0 error 0 hw 1 [a]",
     );
@@ -355,10 +314,8 @@ fn a_fetch_behind_a_produce_on_one_connection_sees_it() {
 
 #[test]
 fn who_reads_committed_is_told_of_no_aborted_transactions() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a"]).build());
             for isolation in [0, 1] {
@@ -374,7 +331,6 @@ fn who_reads_committed_is_told_of_no_aborted_transactions() {
                     ));
                 }
             }
-            s.end()
         },
         "0: error 0; p0 error 0 hw 1 [a] stable 1 aborted None
          0: error 0; p0 error 0 hw 1 [] stable 1 aborted None
@@ -387,10 +343,8 @@ fn who_reads_committed_is_told_of_no_aborted_transactions() {
 
 #[test]
 fn max_bytes_of_0_still_gives_the_first_batch() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a"]).build());
             s.produce(&t, 0, Batch::of(&["b"]).build());
@@ -402,7 +356,6 @@ fn max_bytes_of_0_still_gives_the_first_batch() {
                 let answer = s.client.call(11, &request);
                 s.say(describe_fetch(&answer));
             }
-            s.end()
         },
         "error 0; p0 error 0 hw 2 [a]
          error 0; p0 error 0 hw 2 [a]
@@ -413,10 +366,8 @@ fn max_bytes_of_0_still_gives_the_first_batch() {
 
 #[test]
 fn a_partition_named_twice_is_read_once_as_it_was_last_asked() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(2, &[]);
             for p in [0, 1] {
                 s.produce(&t, p, Batch::of(&["a"]).build());
@@ -434,7 +385,6 @@ fn a_partition_named_twice_is_read_once_as_it_was_last_asked() {
                     s.say(describe_fetch(&answer));
                 }
             }
-            s.end()
         },
         "error 0; p0 error 0 hw 2 [b]; p1 error 0 hw 2 [a,b]
          error 0; p0 error 0 hw 2 [b]; p1 error 0 hw 2 [a,b]
@@ -447,10 +397,8 @@ fn a_partition_named_twice_is_read_once_as_it_was_last_asked() {
 
 #[test]
 fn limits_and_levels_out_of_range() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a"]).build());
             s.produce(&t, 0, Batch::of(&["b"]).build());
@@ -470,11 +418,10 @@ fn limits_and_levels_out_of_range() {
                     Ok(answer) => s.say(format!("{what}: {}", describe_fetch(&answer))),
                     Err(_) => {
                         s.say(format!("{what}: disconnected"));
-                        s.client = RawClient::connect(address);
+                        s.client = RawClient::connect(s.address);
                     }
                 }
             }
-            s.end()
         },
         "max_bytes -1: error 0; p0 error -1 hw -1 []
          partition max_bytes -1: error 0; p0 error -1 hw -1 []
@@ -487,10 +434,8 @@ fn limits_and_levels_out_of_range() {
 
 #[test]
 fn an_incremental_answer_tells_of_a_log_start_that_moved() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(3, &[]);
             for p in 0..3 {
                 s.produce(&t, p, Batch::of(&["a", "b"]).build());
@@ -500,7 +445,7 @@ fn an_incremental_answer_tells_of_a_log_start_that_moved() {
             let answer = s.client.call(11, &full);
             let session = answer.session_id;
             s.say(describe_fetch(&answer));
-            delete(&mut s, &t, &[(1, 1)]);
+            delete(s, &t, &[(1, 1)]);
             for epoch in 1..=3 {
                 let next =
                     fetch_request(&t, 0, 0, 0).with_session_id(session).with_session_epoch(epoch).with_topics(vec![]);
@@ -512,7 +457,6 @@ fn an_incremental_answer_tells_of_a_log_start_that_moved() {
                     s.produce(&t, 2, Batch::of(&["c"]).build());
                 }
             }
-            s.end()
         },
         "error 0; p0 error 0 hw 2 []; p1 error 0 hw 2 []; p2 error 0 hw 2 []
          delete: [(1, 1, 0)]
@@ -524,15 +468,13 @@ fn an_incremental_answer_tells_of_a_log_start_that_moved() {
 
 #[test]
 fn one_partition_of_many_wakes_its_session() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(50, &[]);
             let all: Vec<_> = (0..50).map(|p| (p, 0)).collect();
             let full = fetch_request(&t, 0, 0, 0).with_session_epoch(0).with_topics(vec![fetch_topic(&t, &all)]);
             let session = s.client.call(11, &full).session_id;
-            let mut other = RawClient::connect(address);
+            let mut other = RawClient::connect(s.address);
             for (epoch, partition) in [(1, 7), (2, 49), (3, 0)] {
                 // What was given before is asked from behind it.
                 let asked = match epoch {
@@ -550,7 +492,6 @@ fn one_partition_of_many_wakes_its_session() {
                 let answer = s.client.receive::<FetchRequest>(11, id);
                 s.say(format!("{} soon {}", describe_fetch(&answer), began.elapsed() < Duration::from_secs(5)));
             }
-            s.end()
         },
         "error 0; p7 error 0 hw 1 [late] soon true
          error 0; p49 error 0 hw 1 [late] soon true

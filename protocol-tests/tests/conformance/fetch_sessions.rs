@@ -5,11 +5,9 @@ use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse};
 use terrace_protocol_tests::batch::Batch;
-use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::both;
 use uuid::Uuid;
 
-use crate::scenario::{Scenario, describe_fetch, fetch_request, fetch_topic, topic_name};
+use crate::scenario::{describe_fetch, fetch_request, fetch_topic, scenario, topic_name};
 
 /// One topic by id, with partitions and offsets.
 fn by_id(id: Uuid, partitions: &[(i32, i64)]) -> FetchTopic {
@@ -37,10 +35,8 @@ fn ids(answer: &FetchResponse, known: &[Uuid]) -> String {
 
 #[test]
 fn a_session_by_ids_forgets_by_ids_and_tells_unknown_ids_each_time() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let (a, b) = (s.topic(2, &[]), s.topic(1, &[]));
             let known = [s.topic_id(&a).expect("it exists"), s.topic_id(&b).expect("it exists"), Uuid::from_u128(7)];
             s.produce(&a, 0, Batch::of(&["a"]).build());
@@ -61,7 +57,6 @@ fn a_session_by_ids_forgets_by_ids_and_tells_unknown_ids_each_time() {
             s.say(format!("by name: {}", ids(&answer, &known)));
             let answer = s.client.call(13, &next(session, 3, vec![]));
             s.say(format!("after it: {}", ids(&answer, &known)));
-            s.end()
         },
         "full: error 0; p0 error 0 hw 1 [a]; p1 error 0 hw 0 []; p0 error 0 hw 0 []; p0 error 100 hw -1 [] topics [0,1,2]
          next: error 0; p0 error 100 hw -1 [] topics [2]
@@ -73,10 +68,8 @@ fn a_session_by_ids_forgets_by_ids_and_tells_unknown_ids_each_time() {
 
 #[test]
 fn a_session_is_closed_by_a_request_without_partitions_and_one_without_any_ends() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(2, &[]);
             let known = [s.topic_id(&t).expect("it exists")];
             s.produce(&t, 0, Batch::of(&["a"]).build());
@@ -105,7 +98,6 @@ fn a_session_is_closed_by_a_request_without_partitions_and_one_without_any_ends(
                 let answer = s.client.call(version, &next(0, 0, vec![]));
                 s.say(format!("full of nothing, session {}: {}", answer.session_id != 0, ids(&answer, &known)));
             }
-            s.end()
         },
         "v13 full, session true: error 0; p0 error 0 hw 1 [a]; p1 error 0 hw 0 [] topics [0]
          closed, session 0: error 0 topics []
@@ -128,10 +120,8 @@ fn a_session_is_closed_by_a_request_without_partitions_and_one_without_any_ends(
 
 #[test]
 fn a_topic_made_anew_under_its_name_is_another_one() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let old = s.topic_id(&t).expect("it exists");
             s.produce(&t, 0, Batch::of(&["a"]).build());
@@ -155,7 +145,6 @@ fn a_topic_made_anew_under_its_name_is_another_one() {
             s.say(format!("anew: {}", ids(&answer, &[old])));
             let answer = s.client.call(12, &next(by_name.session_id, 2, vec![fetch_topic(&t, &[(0, 0)])]));
             s.say(format!("anew, by name: {}", describe_fetch(&answer)));
-            s.end()
         },
         "error 0; p0 error 0 hw 1 [a] topics [0]
          deleted: error 0; p0 error 3 hw -1 [] topics [0]

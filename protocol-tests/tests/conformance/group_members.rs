@@ -14,7 +14,7 @@ use terrace_protocol_tests::raw_client::RawClient;
 use crate::group_scenario::{
     commit, find, group, heartbeat, join, join_request, stable, subscription, sync_request, two_members,
 };
-use crate::scenario::{Scenario, text};
+use crate::scenario::{Scenario, scenario, scenario_with, text};
 
 /// Sends the JoinGroup of a new dynamic member without waiting: correlation id and member id.
 pub fn begin_join(client: &mut RawClient, name: &str) -> (i32, String) {
@@ -55,14 +55,12 @@ fn state(s: &mut Scenario, name: &str) -> String {
 
 #[test]
 fn a_member_id_is_required_from_version_4_and_given_back_unused() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let protocols = [("range", subscription(&["t"]))];
             for version in [0, 3, 4, 5, 9] {
                 let name = fresh_name("g");
-                find(&mut s, &name);
+                find(s, &name);
                 let answer: JoinGroupResponse = s.client.call(version, &join_request(&name, "", None, &protocols));
                 s.say(format!(
                     "v{version}: {} generation {} id given {} leader {:?} protocol {:?}",
@@ -73,14 +71,13 @@ fn a_member_id_is_required_from_version_4_and_given_back_unused() {
                     answer.protocol_name.as_deref(),
                 ));
                 // Who was told an id and does not come back is no member.
-                let found = state(&mut s, &name);
+                let found = state(s, &name);
                 s.say(found);
             }
             let name = fresh_name("g");
-            find(&mut s, &name);
+            find(s, &name);
             let answer = s.client.call(9, &join_request(&name, "", Some("i"), &protocols));
             s.say(format!("static: {} generation {}", answer.error_code, answer.generation_id));
-            s.end()
         },
         r#"v0: 0 generation 1 id given true leader false protocol Some("range")
            CompletingRebalance with 1
@@ -245,12 +242,10 @@ fn unknown_member_comes_before_wrong_generation_before_rebalance() {
 
 #[test]
 fn a_sync_names_the_group_s_protocol_or_is_refused() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let name = fresh_name("g");
-            find(&mut s, &name);
+            find(s, &name);
             let joined = join(&mut s.client, &name, &["t"]);
             let member = joined.member_id.to_string();
             let sync = || sync_request(&name, 1, &member, &[(&member, b"all")]);
@@ -271,7 +266,6 @@ fn a_sync_names_the_group_s_protocol_or_is_refused() {
             }
             let answer = s.client.call(4, &sync().with_protocol_type(None).with_protocol_name(None));
             s.say(format!("v4: {} {:?}", answer.error_code, answer.assignment));
-            s.end()
         },
         r#"other type: 23 None None b""
            other name: 23 None None b""
@@ -317,22 +311,20 @@ fn a_silent_member_is_removed_when_its_session_ends() {
 
 #[test]
 fn a_static_member_s_session_ends_without_leaving_and_its_place_is_free() {
-    both(
+    scenario_with(
         &Options::new().with("group.min.session.timeout.ms", 500),
-        |address| {
-            let mut s = Scenario::on(address);
+        |s| {
             let name = fresh_name("g");
-            find(&mut s, &name);
+            find(s, &name);
             let protocols = [("range", subscription(&["t"]))];
             let request = join_request(&name, "", Some("i1"), &protocols).with_session_timeout_ms(1000);
             let joined = s.client.call(9, &request);
             let member = joined.member_id.to_string();
             let sync = sync_request(&name, 1, &member, &[(&member, b"all")]).with_group_instance_id(Some(text("i1")));
             s.client.call(5, &sync);
-            while !state(&mut s, &name).ends_with("with 0") {}
+            while !state(s, &name).ends_with("with 0") {}
             let back = s.client.call(9, &request);
             s.say(format!("back: {} generation {}", back.error_code, back.generation_id));
-            s.end()
         },
         "back: 0 generation 3",
     );

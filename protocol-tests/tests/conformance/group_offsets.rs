@@ -12,10 +12,10 @@ use kafka_protocol::messages::{
     DeleteGroupsRequest, LeaveGroupRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
 };
 use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, fresh_name, ours};
+use terrace_protocol_tests::compare::fresh_name;
 
 use crate::group_scenario::{commit, committed, find, group, stable};
-use crate::scenario::{Scenario, text, topic_name};
+use crate::scenario::{Scenario, scenario, scenario_of_ours, text, topic_name};
 
 /// Commits that end by themselves after a millisecond, as versions 2 to 4 can ask for.
 fn commit_briefly(s: &mut Scenario, name: &str, generation: i32, member: &str, topics: &[&str]) {
@@ -43,20 +43,19 @@ fn leave(s: &mut Scenario, name: &str, member: &str) {
 
 #[test]
 fn offsets_expire_only_when_the_group_is_empty_or_the_topic_unsubscribed() {
-    ours(
+    scenario_of_ours(
         &Options::new().with("offsets.retention.check.interval.ms", 500),
-        |address| {
-            let mut s = Scenario::on(address);
+        |s| {
             let (subscribed, other) = (s.topic(1, &[]), s.topic(1, &[]));
             let name = fresh_name("g");
-            let (generation, member) = stable(&mut s, &name, &[&subscribed]);
-            commit_briefly(&mut s, &name, generation, &member, &[&subscribed, &other]);
+            let (generation, member) = stable(s, &name, &[&subscribed]);
+            commit_briefly(s, &name, generation, &member, &[&subscribed, &other]);
             while committed(&mut s.client, &name, Some(&other)).contains("@3") {}
             // Two more checks of the retention pass by the subscribed topic.
             std::thread::sleep(Duration::from_millis(1100));
             let found = committed(&mut s.client, &name, None);
             s.say(found);
-            leave(&mut s, &name, &member);
+            leave(s, &name, &member);
             while committed(&mut s.client, &name, Some(&subscribed)).contains("@3") {}
             let found = committed(&mut s.client, &name, None);
             s.say(found);
@@ -70,7 +69,6 @@ fn offsets_expire_only_when_the_group_is_empty_or_the_topic_unsubscribed() {
                 error = s.client.call(2, &request).results[0].error_code;
             }
             s.say(error);
-            s.end()
         },
         r#"error 0 ["0@3 Some(\"\") error 0"]
            error 0 []
@@ -80,26 +78,23 @@ fn offsets_expire_only_when_the_group_is_empty_or_the_topic_unsubscribed() {
 
 #[test]
 fn commits_without_a_generation_are_for_groups_without_members() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let name = fresh_name("g");
-            find(&mut s, &name);
+            find(s, &name);
             let say = |s: &mut Scenario, what: &str, generation: i32, member: &str| {
                 let error = commit(&mut s.client, &name, generation, member, &t, 5);
                 s.say(format!("{what}: {error}"));
             };
-            say(&mut s, "new group with an id", -1, "me");
-            say(&mut s, "generation 0 of nobody", 0, "");
-            let (generation, member) = stable(&mut s, &name, &[&t]);
-            say(&mut s, "member without generation", -1, &member);
-            leave(&mut s, &name, &member);
-            say(&mut s, "empty again, with no id", -1, "");
-            say(&mut s, "empty again, with the old id", -1, &member);
-            say(&mut s, "empty again, with the old generation", generation, &member);
-            s.end()
+            say(s, "new group with an id", -1, "me");
+            say(s, "generation 0 of nobody", 0, "");
+            let (generation, member) = stable(s, &name, &[&t]);
+            say(s, "member without generation", -1, &member);
+            leave(s, &name, &member);
+            say(s, "empty again, with no id", -1, "");
+            say(s, "empty again, with the old id", -1, &member);
+            say(s, "empty again, with the old generation", generation, &member);
         },
         "new group with an id: 0
          generation 0 of nobody: 25
@@ -112,13 +107,11 @@ fn commits_without_a_generation_are_for_groups_without_members() {
 
 #[test]
 fn a_commit_answers_each_partition_and_bounds_its_metadata() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let name = fresh_name("g");
-            find(&mut s, &name);
+            find(s, &name);
             let partition = |index: i32, offset: i64, metadata: Option<String>| {
                 OffsetCommitRequestPartition::default()
                     .with_partition_index(index)
@@ -161,7 +154,6 @@ fn a_commit_answers_each_partition_and_bounds_its_metadata() {
                     p.metadata.as_ref().map(|m| m.len())
                 ));
             }
-            s.end()
         },
         "v2: [(0, 0), (0, 3), (0, 12), (7, 3)]
          v5: [(0, 0), (0, 3), (0, 12), (7, 3)]
@@ -173,14 +165,12 @@ fn a_commit_answers_each_partition_and_bounds_its_metadata() {
 
 #[test]
 fn offsets_are_fetched_for_some_for_all_and_for_several_groups() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(2, &[]);
             let names = [fresh_name("g"), fresh_name("g")];
             for (offset, name) in [(5, &names[0]), (9, &names[1])] {
-                find(&mut s, name);
+                find(s, name);
                 let error = commit(&mut s.client, name, -1, "", &t, offset);
                 s.say(format!("commit {error}"));
             }
@@ -227,7 +217,6 @@ fn offsets_are_fetched_for_some_for_all_and_for_several_groups() {
                     s.say(format!("{} {rows:?}", found.error_code));
                 }
             }
-            s.end()
         },
         r#"commit 0
            commit 0
@@ -250,13 +239,11 @@ fn offsets_are_fetched_for_some_for_all_and_for_several_groups() {
 
 #[test]
 fn offsets_are_deleted_per_partition_and_groups_one_by_one() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let (subscribed, other) = (s.topic(1, &[]), s.topic(1, &[]));
             let name = fresh_name("g");
-            let (generation, member) = stable(&mut s, &name, &[&subscribed]);
+            let (generation, member) = stable(s, &name, &[&subscribed]);
             for t in [&subscribed, &other] {
                 let error = commit(&mut s.client, &name, generation, &member, t, 7);
                 s.say(format!("commit {error}"));
@@ -282,12 +269,12 @@ fn offsets_are_deleted_per_partition_and_groups_one_by_one() {
                 rows.sort_unstable();
                 s.say(format!("delete: {} {rows:?}", answer.error_code));
             };
-            delete(&mut s, &name, &[&subscribed, &other, "no-such"]);
+            delete(s, &name, &[&subscribed, &other, "no-such"]);
             let found = committed(&mut s.client, &name, None);
             s.say(found);
-            delete(&mut s, &fresh_name("g"), &[&other]);
+            delete(s, &fresh_name("g"), &[&other]);
             let simple = fresh_name("g");
-            find(&mut s, &simple);
+            find(s, &simple);
             commit(&mut s.client, &simple, -1, "", &other, 2);
             let request = DeleteGroupsRequest::default().with_groups_names(vec![
                 group(&name),
@@ -301,7 +288,6 @@ fn offsets_are_deleted_per_partition_and_groups_one_by_one() {
             s.say(format!("{errors:?}"));
             let found = committed(&mut s.client, &simple, Some(&other));
             s.say(found);
-            s.end()
         },
         r#"commit 0
            commit 0

@@ -11,16 +11,14 @@ use terrace_protocol_tests::compare::{both, fresh_name};
 use crate::group_scenario::{
     commit, committed, find, group, heartbeat, join_request, stable, subscription, sync_request, two_members,
 };
-use crate::scenario::{Scenario, text, topic_name};
+use crate::scenario::{Scenario, scenario, text, topic_name};
 
 #[test]
 fn a_member_joins_syncs_beats_and_leaves() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let name = fresh_name("g");
-            find(&mut s, &name);
+            find(s, &name);
             let protocols = [("range", subscription(&["t"]))];
             let first = s.client.call(9, &join_request(&name, "", None, &protocols));
             s.say(format!(
@@ -55,7 +53,6 @@ fn a_member_joins_syncs_beats_and_leaves() {
             s.say(format!("left: {} {}", left.error_code, left.members[0].error_code));
             let left = s.client.call(4, &leave);
             s.say(format!("again: {} {}", left.error_code, left.members[0].error_code));
-            s.end()
         },
         r#"new: 79 id given true generation -1
            joined: 0 generation 1 leader true members 1 protocol Some("consumer") Some("range")
@@ -160,12 +157,10 @@ fn protocols_and_timeouts_that_do_not_fit_are_refused() {
 
 #[test]
 fn a_static_member_comes_back_without_a_rebalance_and_its_old_self_is_fenced() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let name = fresh_name("g");
-            find(&mut s, &name);
+            find(s, &name);
             let protocols = [("range", subscription(&["t"]))];
             let joined = s.client.call(9, &join_request(&name, "", Some("i1"), &protocols));
             let old = joined.member_id.to_string();
@@ -190,8 +185,8 @@ fn a_static_member_comes_back_without_a_rebalance_and_its_old_self_is_fenced() {
                 let error = s.client.call(4, &request).error_code;
                 s.say(format!("beat: {error}"));
             };
-            beat(&mut s, &old);
-            beat(&mut s, &back.member_id);
+            beat(s, &old);
+            beat(s, &back.member_id);
             let rejoin = s.client.call(9, &join_request(&name, &old, Some("i1"), &protocols));
             s.say(format!("old joins: {}", rejoin.error_code));
             let leave = LeaveGroupRequest::default().with_group_id(group(&name)).with_members(vec![
@@ -200,7 +195,6 @@ fn a_static_member_comes_back_without_a_rebalance_and_its_old_self_is_fenced() {
             ]);
             let left = s.client.call(4, &leave);
             s.say(format!("left: {:?}", left.members.iter().map(|m| m.error_code).collect::<Vec<_>>()));
-            s.end()
         },
         "joined: 0 generation 1
          synced: 0
@@ -214,32 +208,29 @@ fn a_static_member_comes_back_without_a_rebalance_and_its_old_self_is_fenced() {
 
 #[test]
 fn commits_are_fenced_by_member_and_generation() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let name = fresh_name("g");
-            find(&mut s, &name);
+            find(s, &name);
             let say = |s: &mut Scenario, what: &str, generation: i32, member: &str, topic: &str| {
                 let error = commit(&mut s.client, &name, generation, member, topic, 5);
                 s.say(format!("{what}: {error}"));
             };
-            say(&mut s, "simple, no group yet", -1, "", &t);
-            say(&mut s, "unknown member of no generation", 3, "who", &t);
-            let (generation, member) = stable(&mut s, &name, &[&t]);
-            say(&mut s, "member", generation, &member, &t);
-            say(&mut s, "old generation", generation - 1, &member, &t);
-            say(&mut s, "unknown member", generation, "who", &t);
-            say(&mut s, "simple, group has members", -1, "", &t);
-            say(&mut s, "unknown topic", generation, &member, "no-such-topic");
+            say(s, "simple, no group yet", -1, "", &t);
+            say(s, "unknown member of no generation", 3, "who", &t);
+            let (generation, member) = stable(s, &name, &[&t]);
+            say(s, "member", generation, &member, &t);
+            say(s, "old generation", generation - 1, &member, &t);
+            say(s, "unknown member", generation, "who", &t);
+            say(s, "simple, group has members", -1, "", &t);
+            say(s, "unknown topic", generation, &member, "no-such-topic");
             let found = committed(&mut s.client, &name, Some(&t));
             s.say(found);
             let found = committed(&mut s.client, &name, None);
             s.say(found);
             let found = committed(&mut s.client, &fresh_name("g"), Some(&t));
             s.say(found);
-            s.end()
         },
         r#"simple, no group yet: 0
            unknown member of no generation: 25
@@ -256,13 +247,11 @@ fn commits_are_fenced_by_member_and_generation() {
 
 #[test]
 fn groups_are_listed_described_and_deleted() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let name = fresh_name("g");
-            let (generation, member) = stable(&mut s, &name, &[&t]);
+            let (generation, member) = stable(s, &name, &[&t]);
             let error = commit(&mut s.client, &name, generation, &member, &t, 7);
             s.say(format!("commit {error}"));
             let look = |s: &mut Scenario| {
@@ -299,22 +288,21 @@ fn groups_are_listed_described_and_deleted() {
                 let inner = answer.topics.first().map(|t| t.partitions[0].error_code);
                 s.say(format!("delete offset: {} {inner:?}", answer.error_code));
             };
-            look(&mut s);
-            delete(&mut s);
-            delete_offset(&mut s);
+            look(s);
+            delete(s);
+            delete_offset(s);
             let leave = LeaveGroupRequest::default()
                 .with_group_id(group(&name))
                 .with_members(vec![MemberIdentity::default().with_member_id(text(&member))]);
             s.client.call(4, &leave);
-            look(&mut s);
-            delete_offset(&mut s);
+            look(s);
+            delete_offset(s);
             let found = committed(&mut s.client, &name, Some(&t));
             s.say(found);
-            delete(&mut s);
-            delete(&mut s);
-            look(&mut s);
-            delete_offset(&mut s);
-            s.end()
+            delete(s);
+            delete(s);
+            look(s);
+            delete_offset(s);
         },
         r#"commit 0
            v5: 0 Stable consumer range members 1
@@ -341,11 +329,9 @@ fn groups_are_listed_described_and_deleted() {
 
 #[test]
 fn coordinators_are_found_for_groups() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
-            find(&mut s, &fresh_name("g"));
+    scenario(
+        |s| {
+            find(s, &fresh_name("g"));
             for version in [0, 1, 3] {
                 let request = FindCoordinatorRequest::default().with_key_type(0).with_key(text("g"));
                 let answer = s.client.call(version, &request);
@@ -361,7 +347,6 @@ fn coordinators_are_found_for_groups() {
                 let rows: Vec<_> = answer.coordinators.iter().map(|c| (c.error_code, c.node_id.0)).collect();
                 s.say(format!("{kind}: {} {rows:?}", answer.error_code));
             }
-            s.end()
         },
         "v0: 0 node 1
          v1: 0 node 1

@@ -12,12 +12,11 @@ use kafka_protocol::messages::{
     FindCoordinatorRequest, InitProducerIdRequest, LeaveGroupRequest, TransactionalId, TxnOffsetCommitRequest,
 };
 use serde_json::Value;
-use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, fresh_name};
+use terrace_protocol_tests::compare::fresh_name;
 use terrace_protocol_tests::peers::{Peer, have, run, script};
 
 use crate::group_scenario::{commit, group, stable};
-use crate::scenario::{Scenario, text, topic_name};
+use crate::scenario::{Scenario, scenario, text, topic_name};
 
 /// Longer than the consumer ever waits for the next record, on a busy machine too.
 const NOTHING_MORE_MS: &str = "10000";
@@ -70,14 +69,12 @@ fn the_formatters_print_the_internal_topics_alike() {
     if !have(&[Peer::Kafka]) {
         return;
     }
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let (name, id) = (fresh_name("g"), fresh_name("t"));
             let topic = s.topic(1, &[]);
-            a_group_lives(&mut s, &name, &topic);
-            transactions(&mut s, &id, &name, &topic);
+            a_group_lives(s, &name, &topic);
+            transactions(s, &id, &name, &topic);
             let delete = DeleteGroupsRequest::default().with_groups_names(vec![group(&name)]);
             assert_eq!(s.client.call(2, &delete).results[0].error_code, 0);
             let names = [(name.as_str(), "GROUP"), (id.as_str(), "TRANSACTION"), (topic.as_str(), "TOPIC")];
@@ -86,6 +83,7 @@ fn the_formatters_print_the_internal_topics_alike() {
                 ("__consumer_offsets", "OffsetsMessageFormatter"),
                 ("__transaction_state", "TransactionLogMessageFormatter"),
             ];
+            let address = s.address;
             let printed = std::thread::scope(|scope| {
                 formatters
                     .map(|(topic, formatter)| scope.spawn(move || shown(address, topic, formatter, &names)))
@@ -94,7 +92,6 @@ fn the_formatters_print_the_internal_topics_alike() {
             for line in printed.into_iter().flatten() {
                 s.say(line);
             }
-            s.end()
         },
         EXPECTED,
     );

@@ -1,30 +1,25 @@
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest};
 use terrace_protocol_tests::batch::Batch;
-use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::both;
 
-use crate::scenario::{Scenario, topic_name};
+use crate::scenario::{Scenario, scenario, topic_name};
 
 #[test]
 fn offsets_are_found_by_time_and_by_name() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
-            let (earliest, latest) = (s_list(&mut s, &t, -2), s_list(&mut s, &t, -1));
+            let (earliest, latest) = (s_list(s, &t, -2), s_list(s, &t, -1));
             s.say(format!("empty earliest {earliest:?} latest {latest:?}"));
-            let (max, time) = (s_list(&mut s, &t, -3), s_list(&mut s, &t, 5));
+            let (max, time) = (s_list(s, &t, -3), s_list(s, &t, 5));
             s.say(format!("empty max {max:?} time {time:?}"));
             for (values, at) in [(&["a", "b"][..], 1000), (&["c", "d", "e"], 5000), (&["f"], 3000)] {
                 s.produce(&t, 0, Batch::of(values).at(at).build());
             }
             for time in [0, 1000, 1001, 1002, 4999, 5001, 5002, 5003, -1, -2, -3, -4] {
-                let found = s_list(&mut s, &t, time);
+                let found = s_list(s, &t, time);
                 s.say(format!("{time}: {found:?}"));
             }
-            s.end()
         },
         "empty earliest (0, -1, 0) latest (0, -1, 0)
          empty max (0, -1, -1) time (0, -1, -1)
@@ -49,10 +44,8 @@ fn s_list(s: &mut Scenario, topic: &str, time: i64) -> (i16, i64, i64) {
 
 #[test]
 fn unknown_partitions_epochs_and_duplicates_are_told_apart() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let ask = |s: &mut Scenario, what: &str, partitions: &[(i32, i32)]| {
                 let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![
@@ -77,10 +70,9 @@ fn unknown_partitions_epochs_and_duplicates_are_told_apart() {
                     .collect();
                 s.say(format!("{what}: {errors:?}"));
             };
-            ask(&mut s, "unknown partition", &[(7, -1)]);
-            ask(&mut s, "future epoch", &[(0, 1_000_000)]);
-            ask(&mut s, "twice", &[(0, -1), (0, -1)]);
-            s.end()
+            ask(s, "unknown partition", &[(7, -1)]);
+            ask(s, "future epoch", &[(0, 1_000_000)]);
+            ask(s, "twice", &[(0, -1), (0, -1)]);
         },
         "unknown partition: [(7, 3)]
          future epoch: [(0, 75)]
@@ -90,10 +82,8 @@ fn unknown_partitions_epochs_and_duplicates_are_told_apart() {
 
 #[test]
 fn isolation_epochs_and_versions_decide_what_is_found() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a", "b"]).at(1000).build());
             let epoch = s.leader_epoch(&t);
@@ -121,7 +111,6 @@ fn isolation_epochs_and_versions_decide_what_is_found() {
                     ));
                 }
             }
-            s.end()
         },
         "v4 -1: (0, -1, 2, true) for all true
          v4 -2: (0, -1, 0, true) for all true
@@ -137,10 +126,8 @@ fn isolation_epochs_and_versions_decide_what_is_found() {
 
 #[test]
 fn times_that_a_version_does_not_know_are_refused() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a", "b"]).at(1000).build());
             for version in [1, 6, 7, 8, 9, 10] {
@@ -155,7 +142,6 @@ fn times_that_a_version_does_not_know_are_refused() {
                     s.say(format!("v{version} time {time}: {} {} {}", p.error_code, p.timestamp, p.offset));
                 }
             }
-            s.end()
         },
         "v1 time -3: 35 -1 -1
          v1 time -4: 35 -1 -1

@@ -1,10 +1,9 @@
 use kafka_protocol::messages::MetadataRequest;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, fresh_name};
+use terrace_protocol_tests::compare::fresh_name;
 use uuid::Uuid;
 
-use crate::scenario::{Scenario, topic_name};
+use crate::scenario::{Scenario, scenario, topic_name};
 
 fn by_name(name: &str) -> MetadataRequestTopic {
     MetadataRequestTopic::default().with_name(Some(topic_name(name)))
@@ -12,10 +11,8 @@ fn by_name(name: &str) -> MetadataRequestTopic {
 
 #[test]
 fn null_means_all_and_an_empty_list_none() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(2, &[]);
             for version in [1, 8, 12] {
                 let all = s.client.call(version, &MetadataRequest::default().with_topics(None));
@@ -32,7 +29,6 @@ fn null_means_all_and_an_empty_list_none() {
             // Version 0 has no null: an empty list means all.
             let all = s.client.call(0, &MetadataRequest::default().with_topics(Some(vec![])));
             s.say(format!("v0: {}", all.topics.iter().any(|found| found.name.as_ref() == Some(&topic_name(&t)))));
-            s.end()
         },
         "v1: all Some(2) none 0 brokers 1 controller 1
          v8: all Some(2) none 0 brokers 1 controller 1
@@ -43,10 +39,8 @@ fn null_means_all_and_an_empty_list_none() {
 
 #[test]
 fn an_unknown_topic_is_made_as_it_is_asked_for() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let name = fresh_name("auto");
             let without = MetadataRequest::default()
                 .with_allow_auto_topic_creation(false)
@@ -63,7 +57,6 @@ fn an_unknown_topic_is_made_as_it_is_asked_for() {
                 }
             };
             s.say(format!("then: {} partitions {}", answer.topics[0].error_code, answer.topics[0].partitions.len()));
-            s.end()
         },
         "not allowed: 3
          first: 3 partitions 0
@@ -73,16 +66,14 @@ fn an_unknown_topic_is_made_as_it_is_asked_for() {
 
 #[test]
 fn illegal_names_and_unknown_ids_are_errors_of_their_topic() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let id = s.topic_id(&t).expect("it exists");
             let long = "x".repeat(250);
             for name in ["bad name", "..", long.as_str()] {
                 let request = MetadataRequest::default().with_topics(Some(vec![by_name(name)]));
-                let error = s_topic_error(&mut s, 9, &request);
+                let error = s_topic_error(s, 9, &request);
                 s.say(format!("name: {error}"));
             }
             for id in [id, Uuid::from_u128(5)] {
@@ -92,7 +83,6 @@ fn illegal_names_and_unknown_ids_are_errors_of_their_topic() {
                 let found = &answer.topics[0];
                 s.say(format!("id: {} named {}", found.error_code, found.name.as_ref() == Some(&topic_name(&t))));
             }
-            s.end()
         },
         "name: 17
          name: 17
@@ -108,10 +98,8 @@ fn s_topic_error(s: &mut Scenario, version: i16, request: &MetadataRequest) -> i
 
 #[test]
 fn authorized_operations_are_told_when_asked_for() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             for include in [false, true] {
                 let request = MetadataRequest::default()
@@ -120,7 +108,6 @@ fn authorized_operations_are_told_when_asked_for() {
                 let answer = s.client.call(12, &request);
                 s.say(answer.topics[0].topic_authorized_operations);
             }
-            s.end()
         },
         "-2147483648
          3576",
@@ -129,10 +116,8 @@ fn authorized_operations_are_told_when_asked_for() {
 
 #[test]
 fn the_cluster_id_is_stable_and_internal_topics_are_shown_as_such() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let request = MetadataRequest::default().with_topics(Some(vec![]));
             let (first, second) = (s.client.call(9, &request), s.client.call(9, &request));
             s.say(format!(
@@ -152,7 +137,6 @@ fn the_cluster_id_is_stable_and_internal_topics_are_shown_as_such() {
                 answer.topics[0].is_internal,
                 answer.topics[0].partitions.len()
             ));
-            s.end()
         },
         "same true length Some(22)
          internal true partitions 50",

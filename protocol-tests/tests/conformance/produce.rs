@@ -7,18 +7,15 @@ use rstest::rstest;
 use terrace::protocol::compression::Compression;
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, ours};
 use uuid::Uuid;
 
 use crate::group_scenario::find;
-use crate::scenario::{Scenario, compressed, fetch_request, produce_request, topic_name};
+use crate::scenario::{Scenario, compressed, fetch_request, produce_request, scenario, scenario_of_ours, topic_name};
 
 #[test]
 fn an_append_answers_its_base_offset() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             for values in [&["a", "b"][..], &["c"]] {
                 let answer = s.produce(&t, 0, Batch::of(values).build());
@@ -27,7 +24,6 @@ fn an_append_answers_its_base_offset() {
                     answer.error_code, answer.base_offset, answer.log_append_time_ms, answer.log_start_offset
                 ));
             }
-            s.end()
         },
         "error 0 base 0 time -1 start 0
          error 0 base 2 time -1 start 0",
@@ -46,14 +42,11 @@ fn an_append_answers_its_base_offset() {
 #[case::sequence_without_id(Batch { base_sequence: 5, ..Batch::of(&["a"]) }.build(), 0)]
 #[case::empty_records(Bytes::new(), 87)]
 fn a_bad_batch_is_refused(#[case] records: Bytes, #[case] error: i16) {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let answer = s.produce(&t, 0, records.clone());
             s.say(format!("error {} base {}", answer.error_code, answer.base_offset));
-            s.end()
         },
         &format!("error {error} base {}", if error == 0 { 0 } else { -1 }),
     );
@@ -67,10 +60,8 @@ fn two_batches() -> Bytes {
 
 #[test]
 fn each_partition_has_a_result_of_its_own() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(2, &[]);
             let request = produce_request(
                 &t,
@@ -87,7 +78,6 @@ fn each_partition_has_a_result_of_its_own() {
             for p in results {
                 s.say(format!("p{} error {} base {}", p.index, p.error_code, p.base_offset));
             }
-            s.end()
         },
         "p0 error 0 base 0
          p1 error 2 base -1
@@ -97,17 +87,14 @@ fn each_partition_has_a_result_of_its_own() {
 
 #[test]
 fn a_batch_over_max_message_bytes_as_it_is_sent_is_refused() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let exact = Batch::of(&["0123456789"]).build();
             for limit in [exact.len(), exact.len() - 1] {
                 let t = s.topic(1, &[("max.message.bytes", &limit.to_string())]);
                 let answer = s.produce(&t, 0, exact.clone());
                 s.say(format!("error {} base {}", answer.error_code, answer.base_offset));
             }
-            s.end()
         },
         "error 0 base 0
          error 10 base -1",
@@ -116,15 +103,12 @@ fn a_batch_over_max_message_bytes_as_it_is_sent_is_refused() {
 
 #[test]
 fn acks_other_than_minus_1_0_and_1_are_error_21() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let answer = s.client.call(9, &produce_request(&t, 2, &[(0, Some(Batch::of(&["a"]).build()))]));
             let partition = &answer.responses[0].partition_responses[0];
             s.say(format!("error {} base {}", partition.error_code, partition.base_offset));
-            s.end()
         },
         "error 21 base -1",
     );
@@ -132,10 +116,8 @@ fn acks_other_than_minus_1_0_and_1_are_error_21() {
 
 #[test]
 fn acks_0_gets_no_answer_and_an_error_closes_the_connection() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.client.send(9, &produce_request(&t, 0, &[(0, Some(Batch::of(&["a"]).build()))]));
             let answer = s.produce(&t, 0, Batch::of(&["b"]).build());
@@ -143,7 +125,6 @@ fn acks_0_gets_no_answer_and_an_error_closes_the_connection() {
             s.client.send(9, &produce_request(&t, 0, &[(7, Some(Batch::of(&["c"]).build()))]));
             let left = s.client.read_until_closed();
             s.say(format!("closed after {} bytes", left.len()));
-            s.end()
         },
         "the next answer is the next request's: base 1
          closed after 0 bytes",
@@ -152,29 +133,26 @@ fn acks_0_gets_no_answer_and_an_error_closes_the_connection() {
 
 #[test]
 fn sequences_are_checked_and_duplicates_get_their_first_offset() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let (id, epoch) = s.producer_id();
             let send = |s: &mut Scenario, what: &str, epoch: i16, sequence: i32, values: &[&str]| {
                 let a = s.produce(&t, 0, Batch::of(values).from_producer(id, epoch, sequence).build());
                 s.say(format!("{what}: error {} base {}", a.error_code, a.base_offset));
             };
-            send(&mut s, "first", epoch, 0, &["a", "b"]);
-            send(&mut s, "again", epoch, 0, &["a", "b"]);
-            send(&mut s, "gap", epoch, 3, &["x"]);
+            send(s, "first", epoch, 0, &["a", "b"]);
+            send(s, "again", epoch, 0, &["a", "b"]);
+            send(s, "gap", epoch, 3, &["x"]);
             for i in 0..5 {
-                send(&mut s, "next", epoch, 2 + i, &["c"]);
+                send(s, "next", epoch, 2 + i, &["c"]);
             }
-            send(&mut s, "one of the last five", epoch, 3, &["c"]);
-            send(&mut s, "older than the last five", epoch, 0, &["a", "b"]);
-            send(&mut s, "overlapping", epoch, 5, &["c", "d"]);
-            send(&mut s, "new epoch not at 0", epoch + 1, 7, &["e"]);
-            send(&mut s, "new epoch at 0", epoch + 1, 0, &["e"]);
-            send(&mut s, "old epoch", epoch, 7, &["f"]);
-            s.end()
+            send(s, "one of the last five", epoch, 3, &["c"]);
+            send(s, "older than the last five", epoch, 0, &["a", "b"]);
+            send(s, "overlapping", epoch, 5, &["c", "d"]);
+            send(s, "new epoch not at 0", epoch + 1, 7, &["e"]);
+            send(s, "new epoch at 0", epoch + 1, 0, &["e"]);
+            send(s, "old epoch", epoch, 7, &["f"]);
         },
         "first: error 0 base 0
          again: error 0 base 0
@@ -195,10 +173,8 @@ fn sequences_are_checked_and_duplicates_get_their_first_offset() {
 
 #[test]
 fn an_unknown_producer_may_begin_anywhere_and_its_sequence_wraps_to_0() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let (id, epoch) = s.producer_id();
             for (sequence, values) in [(i32::MAX - 1, &["a", "b"][..]), (0, &["c"]), (1, &["d"])] {
@@ -211,7 +187,6 @@ fn an_unknown_producer_may_begin_anywhere_and_its_sequence_wraps_to_0() {
                 let a = s.produce(&t, 0, Batch::of(values).from_producer(id, epoch, sequence).build());
                 s.say(format!("{sequence}: error {} base {}", a.error_code, a.base_offset));
             }
-            s.end()
         },
         "2147483646: error 0 base 0
          0: error 0 base 2
@@ -223,10 +198,8 @@ fn an_unknown_producer_may_begin_anywhere_and_its_sequence_wraps_to_0() {
 
 #[test]
 fn log_append_time_is_answered_and_stored() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[("message.timestamp.type", "LogAppendTime")]);
             let a = s.produce(&t, 0, Batch::of(&["a", "b"]).build());
             let fetched = s.client.call(11, &fetch_request(&t, 0, 0, 1000));
@@ -239,7 +212,6 @@ fn log_append_time_is_answered_and_stored() {
                 records[22] & 8,
                 crc32c::crc32c(&records[21..]) == u32::from_be_bytes(records[17..21].try_into().expect("four bytes")),
             ));
-            s.end()
         },
         "recent true stored true bit 8 crc true",
     );
@@ -249,14 +221,11 @@ fn log_append_time_is_answered_and_stored() {
 #[case("message.timestamp.before.max.ms", 1_000_000_000_000)]
 #[case("message.timestamp.after.max.ms", 4_000_000_000_000)]
 fn a_timestamp_out_of_bounds_is_error_32(#[case] key: &str, #[case] timestamp: i64) {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[(key, "3600000")]);
             let a = s.produce(&t, 0, Batch::of(&["a"]).at(timestamp).build());
             s.say(format!("error {} base {}", a.error_code, a.base_offset));
-            s.end()
         },
         "error 32 base -1",
     );
@@ -264,14 +233,11 @@ fn a_timestamp_out_of_bounds_is_error_32(#[case] key: &str, #[case] timestamp: i
 
 #[test]
 fn a_compacted_topic_wants_keys() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[("cleanup.policy", "compact")]);
             let a = s.produce(&t, 0, Batch::of(&["a"]).build());
             s.say(format!("error {} base {} records {}", a.error_code, a.base_offset, a.record_errors.len()));
-            s.end()
         },
         "error 87 base -1 records 1",
     );
@@ -279,17 +245,14 @@ fn a_compacted_topic_wants_keys() {
 
 #[test]
 fn min_insync_replicas_is_bounded_by_the_replicas_there_are() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[("min.insync.replicas", "2")]);
             let a = s.produce(&t, 0, Batch::of(&["a"]).build());
             s.say(format!("all: error {} base {}", a.error_code, a.base_offset));
             let answer = s.client.call(9, &produce_request(&t, 1, &[(0, Some(Batch::of(&["a"]).build()))]));
             let a = &answer.responses[0].partition_responses[0];
             s.say(format!("one: error {} base {}", a.error_code, a.base_offset));
-            s.end()
         },
         "all: error 0 base 0
          one: error 0 base 1",
@@ -298,10 +261,8 @@ fn min_insync_replicas_is_bounded_by_the_replicas_there_are() {
 
 #[test]
 fn topic_ids_take_the_place_of_names_from_version_13() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let id = s.topic_id(&t).expect("it exists");
             for id in [id, Uuid::from_u128(77)] {
@@ -314,7 +275,6 @@ fn topic_ids_take_the_place_of_names_from_version_13() {
                 let p = &answer.responses[0].partition_responses[0];
                 s.say(format!("error {} base {}", p.error_code, p.base_offset));
             }
-            s.end()
         },
         "error 0 base 0
          error 100 base -1",
@@ -328,10 +288,8 @@ fn topic_ids_take_the_place_of_names_from_version_13() {
 #[case(9)]
 #[case(12)]
 fn every_version_that_clients_use_appends(#[case] version: i16) {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let answer = s.client.call(version, &produce_request(&t, 1, &[(0, Some(Batch::of(&["a"]).build()))]));
             let p = &answer.responses[0].partition_responses[0];
@@ -341,7 +299,6 @@ fn every_version_that_clients_use_appends(#[case] version: i16) {
                 p.error_code,
                 p.base_offset
             ));
-            s.end()
         },
         "true error 0 base 0",
     );
@@ -349,10 +306,8 @@ fn every_version_that_clients_use_appends(#[case] version: i16) {
 
 #[test]
 fn answers_come_in_the_order_of_their_requests() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.client.set_read_timeout(Duration::from_secs(10));
             let sent: Vec<_> = (0..20)
@@ -370,7 +325,6 @@ fn answers_come_in_the_order_of_their_requests() {
                 })
                 .collect();
             s.say(bases.join(" "));
-            s.end()
         },
         "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19",
     );
@@ -378,20 +332,18 @@ fn answers_come_in_the_order_of_their_requests() {
 
 #[test]
 fn a_producer_that_expired_may_begin_anew_anywhere() {
-    ours(
+    scenario_of_ours(
         &Options::new().with("producer.id.expiration.ms", 300).with("log.retention.check.interval.ms", 100),
-        |address| {
-            let mut s = Scenario::on(address);
+        |s| {
             let t = s.topic(1, &[]);
             let (id, epoch) = s.producer_id();
             let send = |s: &mut Scenario, sequence: i32| {
                 s.produce(&t, 0, Batch::of(&["a"]).from_producer(id, epoch, sequence).build()).error_code
             };
-            let (first, gap) = (send(&mut s, 0), send(&mut s, 5));
+            let (first, gap) = (send(s, 0), send(s, 5));
             s.say(format!("first {first} gap {gap}"));
-            while send(&mut s, 5) == 45 {}
+            while send(s, 5) == 45 {}
             s.say("anywhere");
-            s.end()
         },
         "first 0 gap 45
          anywhere",
@@ -405,10 +357,8 @@ fn bomb(size: usize) -> Bytes {
 
 #[test]
 fn a_decompression_bomb_is_stored_untouched_and_measured_as_sent() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             let sent = bomb(8 << 20);
             let a = s.produce(&t, 0, sent.clone());
@@ -421,7 +371,6 @@ fn a_decompression_bomb_is_stored_untouched_and_measured_as_sent() {
                 sent.len() < 1 << 18,
                 stored[61..] == sent[61..]
             ));
-            s.end()
         },
         "error 0 base 0 small true untouched true",
     );
@@ -429,11 +378,9 @@ fn a_decompression_bomb_is_stored_untouched_and_measured_as_sent() {
 
 #[test]
 fn topics_and_partitions_that_are_not_there_do_not_spoil_the_rest() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
-            find(&mut s, "g");
+    scenario(
+        |s| {
+            find(s, "g");
             let (t, u) = (s.topic(1, &[]), s.topic(1, &[("max.message.bytes", "70")]));
             for acks in [1, -1] {
                 let mut request = produce_request(&t, acks, &[(0, Some(Batch::of(&["a"]).build()))]);
@@ -455,7 +402,6 @@ fn topics_and_partitions_that_are_not_there_do_not_spoil_the_rest() {
                 rows.sort_unstable();
                 s.say(format!("{rows:?}"));
             }
-            s.end()
         },
         "[(Some(0), 0, 0, 0), (Some(1), 10, -1, -1), (Some(2), 3, -1, -1), (Some(3), 17, -1, -1)]
          [(Some(0), 0, 1, 0), (Some(1), 10, -1, -1), (Some(2), 3, -1, -1), (Some(3), 17, -1, -1)]",
@@ -465,15 +411,13 @@ fn topics_and_partitions_that_are_not_there_do_not_spoil_the_rest() {
 #[test]
 fn null_records_are_refused() {
     // Apache Kafka does not answer it at all.
-    ours(
+    scenario_of_ours(
         &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+        |s| {
             let t = s.topic(1, &[]);
             let answer = s.client.call(9, &produce_request(&t, -1, &[(0, None)]));
             let p = &answer.responses[0].partition_responses[0];
             s.say(format!("null: {} base {}", p.error_code, p.base_offset));
-            s.end()
         },
         "null: 87 base -1",
     );

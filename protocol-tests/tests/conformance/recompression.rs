@@ -4,9 +4,8 @@ use rstest::rstest;
 use terrace::protocol::compression::{Compression, decompress};
 use terrace_protocol_tests::batch::{Batch, values};
 use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, ours};
 
-use crate::scenario::{Scenario, compressed, fetch_request};
+use crate::scenario::{Scenario, compressed, fetch_request, scenario, scenario_of_ours, scenario_with};
 
 const CODECS: [Compression; 5] =
     [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
@@ -50,17 +49,14 @@ fn batches_are_stored_in_the_topic_s_codec(#[case] kind: &str, #[case] codecs: [
         let codec = Compression::from_id(id).expect("a codec");
         format!("{codec:?} crc true times 0 to 1 producer -1 sequence -1 [\"a\", \"b\"]\n")
     });
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             for codec in CODECS {
                 let t = s.topic(1, &[("compression.type", kind)]);
                 s.produce(&t, 0, compressed(&Batch::of(&["a", "b"]), codec));
-                let batch = stored(&mut s, &t);
+                let batch = stored(s, &t);
                 s.say(describe(&batch));
             }
-            s.end()
         },
         &expected.concat(),
     );
@@ -68,10 +64,8 @@ fn batches_are_stored_in_the_topic_s_codec(#[case] kind: &str, #[case] codecs: [
 
 #[test]
 fn a_recompressed_batch_keeps_its_producer_and_a_duplicate_is_known() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[("compression.type", "zstd")]);
             let (id, epoch) = s.producer_id();
             for sequence in [0, 2, 2] {
@@ -79,10 +73,9 @@ fn a_recompressed_batch_keeps_its_producer_and_a_duplicate_is_known() {
                 let answer = s.produce(&t, 0, compressed(&batch, Compression::Gzip));
                 s.say(format!("error {} base {}", answer.error_code, answer.base_offset));
             }
-            let first = stored(&mut s, &t);
+            let first = stored(s, &t);
             let total = 12 + i32::from_be_bytes(first[8..12].try_into().expect("four bytes")) as usize;
             s.say(describe(&first[..total]).replace(&format!("producer {id}"), "producer ID"));
-            s.end()
         },
         r#"error 0 base 0
            error 0 base 2
@@ -93,16 +86,13 @@ fn a_recompressed_batch_keeps_its_producer_and_a_duplicate_is_known() {
 
 #[test]
 fn the_broker_s_time_is_stored_in_a_recompressed_batch() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[("compression.type", "gzip"), ("message.timestamp.type", "LogAppendTime")]);
             let answer = s.produce(&t, 0, compressed(&Batch::of(&["a", "b"]), Compression::Lz4));
-            let batch = stored(&mut s, &t);
+            let batch = stored(s, &t);
             let max = i64::from_be_bytes(batch[35..43].try_into().expect("eight bytes"));
             s.say(format!("bit {} its time {}", batch[22] & 8, max == answer.log_append_time_ms));
-            s.end()
         },
         "bit 8 its time true",
     );
@@ -121,17 +111,15 @@ fn prose(bytes: usize) -> Batch {
 
 #[test]
 fn the_levels_of_codecs_are_the_topic_s() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             for (codec, low, high) in [("gzip", "1", "9"), ("zstd", "-50", "19"), ("zstd", "1", "22")] {
                 let key = format!("compression.{codec}.level");
                 let mut sizes = Vec::new();
                 for level in [low, high] {
                     let t = s.topic(1, &[("compression.type", codec), (&key, level)]);
                     s.produce(&t, 0, prose(100_000).build());
-                    sizes.push(stored(&mut s, &t).len());
+                    sizes.push(stored(s, &t).len());
                 }
                 s.say(format!("{codec} {low} to {high}: smaller {}", sizes[0] > sizes[1]));
             }
@@ -139,23 +127,22 @@ fn the_levels_of_codecs_are_the_topic_s() {
             let t = s.topic(1, &[("compression.type", "gzip"), ("compression.gzip.level", "9")]);
             let sent = compressed(&prose(10_000), Compression::Gzip);
             s.produce(&t, 0, sent.clone());
-            let kept = stored(&mut s, &t)[61..] == sent[61..];
+            let kept = stored(s, &t)[61..] == sent[61..];
             s.say(format!("untouched {kept}"));
             // Changed while the topic is there.
             let t = s.topic(1, &[("compression.type", "zstd"), ("compression.zstd.level", "-50")]);
             s.produce(&t, 0, prose(100_000).build());
             s.set_topic_config(&t, &[("compression.type", "zstd"), ("compression.zstd.level", "19")]);
             s.produce(&t, 0, prose(100_000).build());
-            let both = stored(&mut s, &t);
+            let both = stored(s, &t);
             let first = 12 + i32::from_be_bytes(both[8..12].try_into().expect("four bytes")) as usize;
             s.say(format!("changed: smaller {}", both.len() - first < first));
             for level in ["1", "9", "17"] {
                 let t = s.topic(1, &[("compression.type", "lz4"), ("compression.lz4.level", level)]);
                 s.produce(&t, 0, Batch::of(&["a", "b"]).build());
-                let batch = stored(&mut s, &t);
+                let batch = stored(s, &t);
                 s.say(describe(&batch));
             }
-            s.end()
         },
         r#"gzip 1 to 9: smaller true
            zstd -50 to 19: smaller true
@@ -170,10 +157,8 @@ fn the_levels_of_codecs_are_the_topic_s() {
 
 #[test]
 fn max_message_bytes_counts_as_sent_and_as_stored() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let large = Batch::of(&[&"x".repeat(5000)]);
             let mut produce = |kind: &str, codec| {
                 let t = s.topic(1, &[("compression.type", kind), ("max.message.bytes", "1000")]);
@@ -187,7 +172,6 @@ fn max_message_bytes_counts_as_sent_and_as_stored() {
             produce("uncompressed", Compression::Gzip);
             // Would shrink below it.
             produce("gzip", Compression::None);
-            s.end()
         },
         r#"Gzip to producer: error 0 base 0
            Gzip to gzip: error 0 base 0
@@ -200,10 +184,9 @@ fn max_message_bytes_counts_as_sent_and_as_stored() {
 /// Apache Kafka's error is UNKNOWN_SERVER_ERROR, which tells a producer to try again.
 #[test]
 fn records_that_cannot_be_decompressed_are_refused() {
-    both(
+    scenario_with(
         &Options::new().with("record.validation", "full"),
-        |address| {
-            let mut s = Scenario::on(address);
+        |s| {
             for (kind, codec) in [
                 ("producer", Compression::Gzip),
                 ("gzip", Compression::Gzip),
@@ -218,7 +201,6 @@ fn records_that_cannot_be_decompressed_are_refused() {
                 let answer = s.produce(&t, 0, lie.build());
                 s.say(format!("{codec:?} to {kind}: refused {}", answer.error_code != 0));
             }
-            s.end()
         },
         r#"Gzip to producer: refused true
            Gzip to gzip: refused true
@@ -232,10 +214,9 @@ fn records_that_cannot_be_decompressed_are_refused() {
 /// `record.decompressed.max.bytes` is ours alone.
 #[test]
 fn no_more_is_decompressed_of_a_batch_than_the_topic_allows() {
-    ours(
+    scenario_of_ours(
         &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+        |s| {
             let limit = ("record.decompressed.max.bytes", "2000");
             for kind in ["producer", "uncompressed"] {
                 let t = s.topic(1, &[("compression.type", kind), limit]);
@@ -245,7 +226,6 @@ fn no_more_is_decompressed_of_a_batch_than_the_topic_allows() {
                     s.say(format!("{size} to {kind}: error {} base {}", answer.error_code, answer.base_offset));
                 }
             }
-            s.end()
         },
         "1000 to producer: error 0 base 0
          5000 to producer: error 0 base 1

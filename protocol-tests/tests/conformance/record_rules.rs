@@ -5,9 +5,8 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use terrace::protocol::compression::Compression;
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, ours};
 
-use crate::scenario::{Scenario, compressed, fetch_request, produce_request};
+use crate::scenario::{Scenario, compressed, fetch_request, produce_request, scenario, scenario_of_ours};
 
 /// Far enough for any bound, and never near one.
 const PAST: i64 = 1_000_000_000_000;
@@ -50,24 +49,21 @@ fn at(timestamps: &[i64]) -> Batch {
 
 #[test]
 fn records_out_of_the_time_bounds_are_named() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let now = 1_700_000_000_000;
             let after = s.topic(1, &[("message.timestamp.after.max.ms", "1000")]);
-            say_produced(&mut s, &after, at(&[now, FUTURE, now + 1, FUTURE + 7]).build());
-            say_produced(&mut s, &after, compressed(&at(&[now, FUTURE]), Compression::Gzip));
-            say_produced(&mut s, &after, at(&[now, PAST]).build());
+            say_produced(s, &after, at(&[now, FUTURE, now + 1, FUTURE + 7]).build());
+            say_produced(s, &after, compressed(&at(&[now, FUTURE]), Compression::Gzip));
+            say_produced(s, &after, at(&[now, PAST]).build());
             let before = s.topic(1, &[("message.timestamp.before.max.ms", "1000")]);
-            say_produced(&mut s, &before, at(&[PAST, PAST + 1]).build());
+            say_produced(s, &before, at(&[PAST, PAST + 1]).build());
             // No time is no wrong time.
-            say_produced(&mut s, &before, Batch::of(&["a"]).at(-1).build());
+            say_produced(s, &before, Batch::of(&["a"]).at(-1).build());
             // The broker's time is never wrong, whatever the producer's.
             let broker = [("message.timestamp.type", "LogAppendTime"), ("message.timestamp.before.max.ms", "1000")];
             let broker = s.topic(1, &broker);
-            say_produced(&mut s, &broker, at(&[PAST, FUTURE]).build());
-            s.end()
+            say_produced(s, &broker, at(&[PAST, FUTURE]).build());
         },
         r#"error 32 base -1 "One or more records have been rejected due to invalid timestamp"
            1: "Timestamp 9000000000000 of message with offset 1 is out of range. The timestamp should be within RANGE"
@@ -85,23 +81,20 @@ fn records_out_of_the_time_bounds_are_named() {
 
 #[test]
 fn a_keyless_record_of_a_compacted_topic_is_named_before_its_time() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[("cleanup.policy", "compact")]);
             let mut mixed = Batch::keyed(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")]);
             for place in [1, 2, 3, 4] {
                 mixed.records[place].0 = None;
             }
-            say_produced(&mut s, &t, mixed.build());
-            say_produced(&mut s, &t, compressed(&mixed, Compression::Zstd));
+            say_produced(s, &t, mixed.build());
+            say_produced(s, &t, compressed(&mixed, Compression::Zstd));
             mixed.timestamp_deltas = Some(vec![FUTURE, FUTURE, 0, 0, 0]);
-            say_produced(&mut s, &t, mixed.build());
+            say_produced(s, &t, mixed.build());
             let answer = s.client.call(7, &produce_request(&t, -1, &[(0, Some(mixed.build()))]));
             s.say(describe(&answer.responses[0].partition_responses[0], &t));
-            say_produced(&mut s, &t, Batch::keyed(&[("a", "-"), ("", "1")]).build());
-            s.end()
+            say_produced(s, &t, Batch::keyed(&[("a", "-"), ("", "1")]).build());
         },
         r#"error 87 base -1 "One or more records have been rejected due to 4 record errors in total, and only showing the first three errors at most: [RecordError(batchIndex=1, message='Compacted topic cannot accept message without key in topic partition TOPIC-0'), RecordError(batchIndex=2, message='Compacted topic cannot accept message without key in topic partition TOPIC-0'), RecordError(batchIndex=3, message='Compacted topic cannot accept message without key in topic partition TOPIC-0')]"
            1: "Compacted topic cannot accept message without key in topic partition TOPIC-0"
@@ -126,18 +119,15 @@ fn a_keyless_record_of_a_compacted_topic_is_named_before_its_time() {
 
 #[test]
 fn the_bit_of_the_broker_s_time_is_not_the_producer_s() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             for kind in ["LogAppendTime", "CreateTime"] {
                 let t = s.topic(1, &[("message.timestamp.type", kind)]);
-                say_produced(&mut s, &t, Batch { attributes: 8, ..Batch::of(&["a"]) }.at(-1).build());
+                say_produced(s, &t, Batch { attributes: 8, ..Batch::of(&["a"]) }.at(-1).build());
                 if kind == "LogAppendTime" {
-                    say_produced(&mut s, &t, Batch { attributes: 8, ..Batch::of(&["a", "b"]) }.build());
+                    say_produced(s, &t, Batch { attributes: 8, ..Batch::of(&["a", "b"]) }.build());
                 }
             }
-            s.end()
         },
         r#"error 32 base -1 "One or more records have been rejected due to invalid timestamp"
            0: "Invalid timestamp type in message RECORD. Producer should not set timestamp type to LogAppendTime."
@@ -152,14 +142,12 @@ fn the_bit_of_the_broker_s_time_is_not_the_producer_s() {
 /// Apache Kafka takes the bit away without a word.
 #[test]
 fn the_bit_of_the_broker_s_time_is_refused_where_the_producer_s_counts() {
-    ours(
+    scenario_of_ours(
         &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+        |s| {
             let t = s.topic(1, &[]);
             let answer = s.produce(&t, 0, Batch { attributes: 8, ..Batch::of(&["a"]) }.build());
             s.say(format!("error {} base {}", answer.error_code, answer.base_offset));
-            s.end()
         },
         "error 32 base -1",
     );
@@ -168,10 +156,8 @@ fn the_bit_of_the_broker_s_time_is_refused_where_the_producer_s_counts() {
 /// What a topic's records say of their time when its type changes.
 #[test]
 fn a_change_of_the_timestamp_type_counts_from_the_next_batch_on() {
-    both(
-        &Options::new(),
-        |address| {
-            let mut s = Scenario::on(address);
+    scenario(
+        |s| {
             let t = s.topic(1, &[]);
             s.produce(&t, 0, Batch::of(&["a"]).build());
             s.set_topic_config(&t, &[("message.timestamp.type", "LogAppendTime")]);
@@ -185,7 +171,6 @@ fn a_change_of_the_timestamp_type_counts_from_the_next_batch_on() {
                 let max = i64::from_be_bytes(batch[35..43].try_into().expect("eight bytes"));
                 s.say(format!("bit {} producer's time {}", batch[22] & 8, max == 1_700_000_000_000));
             }
-            s.end()
         },
         "bit 0 producer's time true
          bit 8 producer's time false

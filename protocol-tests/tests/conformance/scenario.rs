@@ -19,7 +19,8 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use terrace::protocol::compression::{Compression, compress};
 use terrace_protocol_tests::batch::Batch;
-use terrace_protocol_tests::compare::fresh_name;
+use terrace_protocol_tests::broker::Options;
+use terrace_protocol_tests::compare::{both, fresh_name, ours};
 use terrace_protocol_tests::raw_client::RawClient;
 use uuid::Uuid;
 
@@ -33,8 +34,25 @@ pub fn topic_name(value: &str) -> TopicName {
     TopicName(text(value))
 }
 
+/// Runs a script on a fresh broker of ours and on Apache Kafka; what it says must be `expected` on both.
+pub fn scenario(script: impl Fn(&mut Scenario), expected: &str) {
+    scenario_with(&Options::new(), script, expected);
+}
+
+/// The same with options for our broker.
+pub fn scenario_with(options: &Options, script: impl Fn(&mut Scenario), expected: &str) {
+    both(options, |address| Scenario::transcript(address, &script), expected);
+}
+
+/// The same on ours alone: where we differ on purpose, or Kafka cannot be configured the same way.
+pub fn scenario_of_ours(options: &Options, script: impl Fn(&mut Scenario), expected: &str) {
+    ours(options, |address| Scenario::transcript(address, &script), expected);
+}
+
 /// One scenario on one broker.
 pub struct Scenario {
+    /// Where the broker listens, for more connections.
+    pub address: SocketAddr,
     /// Its connection.
     pub client: RawClient,
     transcript: String,
@@ -43,7 +61,13 @@ pub struct Scenario {
 impl Scenario {
     /// Connects.
     pub fn on(address: SocketAddr) -> Self {
-        Self { client: RawClient::connect(address), transcript: String::new() }
+        Self { address, client: RawClient::connect(address), transcript: String::new() }
+    }
+
+    fn transcript(address: SocketAddr, script: impl Fn(&mut Self)) -> String {
+        let mut s = Self::on(address);
+        script(&mut s);
+        s.end()
     }
 
     /// Writes a line of the transcript.
