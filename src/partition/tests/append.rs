@@ -119,7 +119,7 @@ fn a_batch_that_grows_beyond_the_limit_in_the_topics_codec_is_refused() {
 #[test]
 fn a_batch_of_bad_records_makes_no_large_answer() {
     let node = TestNode::with(|config| config.cleanup_policy.compact = true);
-    let AppendError::BadRecords(bad) = node.append(Batch { keyed: false, ..Batch::of(5000) }).unwrap_err() else {
+    let AppendError::BadRecords(bad) = node.append(Batch { key: None, ..Batch::of(5000) }).unwrap_err() else {
         panic!("records are to blame");
     };
     assert_eq!((bad.named.len(), bad.count), (1000, 5000));
