@@ -156,7 +156,9 @@ fn plain(line: &str) -> String {
     while let Some(first) = rest.chars().next() {
         let end = rest.find(|c: char| is_word(c) != is_word(first)).unwrap_or(rest.len());
         let (part, behind) = rest.split_at(end);
-        let is_id = part.len() == 22 && part.chars().any(|c| c.is_ascii_uppercase()) && !part.contains(['.', '/', ':']);
+        // Names of APIs stand before their number.
+        let is_name = part.contains(['.', '/', ':']) || behind.starts_with('(');
+        let is_id = part.len() == 22 && part.chars().any(|c| c.is_ascii_uppercase()) && !is_name;
         let member = part.len().checked_sub(36).filter(|from| part.is_char_boundary(*from));
         match member {
             Some(from) if uuid::Uuid::try_parse(&part[from..]).is_ok() => out += &format!("{}UUID", &part[..from]),
