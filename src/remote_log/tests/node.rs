@@ -145,6 +145,18 @@ impl Machines {
 }
 
 impl Running {
+    async fn stop(self) {
+        self.partitions.close();
+        self.log.close().await;
+    }
+
+    /// Ends, and nothing of the log directory is left.
+    fn lose_disk(self, machines: &Machines) {
+        // Its sync thread would go on to make files while they are removed.
+        self.partitions.close();
+        std::fs::remove_dir_all(machines.log_dir()).unwrap();
+    }
+
     fn partition(&self) -> Arc<Partition> {
         self.partitions.get(P).unwrap()
     }
@@ -207,9 +219,8 @@ async fn a_lost_disk_costs_what_was_not_copied_and_nothing_else() {
     let tier_end = node.partition().remote_chain().end().unwrap();
     assert!((50..100).contains(&tier_end), "all but the active segment: {tier_end}");
     let (all, _) = node.read_all(0).await;
-    drop(node);
 
-    std::fs::remove_dir_all(machines.log_dir()).unwrap();
+    node.lose_disk(&machines);
     let node = machines.start().await;
     let offsets = node.partition().offsets();
     assert_eq!((offsets.log_start, offsets.local_start, offsets.log_end), (0, tier_end, tier_end));
@@ -234,9 +245,7 @@ async fn a_restart_keeps_what_is_local() {
     (0..20).for_each(|n| drop(node.append(5 * n)));
     node.copy_all().await;
     let (before, _) = node.read_all(0).await;
-    node.partitions.close();
-    node.log.close().await;
-    drop(node);
+    node.stop().await;
     let node = machines.start().await;
     assert_eq!(node.partition().offsets().log_end, 100);
     assert_eq!(node.read_all(0).await.0, before);
@@ -250,9 +259,7 @@ async fn a_copy_with_other_bytes_than_the_local_log_keeps_the_partition_offline(
     (0..20).for_each(|n| drop(node.append(5 * n)));
     node.copy_all().await;
     let last = node.partition().remote_chain().segments.last().map(Arc::clone).unwrap();
-    node.partitions.close();
-    node.log.close().await;
-    drop(node);
+    node.stop().await;
     let file = machines.log_dir().join("t-0").join(format!("{:020}.log", last.base_offset));
     let mut bytes = std::fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -274,9 +281,8 @@ async fn deleted_records_disappear_from_the_bucket() {
     let chain = node.partition().remote_chain();
     assert!(chain.segments.len() < count && chain.segments[0].last_offset >= 60);
     assert_eq!(chain.log_start, 60);
-    drop(node);
     // Even with the local log gone the deleted records stay deleted.
-    std::fs::remove_dir_all(machines.log_dir()).unwrap();
+    node.lose_disk(&machines);
     let node = machines.start().await;
     assert_eq!(node.partition().offsets().log_start, 60);
 }
@@ -313,8 +319,7 @@ async fn committed_readers_are_told_of_aborted_transactions_by_the_bucket() {
     node.copy_all().await;
     assert!(node.partition().remote_chain().end().is_some_and(|end| end > marker), "marker and all are copied");
 
-    drop(node);
-    std::fs::remove_dir_all(machines.log_dir()).unwrap();
+    node.lose_disk(&machines);
     let node = machines.start().await;
     let offsets = node.partition().offsets();
     assert_eq!(offsets.last_stable, offsets.log_end, "what the snapshot calls open was decided");
