@@ -1,6 +1,7 @@
 //! Disks that are slow and disks that break, under the real process.
 
 mod breaks;
+mod cold;
 mod slow;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,10 @@ impl Disks {
 
     fn slow(&self, path: &Path, milliseconds: u64) {
         self.say(&format!("slow {milliseconds} {}\n", path.display()));
+    }
+
+    fn cold(&self, path: &Path, wait: Duration) {
+        self.say(&format!("cold {} {}\n", wait.as_millis(), path.display()));
     }
 
     fn fail(&self, paths: &[&Path]) {

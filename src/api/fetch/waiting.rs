@@ -16,6 +16,9 @@ use crate::partition::waiters::Watcher;
 /// the first anyway, and other readers want the disk too.
 const DISK_READS_TOGETHER: usize = 4;
 
+/// Longer than any disk takes that still works.
+const DISK_PATIENCE: Duration = Duration::from_secs(3600);
+
 impl Fetch {
     /// Waits until there is enough to answer with, or the time is over.
     pub async fn wait(&mut self, node: &Node) {
@@ -77,7 +80,9 @@ impl Fetch {
     }
 
     /// Starts all cold reads at once. The answer goes out with the first that is there, or when hot partitions have
-    /// enough; a failure of the store is told only when nothing else came until `deadline`.
+    /// enough; a failure of the store is told only when nothing else came until `deadline`. Local records are waited for
+    /// as long as the disk takes, as in Kafka, whose readers block: an answer without them would only be asked again, and
+    /// a disk that is behind already would be asked twice.
     async fn wait_cold(&mut self, node: &Node, watcher: &Watcher, deadline: Instant) {
         self.drop_copies();
         let mut loads = FuturesUnordered::new();
@@ -100,6 +105,7 @@ impl Fetch {
         watcher.arm(missing, self.isolation);
         let mut hot_moved = watcher.has_moved();
         let mut failures = Vec::new();
+        let deadline = if disk_reads_left < DISK_READS_TOGETHER { Instant::now() + DISK_PATIENCE } else { deadline };
         let mut hot = std::pin::pin!(watcher.wait(deadline));
         // Polled at least once, so that every load has begun: a download outlives the request that began it.
         loop {

@@ -1,11 +1,11 @@
 //! Disks that a test makes slow or broken while the process runs.
 //!
 //! With the feature `crash-points` (never in a release artefact) the environment variable `TERRACE_DISK_FAULTS` names a
-//! file whose lines are `slow <milliseconds> <path>` or `fail <path>`, of everything at or below a path. It is read again
-//! at each call, so a test changes it as it likes; without the file all disks are well.
+//! file whose lines are `slow <milliseconds> <path>`, `cold <milliseconds> <path>` or `fail <path>`, of everything at or
+//! below a path. It is read again at each call, so a test changes it as it likes; without the file all disks are well.
 //!
-//! A slow disk holds up what waits for it in the end, writes and syncs, whose caller sleeps as in a throttled kernel. A
-//! broken one fails everything with EIO.
+//! A slow disk holds up what waits for it in the end, writes and syncs, whose caller sleeps as in a throttled kernel. Of a
+//! cold one nothing is in the page cache, and whoever brings it there sleeps. A broken one fails everything with EIO.
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
@@ -42,6 +42,15 @@ impl Faults {
             }
         }
         Ok(())
+    }
+
+    /// How long a read of the disk takes where the page cache holds nothing.
+    fn cold(&self, path: &Path) -> Option<Duration> {
+        let lines = std::fs::read_to_string(&self.0).unwrap_or_default();
+        lines.lines().find_map(|line| {
+            let (milliseconds, of) = line.strip_prefix("cold ")?.split_once(' ')?;
+            path.starts_with(of).then(|| Duration::from_millis(milliseconds.parse().unwrap_or(0)))
+        })
     }
 
     fn reads(&self, path: &Path) -> io::Result<()> {
@@ -137,13 +146,19 @@ impl File for FaultyFile {
     }
     fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.faults.reads(&self.path)?;
+        if self.faults.cold(&self.path).is_some() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         self.file.read_cached_at(buffer, position)
     }
     fn is_cached(&self, position: u64, len: u64) -> bool {
-        self.file.is_cached(position, len)
+        self.faults.cold(&self.path).is_none() && self.file.is_cached(position, len)
     }
     fn bring_to_cache(&self, position: u64, len: u64, ahead: u64) -> io::Result<()> {
         self.faults.reads(&self.path)?;
+        if let Some(wait) = self.faults.cold(&self.path) {
+            std::thread::sleep(wait);
+        }
         self.file.bring_to_cache(position, len, ahead)
     }
     fn sync_data(&self) -> io::Result<()> {
