@@ -183,6 +183,8 @@ struct Online {
     log_start: Offset,
     /// False after a start without a checkpoint, until the tier has said where it begins.
     log_start_known: bool,
+    /// Where the next checkpoint puts the log start, if that is higher; readers see it behind that.
+    next_log_start: Offset,
     /// Moved only by [`durability`].
     high_watermark: Mark,
     /// The last stable offset; moved only by [`transactions`].

@@ -153,7 +153,7 @@ impl Partition {
     }
 
     /// Moves the log start up to `to` (-1: the high watermark), never above the high watermark and never down; returns
-    /// the new one once it is durable. What lies below goes.
+    /// the new one once it is durable, and nobody sees it before. What lies below goes.
     pub async fn raise_log_start(self: &Arc<Self>, to: Offset) -> Result<Offset, ReadError> {
         let partition = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || partition.raise_log_start_blocking(to)).await;
@@ -162,11 +162,18 @@ impl Partition {
 
     /// As [`Partition::raise_log_start`], on a thread that may block.
     pub fn raise_log_start_blocking(&self, to: Offset) -> Result<Offset, ReadError> {
-        let reached = {
+        let to = {
             let mut state = self.lock();
             let online = state.online()?;
             let high_watermark = online.high_watermark.offset;
             let to = if to < 0 { high_watermark } else { to.min(high_watermark) };
+            online.next_log_start = online.next_log_start.max(to);
+            to
+        };
+        self.dir.checkpoint_now(self).map_err(|error| ReadError::Storage(error.to_string()))?;
+        let reached = {
+            let mut state = self.lock();
+            let online = state.online()?;
             if to > online.log_start {
                 online.set_log_start(to);
                 self.mark_changed(online);
@@ -175,7 +182,6 @@ impl Partition {
             online.log_start
         };
         self.waiters.moved();
-        self.dir.checkpoint_now(self).map_err(|error| ReadError::Storage(error.to_string()))?;
         crash_point::reach(CrashPoint::DeleteAfterStartOffset);
         self.remove_local_below(reached)?;
         Ok(reached)
@@ -300,7 +306,7 @@ impl Partition {
             topic: Arc::clone(&self.topic),
             checked_end,
             flushed_end: online.log.flushed(),
-            log_start: online.log_start,
+            log_start: online.log_start.max(online.next_log_start),
             local_start: online.log.start(),
             size_bytes: view.size(),
             cleaned_end: online.cleaned_end,

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::node::*;
 use super::offsets::chain;
@@ -234,4 +235,19 @@ fn compaction_keeps_the_last_of_each_key_and_readers_keep_their_view() {
     node.crash();
     assert_eq!(node.read_all(0), seen);
     assert_eq!(node.append(Batch::of(1)).unwrap().base_offset, 400);
+}
+
+#[test]
+fn nobody_sees_a_log_start_before_it_is_durable() {
+    let mut node = TestNode::with(|_| {});
+    node.fill(3, 100);
+    node.faults.sync_fails.store(true, Ordering::SeqCst);
+    assert!(node.partition().raise_log_start_blocking(10).is_err(), "the checkpoint cannot be written");
+    assert_eq!(node.partition().offsets().log_start, 0);
+    node.faults.sync_fails.store(false, Ordering::SeqCst);
+    assert_eq!(node.partition().raise_log_start_blocking(10), Ok(10));
+    assert_eq!(node.partition().offsets().log_start, 10);
+    node.crash();
+    assert_eq!(node.partition().offsets().log_start, 10);
+    assert_eq!(node.partition().epoch_end(3).unwrap(), (3, 30));
 }
