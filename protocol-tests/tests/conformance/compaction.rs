@@ -3,7 +3,7 @@
 //! Every append of a [`Log`] begins a segment, because its time lies further from the one before than `segment.ms`; the last
 //! one is active and never cleaned.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use kafka_protocol::messages::{EndTxnRequest, InitProducerIdRequest, TransactionalId};
 use terrace::protocol::compression::Compression;
@@ -120,7 +120,7 @@ fn describe(batch: &[u8]) -> Vec<String> {
 }
 
 fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let since = UNIX_EPOCH.elapsed().expect("after 1970");
     i64::try_from(since.as_millis()).expect("before the year 292 million")
 }
 

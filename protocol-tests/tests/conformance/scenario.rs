@@ -129,7 +129,7 @@ impl Scenario {
             let is_set = |(key, value): &(&str, &str)| {
                 answer.results[0].configs.iter().any(|c| &*c.name == *key && c.value.as_deref() == Some(value))
             };
-            if configs.iter().all(|setting| is_set(setting)) {
+            if configs.iter().all(is_set) {
                 return;
             }
         }
