@@ -49,6 +49,10 @@ pub fn scenario_of_ours(options: &Options, script: impl Fn(&mut Scenario), expec
     ours(options, |address| Scenario::transcript(address, &script), expected);
 }
 
+/// Types of resources that have settings.
+const TOPIC: i8 = 2;
+const GROUP: i8 = 32;
+
 /// One scenario on one broker.
 pub struct Scenario {
     /// Where the broker listens, for more connections.
@@ -109,21 +113,27 @@ impl Scenario {
 
     /// Replaces a topic's settings; waits until the broker goes by the new ones.
     pub fn set_topic_config(&mut self, topic: &str, configs: &[(&str, &str)]) {
+        self.set_config(TOPIC, topic, configs);
+        // Apache Kafka tells of a change before its logs go by it, but of the next one only behind that.
+        self.set_config(GROUP, &fresh_name("g"), &[("consumer.session.timeout.ms", "46000")]);
+    }
+
+    /// Replaces the settings of a resource; waits until they are told.
+    fn set_config(&mut self, resource_type: i8, name: &str, configs: &[(&str, &str)]) {
         let settings =
             configs.iter().map(|(k, v)| AlterableConfig::default().with_name(text(k)).with_value(Some(text(v))));
         let resource = AlterConfigsResource::default()
-            .with_resource_type(2)
-            .with_resource_name(text(topic))
+            .with_resource_type(resource_type)
+            .with_resource_name(text(name))
             .with_configs(settings.collect());
         let answer = self.client.call(2, &AlterConfigsRequest::default().with_resources(vec![resource]));
         assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
         let keys = configs.iter().map(|(key, _)| text(key)).collect();
         let resource = DescribeConfigsResource::default()
-            .with_resource_type(2)
-            .with_resource_name(text(topic))
+            .with_resource_type(resource_type)
+            .with_resource_name(text(name))
             .with_configuration_keys(Some(keys));
         let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-        // Apache Kafka answers before its broker has applied the change.
         loop {
             let answer = self.client.call(4, &request);
             let is_set = |(key, value): &(&str, &str)| {
