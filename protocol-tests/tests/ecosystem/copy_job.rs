@@ -23,7 +23,8 @@ fn a_copy_job_is_exactly_once_while_it_and_the_broker_are_killed() {
     let mut broker = start();
     let bootstrap = broker.bootstrap();
     let (input, output) = (fresh_name("input"), fresh_name("output"));
-    let count = (2000 * kills).max(10_000).to_string();
+    // More than the job copies in the longest time between two kills.
+    let count = (8000 * kills).to_string();
     java("CopyJob.java", &[&bootstrap, "fill", &input, &output, &count]);
     for kill in 0..kills {
         let job = Running::java("CopyJob.java", &[&bootstrap, "copy", &input, &output]);
