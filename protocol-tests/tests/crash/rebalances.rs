@@ -77,6 +77,8 @@ struct Member {
     /// The last that it was told; 0 for one that joins.
     epoch: i32,
     owned: BTreeSet<i32>,
+    /// Its last heartbeat got no answer.
+    unanswered: bool,
 }
 
 struct Consumers {
@@ -141,12 +143,15 @@ impl Consumers {
         let owned: Vec<i32> = member.owned.iter().copied().collect();
         let owns = Owned::default().with_topic_id(topic_id).with_partitions(owned.clone());
         request = request.with_topic_partitions(Some(if owned.is_empty() { vec![] } else { vec![owns] }));
-        if member.epoch == 0 {
+        if member.epoch == 0 || member.unanswered {
+            // As clients do it: a heartbeat that says everything is told everything, also what the lost answer had.
             request = request
                 .with_rebalance_timeout_ms(PATIENCE_MS)
                 .with_subscribed_topic_names(Some(vec![TopicName(text(TOPIC))]));
         }
+        member.unanswered = true;
         let answer = client.try_call(1, &request)?;
+        member.unanswered = false;
         assert_eq!(answer.error_code, 0, "{member:?}: {:?}", answer.error_message);
         assert!(answer.member_epoch >= member.epoch, "{member:?} goes back to {}", answer.member_epoch);
         member.epoch = answer.member_epoch;
