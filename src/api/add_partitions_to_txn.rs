@@ -15,6 +15,7 @@ use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnTopicResult,
 };
 
+use super::by_topic::decided;
 use super::text::shared;
 use super::{Call, Disconnect, Node};
 use crate::metadata::image::Image;
@@ -66,15 +67,9 @@ async fn serve(
     if transaction.verify_only {
         let named = named(&transaction.topics);
         let outcomes = node.transactions.verify_partitions(id, producer, partitions(&named)).await;
-        let mut outcomes = outcomes.map(Vec::into_iter);
-        let mut next = || match &mut outcomes {
-            Ok(outcomes) => outcomes.next().and_then(Result::err).unwrap_or(ErrorCode::None),
-            Err(error) => *error,
-        };
-        let result = |(name, partitions): (&TopicName, IndexSet<i32>)| {
-            topic_result(name, partitions.iter().map(|partition| (*partition, next())))
-        };
-        return named.into_iter().map(result).collect();
+        let asked = named.into_iter().map(|(name, partitions)| (name, partitions.into_iter().collect()));
+        let decided = decided(asked, outcomes).into_iter();
+        return decided.map(|(name, partitions)| topic_result(name, partitions.into_iter())).collect();
     }
     let client_version = if version >= EPOCH_BUMP_FROM { 2 } else { 0 };
     let added =

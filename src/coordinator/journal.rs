@@ -43,9 +43,7 @@ pub struct Journal {
 impl Journal {
     /// The journal of a shard that has read nothing of `log` yet.
     pub fn new(log: Arc<dyn ShardLog>) -> Self {
-        // One without bounds is not read; whoever loads it asks for them again.
-        let next_offset = log.bounds().map_or(0, |(start, _)| start);
-        Self { next_offset, log, compression: Compression::None, held: Held::default() }
+        Self { next_offset: 0, log, compression: Compression::None, held: Held::default() }
     }
 
     /// Appends are compressed from now on.

@@ -289,17 +289,15 @@ impl Partitions {
             }
             removed
         };
-        let mut renamed = vec![false; self.dirs.len()];
-        for partition in removed.iter().flat_map(|all| &**all) {
-            partition.dir.partitions().fetch_sub(1, Ordering::Relaxed);
-            let had_files = partition.delete();
-            for (renamed, dir) in renamed.iter_mut().zip(&self.dirs) {
-                *renamed |= had_files && Arc::ptr_eq(dir, &partition.dir);
+        for dir in &self.dirs {
+            let mut had_files = false;
+            for partition in removed.iter().flat_map(|all| &**all).filter(|partition| Arc::ptr_eq(&partition.dir, dir))
+            {
+                dir.partitions().fetch_sub(1, Ordering::Relaxed);
+                had_files |= partition.delete();
             }
-        }
-        // One sync for all of them, before a topic that is made anew can have files under one of the names.
-        for (_, dir) in renamed.iter().zip(&self.dirs).filter(|(renamed, _)| **renamed) {
-            if let Err(error) = self.shared.fs.sync_dir(dir.path()) {
+            // One sync for all of them, before a topic that is made anew can have files under one of the names.
+            if had_files && let Err(error) = self.shared.fs.sync_dir(dir.path()) {
                 tracing::error!(directory = %dir.path().display(), %error, "deletion of topics may not survive a loss of power");
             }
         }

@@ -58,18 +58,17 @@ fn check_client(bytes: &[u8], config: &TopicConfig, now_ms: i64) -> Result<Check
         return Err(AppendError::UnsupportedCompression(batch.compression_id()));
     }
     let wrong_time = wrong_time(&batch, config, now_ms);
-    if config.record_validation == RecordValidation::Full || config.cleanup_policy.compact {
-        let bad = bad_records::find(&batch, config, now_ms).map_err(AppendError::InvalidRecord)?;
-        if bad.count > 0 {
-            return Err(AppendError::BadRecords(bad));
+    let must_be_readable = config.record_validation == RecordValidation::Full || config.cleanup_policy.compact;
+    // Of a wrong time in the header the producer wants to know which of its records are to blame.
+    if must_be_readable || wrong_time.is_some() {
+        match bad_records::find(&batch, config, now_ms) {
+            Ok(bad) if bad.count > 0 => return Err(AppendError::BadRecords(bad)),
+            Err(why) if must_be_readable => return Err(AppendError::InvalidRecord(why)),
+            Ok(_) | Err(_) => {}
         }
     }
     if let Some(timestamp_ms) = wrong_time {
-        // The producer wants to know which of its records are to blame.
-        return Err(match bad_records::find(&batch, config, now_ms) {
-            Ok(bad) if bad.count > 0 => AppendError::BadRecords(bad),
-            _ => AppendError::InvalidTimestamp { timestamp_ms },
-        });
+        return Err(AppendError::InvalidTimestamp { timestamp_ms });
     }
     Ok(Checked { bytes: batch.bytes().len(), offsets: span, max_timestamp: batch.max_timestamp() })
 }

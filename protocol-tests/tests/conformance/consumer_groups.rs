@@ -15,12 +15,16 @@ use kafka_protocol::messages::{
     IncrementalAlterConfigsRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
     TopicName,
 };
+use terrace::coordinator::partitioner::partition_for;
 use terrace_protocol_tests::broker::Options;
 use terrace_protocol_tests::compare::{both, fresh_name};
 use uuid::Uuid;
 
 use crate::group_scenario::{find, group, heartbeat, join_request, stable, subscription, sync_request};
 use crate::scenario::{Scenario, scenario, text, topic_name};
+
+/// `offsets.topic.num.partitions`, as it is without a setting.
+const OFFSETS_PARTITIONS: i32 = 50;
 
 /// A group whose targets follow its epochs at once.
 fn consumer_group(s: &mut Scenario) -> String {
@@ -60,16 +64,12 @@ fn owning(request: ConsumerGroupHeartbeatRequest, topic: Uuid, partitions: &[i32
     request.with_topic_partitions(Some(vec![owned]))
 }
 
-/// The partition of `__consumer_offsets` that a group's coordinator keeps it in: Java's `String.hashCode` modulo 50.
-fn shard(name: &str) -> i32 {
-    (name.bytes().fold(0i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte))) & i32::MAX) % 50
-}
-
 /// A group by [`consumer_group`] and a topic that its coordinator knows. Apache Kafka tells each coordinator of a topic on
 /// its own and after Metadata shows it: a member that joins before owns nothing. So another group of the same coordinator
 /// goes first.
 fn group_and_topic(s: &mut Scenario, partitions: i32) -> (String, String) {
     let (name, topic) = (consumer_group(s), s.topic(partitions, &[]));
+    let shard = |name: &str| partition_for(name, OFFSETS_PARTITIONS);
     let scout = (0..).map(|n| format!("{name}-{n}")).find(|scout| shard(scout) == shard(&name)).expect("one of 50");
     let owns = |answer: ConsumerGroupHeartbeatResponse| {
         assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);

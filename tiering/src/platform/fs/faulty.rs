@@ -24,21 +24,42 @@ enum Access {
     Writes,
 }
 
+/// One line of the file.
+#[derive(Clone, Copy)]
+enum Fault {
+    Slow(Duration),
+    Cold(Duration),
+    Fail,
+}
+
 /// The lines of the file that the environment names.
 #[derive(Debug, Clone)]
 struct Faults(Arc<Path>);
 
 impl Faults {
-    fn meet(&self, path: &Path, access: Access) -> io::Result<()> {
+    /// What is wrong with a path now.
+    fn of(&self, path: &Path) -> Vec<Fault> {
         let lines = std::fs::read_to_string(&self.0).unwrap_or_default();
-        for line in lines.lines() {
-            let mut words = line.split_whitespace();
-            match (words.next(), words.next(), words.next()) {
-                (Some("fail"), Some(of), None) if path.starts_with(of) => return Err(Errno::IO.into()),
-                (Some("slow"), Some(milliseconds), Some(of)) if path.starts_with(of) && access == Access::Writes => {
-                    std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
-                }
-                _ => {}
+        let fault = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let after = |milliseconds: &str| Duration::from_millis(milliseconds.parse().unwrap_or(0));
+            let (fault, of) = match words[..] {
+                ["fail", of] => (Fault::Fail, of),
+                ["slow", milliseconds, of] => (Fault::Slow(after(milliseconds)), of),
+                ["cold", milliseconds, of] => (Fault::Cold(after(milliseconds)), of),
+                _ => return None,
+            };
+            path.starts_with(of).then_some(fault)
+        };
+        lines.lines().filter_map(fault).collect()
+    }
+
+    fn meet(&self, path: &Path, access: Access) -> io::Result<()> {
+        for fault in self.of(path) {
+            match fault {
+                Fault::Fail => return Err(Errno::IO.into()),
+                Fault::Slow(wait) if access == Access::Writes => std::thread::sleep(wait),
+                Fault::Slow(_) | Fault::Cold(_) => {}
             }
         }
         Ok(())
@@ -46,11 +67,7 @@ impl Faults {
 
     /// How long a read of the disk takes where the page cache holds nothing.
     fn cold(&self, path: &Path) -> Option<Duration> {
-        let lines = std::fs::read_to_string(&self.0).unwrap_or_default();
-        lines.lines().find_map(|line| {
-            let (milliseconds, of) = line.strip_prefix("cold ")?.split_once(' ')?;
-            path.starts_with(of).then(|| Duration::from_millis(milliseconds.parse().unwrap_or(0)))
-        })
+        self.of(path).into_iter().find_map(|fault| if let Fault::Cold(wait) = fault { Some(wait) } else { None })
     }
 
     fn reads(&self, path: &Path) -> io::Result<()> {
