@@ -19,8 +19,8 @@ use crate::protocol::record_batch::{BatchView, Offset, total_bytes};
 /// A read that has to wait. Holds no lock and no file.
 #[derive(Debug, Clone)]
 pub enum ColdRead {
-    /// For the bucket.
-    Bucket(BucketRead),
+    /// For the bucket, on behalf of this partition.
+    Bucket(Weak<Partition>, BucketRead),
     /// For the disk: this partition, to be asked this.
     Disk(Weak<Partition>, ReadSpec),
 }
@@ -54,7 +54,15 @@ impl ColdRead {
     /// Loads it.
     pub async fn load(self) -> Result<ColdRecords, ReadError> {
         match self {
-            Self::Bucket(read) => read.load().await,
+            Self::Bucket(partition, read) => {
+                let offset = read.offset;
+                match read.load().await {
+                    Err(ReadError::Storage(why)) => {
+                        Err(deleted_meanwhile(&partition, offset).unwrap_or(ReadError::Storage(why)))
+                    }
+                    loaded => loaded,
+                }
+            }
             Self::Disk(partition, spec) => from_disk(partition.upgrade().ok_or(ReadError::Gone)?, spec).await,
         }
     }
@@ -63,6 +71,18 @@ impl ColdRead {
     pub fn is_on_disk(&self) -> bool {
         matches!(self, Self::Disk(..))
     }
+}
+
+/// A read waits without a lock, and the log start may pass it: then the object is gone rightly, and the reader is told so
+/// instead of a failure of the store.
+fn deleted_meanwhile(partition: &Weak<Partition>, offset: Offset) -> Option<ReadError> {
+    let Some(partition) = partition.upgrade() else { return Some(ReadError::Gone) };
+    let offsets = partition.online_offsets().ok()?;
+    (offset < offsets.log_start).then_some(ReadError::OutOfRange {
+        offset,
+        log_start: offsets.log_start,
+        high_watermark: offsets.high_watermark,
+    })
 }
 
 /// Finds the records and brings the first of them into the page cache; the rest follows while they are sent.
@@ -167,7 +187,7 @@ impl Partition {
         let at = chain.segments.partition_point(|segment| segment.last_offset < spec.offset);
         let segment = chain.segments.get(at).ok_or_else(|| missing("in the remote store"))?;
         let next = chain.segments.get(at + 1).map(|next| object_of(self.id, next));
-        Ok(ColdRead::Bucket(BucketRead {
+        let read = BucketRead {
             tier: Arc::clone(tier),
             object: object_of(self.id, segment),
             hint: ReadHint { next },
@@ -177,7 +197,8 @@ impl Partition {
             max_bytes: spec.max_bytes,
             min_one: spec.min_one,
             isolation: spec.isolation,
-        }))
+        };
+        Ok(ColdRead::Bucket(self.this.clone(), read))
     }
 
     /// The first record of the bucket at `timestamp` or later, at or behind `from`: its offset and its time. One footer

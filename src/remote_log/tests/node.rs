@@ -25,7 +25,7 @@ use crate::metadata::image::{Change, Topic};
 use crate::metadata::store::MetadataStore;
 use crate::partition::Partition;
 use crate::partition::append::{AppendOrigin, Appended};
-use crate::partition::read::{Isolation, ReadSpec, Records};
+use crate::partition::read::{Isolation, ReadError, ReadSpec, Records};
 use crate::partition::registry::{LogSettings, PartitionDeps, Partitions};
 use crate::partition::transactions::EndMarker;
 use crate::partition::tuning::{Tuned, Tuning};
@@ -285,6 +285,30 @@ async fn deleted_records_disappear_from_the_bucket() {
     node.lose_disk(&machines);
     let node = machines.start().await;
     assert_eq!(node.partition().offsets().log_start, 60);
+}
+
+#[tokio::test]
+async fn a_read_whose_records_are_deleted_while_it_waits_is_out_of_range() {
+    let machines = Machines::new();
+    let node = machines.start().await;
+    (0..20).for_each(|n| drop(node.append(5 * n)));
+    node.copy_all().await;
+    node.lose_disk(&machines);
+    let node = machines.start().await;
+    let spec = ReadSpec {
+        offset: 10,
+        max_bytes: 300,
+        min_one: true,
+        current_leader_epoch: None,
+        last_fetched_epoch: None,
+        isolation: Isolation::ReadUncommitted,
+    };
+    let Records::Cold(cold) = node.partition().read(&spec).unwrap().records else { panic!("it is local") };
+    let high_watermark = node.partition().offsets().high_watermark;
+    node.partition().raise_log_start(60).await.unwrap();
+    node.log.expire(&node.log.state(P)).await.unwrap();
+    let told = cold.load().await.unwrap_err();
+    assert_eq!(told, ReadError::OutOfRange { offset: 10, log_start: 60, high_watermark });
 }
 
 /// A transaction that begins in the first segment and is aborted some segments later, then another one that is committed.
