@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Memory that this process may use: the machine's, or the control group's limit if that is lower.
@@ -31,6 +32,16 @@ pub fn open_files_max() -> u64 {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let soft = |line: &str| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<u64>().ok();
     limits.lines().find_map(soft).unwrap_or(1024)
+}
+
+/// Does a socket get a send buffer of so many bytes when it asks for it? The kernel cuts down without a word.
+pub fn grants_send_buffer(bytes: u32) -> bool {
+    let granted = || {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).ok()?;
+        sockopt::set_socket_send_buffer_size(&socket, bytes as usize).ok()?;
+        sockopt::socket_send_buffer_size(&socket).ok()
+    };
+    granted().is_some_and(|granted| granted >= bytes as usize)
 }
 
 /// Size of the volume on which `path` is or will be.

@@ -90,7 +90,7 @@ pub struct Requests {
     pub queued_bytes_max: u64,
     /// `socket.receive.buffer.bytes`; `None`, as where it is not set, leaves it to the kernel.
     pub receive_buffer_bytes: Option<u64>,
-    /// `socket.send.buffer.bytes`.
+    /// `socket.send.buffer.bytes`; `None` leaves it to the kernel.
     pub send_buffer_bytes: Option<u64>,
     /// `socket.listen.backlog.size`.
     pub listen_backlog: u32,

@@ -72,9 +72,9 @@ pub(super) const KEYS: &[Key] = &[
         .at_least(1)
         .high()
         .says("The largest request. A larger one closes its connection."),
-    int("socket.send.buffer.bytes")
-        .default("102400")
-        .high()
-        .says("Send buffer of a client socket; where it is not set, and with -1, the kernel sizes it by need."),
+    int("socket.send.buffer.bytes").default("102400").high().says(
+        "Send buffer of a client socket; where it is not set, 1 MiB, if the kernel's net.core.wmem_max grants as much; \
+             else, and with -1, the kernel sizes it by need.",
+    ),
     boolean("unstable.api.versions.enable").default("false").high().internal().accepted(),
 ];

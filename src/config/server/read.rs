@@ -14,6 +14,9 @@ use crate::config::{machine, properties, value};
 
 /// Descriptors for metadata, store, HTTP and what else is neither a log's nor a client's.
 const OPEN_FILES_OF_ALL_ELSE: u64 = 64;
+/// Two of the pieces in which a file is sent: enough to be filled while the peer empties it, and little enough that its
+/// bytes are still in the processor's cache then.
+const SEND_BUFFER_BYTES: u32 = 1 << 20;
 /// Kafka's ids have 22; operators choose longer ones.
 const CLUSTER_ID_BYTES_MAX: usize = 64;
 
@@ -127,7 +130,10 @@ pub(super) fn requests(reader: &mut Reader<'_>) -> Requests {
         request_bytes_max: connections("socket.request.max.bytes"),
         queued_bytes_max,
         receive_buffer_bytes: buffer("socket.receive.buffer.bytes"),
-        send_buffer_bytes: buffer("socket.send.buffer.bytes"),
+        send_buffer_bytes: match reader.is_set("socket.send.buffer.bytes") {
+            true => buffer("socket.send.buffer.bytes"),
+            false => machine::grants_send_buffer(SEND_BUFFER_BYTES).then_some(u64::from(SEND_BUFFER_BYTES)),
+        },
         listen_backlog: connections("socket.listen.backlog.size"),
         // Negative is Kafka's "never".
         connections_idle_ms_max: reader.size_unless_negative("connections.max.idle.ms").unwrap_or(u64::MAX),

@@ -58,6 +58,26 @@ fn listeners_are_read(#[case] text: &str, #[case] name: &str, #[case] bind: &str
     assert_eq!((found.name.as_str(), &*found.bind.to_string(), &*found.advertised.to_string()), (name, bind, told));
 }
 
+#[test]
+fn socket_buffers_are_what_was_set_and_else_not_kafkas() {
+    let buffers = |text: &str| {
+        let requests = build(text).requests;
+        (requests.receive_buffer_bytes, requests.send_buffer_bytes)
+    };
+    let bounded = machine::grants_send_buffer(1 << 20).then_some(1 << 20);
+    assert_eq!(buffers(""), (None, bounded));
+    assert_eq!(buffers("socket.send.buffer.bytes=-1\nsocket.receive.buffer.bytes=-1"), (None, None));
+    let kafkas = "socket.send.buffer.bytes=102400\nsocket.receive.buffer.bytes=102400";
+    assert_eq!(buffers(kafkas), (Some(102_400), Some(102_400)));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_send_buffer_is_granted_as_far_as_the_kernel_allows() {
+    assert!(machine::grants_send_buffer(4096));
+    assert!(!machine::grants_send_buffer(u32::MAX / 2), "no machine grants a socket 2 GiB");
+}
+
 /// Each message names place, key, value and reason.
 #[rstest]
 #[case(
