@@ -5,7 +5,7 @@
 //! connection, those that are open finish what they have in hand, background work ends, partitions and tier are closed,
 //! the locks go last.
 
-mod dynamic;
+pub(crate) mod dynamic;
 pub mod locks;
 mod markers;
 mod scrape;
@@ -105,16 +105,23 @@ pub struct Broker {
 }
 
 /// What touches the machine, so that a test can put its own in place.
-struct Parts {
-    clock: SharedClock,
-    random: SharedRandom,
-    fs: SharedFs,
+pub(crate) struct Parts {
+    pub(crate) clock: SharedClock,
+    pub(crate) random: SharedRandom,
+    pub(crate) fs: SharedFs,
+}
+
+impl Parts {
+    /// Those of the real one.
+    pub(crate) fn of_machine() -> Self {
+        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), fs: fs::of_machine() }
+    }
 }
 
 impl Broker {
     /// Starts everything; when it returns clients are served.
     pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
-        let parts = Parts { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), fs: fs::of_machine() };
+        let parts = Parts::of_machine();
         let locks = Locks::take(&config.dirs)?;
         let (tasks, accepting) = (Tasks::new(), Tasks::new());
         let telemetry = Telemetry::start(parts.clock.now_ms());
@@ -190,6 +197,8 @@ impl Broker {
                 store: store.clone(),
                 partitions: partitions.clone(),
                 sections: vec![
+                    Arc::new(tier::SecuritySection(store.clone())),
+                    Arc::new(tier::ProducerIdsSection(store.clone())),
                     Arc::new(tier::ShardsSection { kind: COORDINATORS, shards: Arc::clone(groups.shards()) }),
                     Arc::new(tier::ShardsSection {
                         kind: TRANSACTION_COORDINATORS,
@@ -391,13 +400,13 @@ fn accept(
     Ok(addresses)
 }
 
-async fn open_partitions(
+/// What the partitions of a broker with this configuration are made with.
+pub(crate) fn partition_deps(
     config: &Arc<BrokerConfig>,
     failed_dirs: &[(PathBuf, String)],
     parts: &Parts,
-    store: &Arc<EmbeddedStore>,
     tuning: &Arc<Tuning>,
-) -> Result<Arc<Partitions>, StartError> {
+) -> PartitionDeps {
     let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
     let settings = LogSettings {
         node_id: config.node_id,
@@ -412,7 +421,7 @@ async fn open_partitions(
         syncs: SyncSettings { wal_file_bytes: config.log.wal_file_bytes, ..SyncSettings::default() },
     };
     let resolving = Arc::clone(config);
-    let deps = PartitionDeps {
+    PartitionDeps {
         fs: parts.fs.clone(),
         clock: parts.clock.clone(),
         random: parts.random.clone(),
@@ -421,7 +430,17 @@ async fn open_partitions(
             let dynamic = Dynamic::of(&image.broker_configs, resolving.node_id);
             Arc::new(TopicConfig::resolve(&resolving, dynamic, &topic.name, &topic.config))
         }),
-    };
+    }
+}
+
+async fn open_partitions(
+    config: &Arc<BrokerConfig>,
+    failed_dirs: &[(PathBuf, String)],
+    parts: &Parts,
+    store: &Arc<EmbeddedStore>,
+    tuning: &Arc<Tuning>,
+) -> Result<Arc<Partitions>, StartError> {
+    let deps = partition_deps(config, failed_dirs, parts, tuning);
     let image = store.image();
     let opened = tokio::task::spawn_blocking(move || Partitions::open(deps, &image)).await;
     // A panic while opening is our own broken invariant: it stops the start like one anywhere else.

@@ -24,5 +24,6 @@ pub mod server;
 pub mod adopt;
 pub mod broker;
 mod cli;
+mod restore;
 
 pub use cli::main;

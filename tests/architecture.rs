@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 3] = ["protocol", "config", "telemetry"];
 
 /// Who may use whom, beside the leaves. `broker` and `cli` wire everything and are seen by nobody but each other.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("protocol", &[]),
     ("config", &["metadata"]),
     ("telemetry", &["cli"]),
@@ -39,7 +39,8 @@ const ARROWS: [(&str, &[&str]); 17] = [
         ],
     ),
     ("adopt", &["metadata", "log"]),
-    ("cli", &["adopt", "api", "broker", "log", "metadata", "remote_log", "partition"]),
+    ("restore", &["broker", "group", "transaction", "coordinator", "remote_log", "partition", "metadata", "log"]),
+    ("cli", &["adopt", "restore", "api", "broker", "log", "metadata", "remote_log", "partition"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

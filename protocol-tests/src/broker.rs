@@ -18,6 +18,8 @@ pub struct Options {
     pub properties: BTreeMap<String, String>,
     /// Environment variables, such as `TERRACE_CRASH_AT`.
     pub env: BTreeMap<String, String>,
+    /// Arguments behind `start`.
+    pub args: Vec<String>,
 }
 
 impl Options {
@@ -30,6 +32,13 @@ impl Options {
     #[must_use]
     pub fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.properties.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// Adds an argument of `start`.
+    #[must_use]
+    pub fn arg(mut self, argument: impl ToString) -> Self {
+        self.args.push(argument.to_string());
         self
     }
 
@@ -108,7 +117,7 @@ impl Broker {
         ]);
         properties.extend(options.properties.clone());
         let mut command = Command::new(binary());
-        command.arg("start").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg("start").args(&options.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (key, value) in &properties {
             command.arg("--override").arg(format!("{key}={value}"));
         }
@@ -238,6 +247,26 @@ pub struct Stopped {
 }
 
 impl Stopped {
+    /// The disk is lost: nothing is left in the data directory.
+    pub fn wipe(&self) {
+        for entry in std::fs::read_dir(&self.data).expect("the data directory").flatten() {
+            let path = entry.path();
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.expect("our own files can be removed");
+        }
+    }
+
+    /// Starts a broker that is to refuse; what it printed.
+    pub fn restart_refused(&self, options: &Options) -> Vec<String> {
+        match Broker::try_start_in(&self.data, options, self.port) {
+            Ok(_) => panic!("the broker starts"),
+            Err((status, output)) => {
+                assert!(!status.success(), "a refusal is a failure");
+                output
+            }
+        }
+    }
+
     /// Starts a broker that dies of its own accord before it serves. Panics if it has not within `within`.
     pub fn restart_to_die(self, options: &Options, within: Duration) -> Self {
         match Broker::try_start_in(&self.data, options, self.port) {

@@ -90,6 +90,7 @@ impl Plan {
                 node_epoch,
                 next_producer_id: cluster.next_producer_id,
                 security: cluster.security.clone(),
+                remote: Vec::new(),
             },
             changes: Vec::new(),
             left,

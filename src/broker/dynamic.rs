@@ -18,7 +18,7 @@ use crate::server::listener::Connections;
 
 /// What the operator said with what clients set above it. Values that no longer go together are left out: what is stored
 /// was checked when it came in, so the file has changed since.
-pub(super) fn effective(config: &Arc<BrokerConfig>, image: &Image) -> Arc<BrokerConfig> {
+pub(crate) fn effective(config: &Arc<BrokerConfig>, image: &Image) -> Arc<BrokerConfig> {
     let dynamic = Dynamic::of(&image.broker_configs, config.node_id);
     if dynamic.all_brokers.is_empty() && dynamic.this_broker.is_empty() {
         return Arc::clone(config);
@@ -35,7 +35,7 @@ pub(super) fn effective(config: &Arc<BrokerConfig>, image: &Image) -> Arc<Broker
 }
 
 /// The part of a configuration that partitions follow.
-pub(super) fn tuned(config: &BrokerConfig) -> Tuned {
+pub(crate) fn tuned(config: &BrokerConfig) -> Tuned {
     Tuned {
         producer_id_expiration_ms: config.log.producer_id_expiration_ms,
         cleaner_backoff_ms: i64::try_from(config.log.cleaner_backoff_ms).unwrap_or(i64::MAX),

@@ -28,7 +28,7 @@ use crate::metadata::store::MetadataStore;
 use crate::partition::registry::Partitions;
 use crate::remote_log::attach::attach;
 use crate::remote_log::due::DueQueue;
-use crate::remote_log::snapshots::SectionSource;
+use crate::remote_log::snapshots::{self, SectionSource, content};
 use crate::remote_log::start::{self, StartError};
 use crate::remote_log::{RemoteLog, RemoteLogParts, RemoteLogSettings};
 use crate::telemetry::Telemetry;
@@ -281,6 +281,42 @@ impl<S: ShardState> SectionSource for ShardsSection<S> {
         let mut out = BytesMut::new();
         self.shards.write_section(&mut out).await?;
         Some(out.freeze())
+    }
+}
+
+/// ACLs, SCRAM credentials and tokens in the metadata snapshots; they change with an adoption only.
+pub(super) struct SecuritySection(pub(super) Arc<EmbeddedStore>);
+
+#[async_trait::async_trait]
+impl SectionSource for SecuritySection {
+    fn kind(&self) -> u16 {
+        snapshots::SECURITY
+    }
+
+    fn version(&self) -> u64 {
+        0
+    }
+
+    async fn section(&self) -> Option<Bytes> {
+        Some(content::encode_security(self.0.security()))
+    }
+}
+
+/// The producer ids in the metadata snapshots.
+pub(super) struct ProducerIdsSection(pub(super) Arc<EmbeddedStore>);
+
+#[async_trait::async_trait]
+impl SectionSource for ProducerIdsSection {
+    fn kind(&self) -> u16 {
+        snapshots::PRODUCER_IDS
+    }
+
+    fn version(&self) -> u64 {
+        self.0.next_producer_id().unsigned_abs()
+    }
+
+    async fn section(&self) -> Option<Bytes> {
+        Some(content::encode_producer_ids(self.0.next_producer_id()))
     }
 }
 

@@ -34,7 +34,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a broker until SIGTERM or SIGINT.
-    Start(SettingsArgs),
+    Start(start::StartArgs),
     /// Ask a running broker how it is.
     Status(status::StatusArgs),
     /// Show the configuration that counts, or its documentation.
@@ -68,8 +68,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match cli.command {
-        None => start::run(&cli.settings),
-        Some(Command::Start(settings)) => start::run(&settings),
+        None => start::run(&start::StartArgs::of(cli.settings)),
+        Some(Command::Start(arguments)) => start::run(&arguments),
         Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Config(command)) => config::run(&command),
         Some(Command::Adopt(arguments)) => adopt::run(&arguments),
@@ -129,6 +129,9 @@ mod tests {
     #[case::plain(&[], true)]
     #[case::plain_with_settings(&["--override", "a=b", "--env"], true)]
     #[case::start(&["start", "--config", "f", "--strict-config"], true)]
+    #[case::restore(&["start", "--restore", "--cluster-id", "c", "--at", "2026-11-21T22:00Z", "--env"], true)]
+    #[case::at_without_restore(&["start", "--at", "5"], false)]
+    #[case::at_no_time(&["start", "--restore", "--at", "yesterday"], false)]
     #[case::status(&["status", "--address", "h:1", "--json"], true)]
     #[case::list(&["config", "list", "--all", "--override", "a=b"], true)]
     #[case::doc(&["config", "doc"], true)]

@@ -1,33 +1,83 @@
-//! `terrace start`: reads the settings, starts the broker, says so, waits for a signal, drains.
+//! `terrace start`: reads the settings, restores if asked, starts the broker, says so, waits for a signal, drains.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
+use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::settings::SettingsArgs;
 use super::{Failure, show};
 use crate::broker::Broker;
+use crate::broker::locks::Locks;
 use crate::config::given::Remarks;
 use crate::config::machine;
 use crate::config::server::BrokerConfig;
+use crate::restore::{self, report};
 use crate::telemetry::logging;
 
+/// How to start.
+#[derive(Debug, Args)]
+pub(super) struct StartArgs {
+    /// Come back from the bucket alone, on an empty data directory: topics, settings, group offsets, transactions, data.
+    #[arg(long)]
+    restore: bool,
+    /// With --restore: the cluster; needed only if several are stored below remote.storage.uri.
+    #[arg(long, value_name = "ID", requires = "restore")]
+    cluster_id: Option<String>,
+    /// With --restore: as it was at this time, such as 2026-11-21T22:00:00Z or milliseconds since 1970.
+    #[arg(long, value_name = "TIME", requires = "restore", value_parser = time)]
+    at: Option<i64>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+fn time(text: &str) -> Result<i64, String> {
+    report::parse_utc(text).ok_or_else(|| "a time is written 2026-11-21T22:00:00Z, or in milliseconds".to_owned())
+}
+
+impl StartArgs {
+    /// A start with these settings and nothing else.
+    pub(super) fn of(settings: SettingsArgs) -> Self {
+        Self { restore: false, cluster_id: None, at: None, settings }
+    }
+}
+
 /// Runs a broker until a signal; a second one while it drains ends it at once.
-pub(super) fn run(arguments: &SettingsArgs) -> Result<(), Failure> {
+pub(super) fn run(arguments: &StartArgs) -> Result<(), Failure> {
     // Before the settings, whose defaults go by it.
     machine::raise_open_files();
-    let (config, remarks) = arguments.read()?;
+    let (config, remarks) = arguments.settings.read()?;
     logging::init(&config.logging).map_err(|e| Failure::wrong([e]))?;
     tell(&remarks);
     tell_open_files(machine::open_files_max());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::new)?;
-    runtime.block_on(serve(config))
+    let restored =
+        arguments.restore.then(|| restore::Request { cluster_id: arguments.cluster_id.clone(), at_ms: arguments.at });
+    runtime.block_on(serve(config, restored))
 }
 
-async fn serve(config: BrokerConfig) -> Result<(), Failure> {
+async fn serve(config: BrokerConfig, restored: Option<restore::Request>) -> Result<(), Failure> {
     // Before the first port is open, so that no signal is missed.
     let mut signals = Signals::listen().map_err(Failure::new)?;
+    match restored {
+        Some(request) => {
+            // An unfinished restore is taken up again by the next --restore, so that a signal may end it anywhere.
+            let restoring = restore_first(&config, &request);
+            tokio::select! {
+                restored = restoring => restored?,
+                () = signals.next() => return Err(Failure::new("ended by a signal before the restore was complete")),
+            }
+        }
+        None if restore::is_unfinished(&config) => {
+            return Err(Failure::new(format!(
+                "{}: a restore did not finish here; start with --restore to begin it anew",
+                config.dirs.metadata.display()
+            )));
+        }
+        None => {}
+    }
     let lines = Banner::of(&config);
     let broker = Broker::start(config).await.map_err(Failure::new)?;
     // A broker whose standard output is gone serves all the same.
@@ -41,6 +91,19 @@ async fn serve(config: BrokerConfig) -> Result<(), Failure> {
         () = broker.stop() => failure.map_or(Ok(()), |failure| Err(Failure::new(failure))),
         () = signals.next() => Err(Failure::new("second signal: ended without draining")),
     }
+}
+
+/// Restores onto the empty directories and says what came back.
+async fn restore_first(config: &BrokerConfig, request: &restore::Request) -> Result<(), Failure> {
+    let locks = Locks::take(&config.dirs).map_err(Failure::new)?;
+    let config = Arc::new(config.clone());
+    let report = restore::restore(&config, &locks.failed, request).await.map_err(Failure::new)?;
+    for warning in report.warnings() {
+        tracing::warn!("{warning}");
+    }
+    // A broker whose standard output is gone serves all the same.
+    let _ = show(&report.to_string());
+    Ok(())
 }
 
 /// SIGTERM and SIGINT.

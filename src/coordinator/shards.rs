@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use terrace_tiering::platform::clock::SharedClock;
 use terrace_tiering::platform::random::SharedRandom;
 use terrace_tiering::platform::task::Tasks;
@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::internal_topic::InternalTopic;
 use super::log::ShardLogs;
 use super::partitioner::partition_for;
+use super::section::ShardSection;
 use super::state::{Now, ShardState};
 use super::task::{self, Ask, MAILBOX_REQUESTS, ShardDeps};
 use crate::metadata::image::{Change, Image, PartitionId};
@@ -264,21 +265,10 @@ impl<S: ShardState> Shards<S> {
     }
 
     /// Writes the compacted state of all shards, for the metadata snapshot in the bucket; `None` while one of them loads.
-    ///
-    /// For each shard: partition i32, next offset i64, number of records u32; for each record: key and value, each with
-    /// a length u32. All big-endian. Everything below the next offset of a shard is in its records.
     pub async fn write_section(&self, out: &mut BytesMut) -> Option<()> {
         for (partition, handle) in (0i32..).zip(self.handles()) {
             let (next_offset, records) = handle?.ask(snapshot).await.ok()?;
-            out.put_i32(partition);
-            out.put_i64(next_offset);
-            out.put_u32(u32::try_from(records.len()).ok()?);
-            for record in records {
-                for bytes in [record.key, record.value.unwrap_or_default()] {
-                    out.put_u32(u32::try_from(bytes.len()).ok()?);
-                    out.put_slice(&bytes);
-                }
-            }
+            ShardSection { partition, next_offset, records }.encode(out)?;
         }
         Some(())
     }

@@ -7,8 +7,10 @@
 //! Every open raises the node's boot counter durably before anything else: the leader epoch of this run is never
 //! reused, whatever the last run left behind.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -27,7 +29,7 @@ use super::records::{self, BadRow};
 use super::store::{CommitError, MetadataStore};
 use super::tables::{
     BROKER_CONFIGS, CLIENT_METRICS, CLIENT_QUOTAS, CLUSTER_ID, FEATURES, FORMAT, GENERATION, GROUP_CONFIGS,
-    NEXT_PRODUCER_ID, NODE, NODE_EPOCH, NODE_TEXT, REMOTE_PARTITIONS, REMOTE_SEGMENTS, TOPICS,
+    KAFKA_SECURITY, NEXT_PRODUCER_ID, NODE, NODE_EPOCH, NODE_TEXT, REMOTE_PARTITIONS, REMOTE_SEGMENTS, TOPICS,
 };
 use crate::protocol::record_batch::ProducerId;
 
@@ -74,6 +76,8 @@ pub struct EmbeddedStore {
     image: watch::Receiver<Arc<Image>>,
     /// For reading remote segments; the writer holds the same.
     pub(super) database: Arc<Database>,
+    next_producer_id: Arc<AtomicI64>,
+    security: BTreeMap<String, Vec<u8>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -102,12 +106,25 @@ impl EmbeddedStore {
 
         let (publish, image) = watch::channel(Arc::new(image));
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
-        let writer = Writer::new(Arc::clone(&database), publish, next_producer_id);
+        let next_producer_id = Arc::new(AtomicI64::new(next_producer_id));
+        let writer = Writer::new(Arc::clone(&database), publish, Arc::clone(&next_producer_id));
         let thread = std::thread::Builder::new()
             .name("metadata".to_owned())
             .spawn(move || writer.run(requests))
             .map_err(|error| OpenError::File(error.to_string()))?;
-        Ok(Arc::new(Self { queue: Some(queue), image, database, thread: Mutex::new(Some(thread)) }))
+        let security = read_security(&database)?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Arc::new(Self { queue: Some(queue), image, database, next_producer_id, security, thread }))
+    }
+
+    /// The first producer id that nobody was given.
+    pub fn next_producer_id(&self) -> ProducerId {
+        self.next_producer_id.load(Ordering::Relaxed)
+    }
+
+    /// ACLs, SCRAM credentials and delegation tokens of an adopted broker, as Kafka wrote them.
+    pub fn security(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.security
     }
 
     /// Hands a request to the writer and waits for its answer. `None`: the writer is gone.
@@ -236,6 +253,22 @@ fn read_image(database: &Database) -> Result<(Image, ProducerId), OpenError> {
         }
     }
     Ok((image, number(NEXT_PRODUCER_ID, get(NEXT_PRODUCER_ID)?)?))
+}
+
+fn read_security(database: &Database) -> Result<BTreeMap<String, Vec<u8>>, OpenError> {
+    let transaction = database.begin_read().map_err(file)?;
+    let table = match transaction.open_table(KAFKA_SECURITY) {
+        Ok(table) => table,
+        // Only an adopted broker has any.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        Err(error) => return Err(file(error)),
+    };
+    let mut records = BTreeMap::new();
+    for entry in table.iter().map_err(file)? {
+        let (key, record) = entry.map_err(file)?;
+        records.insert(key.value().to_owned(), record.value().to_vec());
+    }
+    Ok(records)
 }
 
 fn file(error: impl Into<redb::Error>) -> OpenError {

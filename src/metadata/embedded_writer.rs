@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use redb::{Database, Table, WriteTransaction};
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
@@ -51,7 +52,8 @@ struct Next {
 pub(super) struct Writer {
     database: Arc<Database>,
     publish: watch::Sender<Arc<Image>>,
-    next_producer_id: ProducerId,
+    /// The first that is not given away durably; written here alone.
+    next_producer_id: Arc<AtomicI64>,
 }
 
 impl Writer {
@@ -59,14 +61,14 @@ impl Writer {
     pub(super) fn new(
         database: Arc<Database>,
         publish: watch::Sender<Arc<Image>>,
-        next_producer_id: ProducerId,
+        next_producer_id: Arc<AtomicI64>,
     ) -> Self {
         Self { database, publish, next_producer_id }
     }
 
     /// Serves requests until all senders are gone. A panic in here would leave callers with an image that may not be
     /// the file's, so it ends the process.
-    pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    pub(super) fn run(self, mut requests: mpsc::Receiver<Request>) {
         let served = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut batch = Vec::with_capacity(BATCH_MAX);
             while requests.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
@@ -79,12 +81,13 @@ impl Writer {
         }
     }
 
-    fn serve(&mut self, batch: Vec<Request>) {
-        let mut next = Next { image: Arc::clone(&self.publish.borrow()), next_producer_id: self.next_producer_id };
+    fn serve(&self, batch: Vec<Request>) {
+        let next_producer_id = self.next_producer_id.load(Ordering::Relaxed);
+        let mut next = Next { image: Arc::clone(&self.publish.borrow()), next_producer_id };
         let mut staged = Vec::with_capacity(batch.len());
         match self.write(batch, &mut next, &mut staged) {
             Ok(()) => {
-                self.next_producer_id = next.next_producer_id;
+                self.next_producer_id.store(next.next_producer_id, Ordering::Relaxed);
                 if next.image.generation != self.publish.borrow().generation {
                     self.publish.send_replace(Arc::clone(&next.image));
                 }

@@ -381,15 +381,18 @@ impl Partitions {
     }
 
     /// A clean stop: syncs everything, writes the last checkpoint and Kafka's own files. Nothing is appended any more.
-    /// Blocks.
-    pub fn close(&self) {
+    /// False when a directory could not be closed: its next start recovers it. Blocks.
+    pub fn close(&self) -> bool {
+        let mut clean = true;
         for dir in &self.dirs {
             let mut of_dir = self.all();
             of_dir.retain(|partition| Arc::ptr_eq(&partition.dir, dir));
             of_dir.sort_by(|a, b| (&a.topic, a.id.partition).cmp(&(&b.topic, b.id.partition)));
             if let Err(error) = dir.close(&of_dir) {
                 tracing::error!(directory = %dir.path().display(), %error, "log directory not closed cleanly");
+                clean = false;
             }
         }
+        clean
     }
 }

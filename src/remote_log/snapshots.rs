@@ -1,12 +1,12 @@
 //! What a broker needs to come back from the bucket alone: every minute in which something changed, and at a clean stop, a
 //! snapshot of the metadata image, of where each tiered partition stands, and of the coordinators.
 
-use std::collections::BTreeMap;
+pub mod content;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
 use terrace_tiering::cluster::snapshot::{Snapshot, SnapshotError, SnapshotSection};
 use terrace_tiering::store::StoreError;
 use tokio::sync::Mutex;
@@ -15,9 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::job::RemoteLog;
 use super::observe;
 use super::ownership::NotOwner;
-use crate::metadata::features::Feature;
-use crate::metadata::image::{ConfigOverrides, Image, PartitionId};
-use crate::metadata::quotas::{QuotaEntity, Quotas};
+use crate::metadata::image::PartitionId;
 use crate::protocol::record_batch::Offset;
 
 /// Section of the metadata image, as JSON.
@@ -25,7 +23,11 @@ pub const IMAGE: u16 = 1;
 /// Section of where each tiered partition stands: count u32, then topic id 16, partition i32, log start i64, tier end i64
 /// (-1 for none), all big-endian.
 pub const TIERED: u16 = 2;
-/// The first section type of the coordinators.
+/// ACLs, SCRAM credentials and delegation tokens, as Kafka wrote them.
+pub const SECURITY: u16 = 3;
+/// The first producer id that nobody was given.
+pub const PRODUCER_IDS: u16 = 4;
+/// The state of the group coordinator.
 pub const COORDINATORS: u16 = 16;
 /// The state of the transaction coordinator.
 pub const TRANSACTION_COORDINATORS: u16 = 17;
@@ -33,10 +35,11 @@ pub const TRANSACTION_COORDINATORS: u16 = 17;
 /// Every so many snapshots the ones that nobody needs are removed.
 const PRUNE_EVERY: u64 = 16;
 
-/// Somebody whose state belongs into the snapshot: the coordinators, whose topics are not tiered.
+/// Somebody whose state belongs into the snapshot: the coordinators, whose topics are not tiered, and what metadata holds
+/// beside its image.
 #[async_trait::async_trait]
 pub trait SectionSource: Send + Sync {
-    /// The section's type: [`COORDINATORS`] or above, one per source.
+    /// The section's type: another than [`IMAGE`] and [`TIERED`], one per source.
     fn kind(&self) -> u16;
 
     /// Another number whenever the state may have changed.
@@ -109,23 +112,25 @@ impl RemoteLog {
     async fn try_snapshot(&self) -> Result<(), NoSnapshot> {
         self.may_write()?;
         let mut last = self.snapshots.last.lock().await;
-        let image = self.metadata.image();
         let seen = Seen {
-            image: image.generation,
+            image: self.metadata.image().generation,
             tiered: self.tiered().await,
             sources: self.snapshots.sources.iter().map(|source| source.version()).collect(),
         };
         if last.seen.as_ref() == Some(&seen) {
             return Ok(());
         }
-        let mut sections = vec![
-            SnapshotSection { kind: IMAGE, bytes: encode_image(&image) },
-            SnapshotSection { kind: TIERED, bytes: encode_tiered(&seen.tiered) },
-        ];
+        let mut of_sources = Vec::with_capacity(self.snapshots.sources.len());
         for source in &self.snapshots.sources {
             let Some(bytes) = source.section().await else { return Ok(()) };
-            sections.push(SnapshotSection { kind: source.kind(), bytes });
+            of_sources.push(SnapshotSection { kind: source.kind(), bytes });
         }
+        // Taken last: every topic that the coordinators speak of is in the image, and the tier has at least what it had.
+        let mut sections = vec![
+            SnapshotSection { kind: IMAGE, bytes: content::encode_image(&self.metadata.image()) },
+            SnapshotSection { kind: TIERED, bytes: content::encode_tiered(&self.tiered().await) },
+        ];
+        sections.append(&mut of_sources);
         self.ownership.check(&self.tier).await?;
         let before = match last.number {
             Some(number) => Some(number),
@@ -163,70 +168,4 @@ impl RemoteLog {
         tiered.sort_unstable();
         tiered
     }
-}
-
-/// The image as the snapshot has it; a field that a reader does not know is skipped.
-#[derive(Serialize)]
-struct ImageJson<'a> {
-    generation: u64,
-    cluster_id: &'a str,
-    node_epoch: i32,
-    topics: Vec<TopicJson<'a>>,
-    broker_configs: &'a BTreeMap<String, ConfigOverrides>,
-    group_configs: &'a BTreeMap<String, ConfigOverrides>,
-    client_metrics: &'a BTreeMap<String, ConfigOverrides>,
-    client_quotas: Vec<QuotaJson<'a>>,
-    features: BTreeMap<&'static str, i16>,
-}
-
-#[derive(Serialize)]
-struct TopicJson<'a> {
-    id: String,
-    name: &'a str,
-    partitions: i32,
-    replication_factor: i16,
-    config: &'a ConfigOverrides,
-}
-
-#[derive(Serialize)]
-struct QuotaJson<'a> {
-    entity: &'a QuotaEntity,
-    quotas: &'a Quotas,
-}
-
-fn encode_image(image: &Image) -> Bytes {
-    let json = ImageJson {
-        generation: image.generation,
-        cluster_id: &image.cluster_id,
-        node_epoch: image.node_epoch,
-        topics: image
-            .topics
-            .values()
-            .map(|each| TopicJson {
-                id: each.id.simple().to_string(),
-                name: &each.name,
-                partitions: each.partition_count,
-                replication_factor: each.replication_factor,
-                config: &each.config,
-            })
-            .collect(),
-        broker_configs: &image.broker_configs,
-        group_configs: &image.group_configs,
-        client_metrics: &image.client_metrics,
-        client_quotas: image.client_quotas.iter().map(|(entity, quotas)| QuotaJson { entity, quotas }).collect(),
-        features: Feature::ALL.map(|feature| (feature.name(), image.features.level(feature))).into(),
-    };
-    serde_json::to_vec(&json).expect("all keys are strings").into()
-}
-
-fn encode_tiered(tiered: &[(PartitionId, Offset, Offset)]) -> Bytes {
-    let mut out = Vec::with_capacity(4 + tiered.len() * 36);
-    out.extend(u32::try_from(tiered.len()).unwrap_or(u32::MAX).to_be_bytes());
-    for (id, log_start, tier_end) in tiered {
-        out.extend(id.topic.as_bytes());
-        out.extend(id.partition.to_be_bytes());
-        out.extend(log_start.to_be_bytes());
-        out.extend(tier_end.to_be_bytes());
-    }
-    out.into()
 }

@@ -9,6 +9,7 @@
 //! - [`upload`], [`read`], [`delete`]: the three things done to a segment object.
 //! - [`manifest`]: what the bucket itself knows of a partition.
 //! - [`cluster`]: who owns a prefix, what the broker knew (metadata snapshots), which topics are gone.
+//! - [`restore`]: a broker's state from the bucket alone.
 //! - [`cache`]: chunks in memory, then on a local disk.
 //! - [`store`]: the bucket, metered, throttled, with deadlines and a circuit breaker.
 //! - [`retention`]: which of many dated things are kept.
@@ -24,6 +25,7 @@ pub mod names;
 pub mod object;
 pub mod platform;
 pub mod read;
+pub mod restore;
 pub mod retention;
 pub mod sections;
 pub mod store;

@@ -210,6 +210,11 @@ impl Tier {
         &self.names
     }
 
+    /// Kafka's cluster id, below which everything lies.
+    pub fn cluster_id(&self) -> &str {
+        &self.options.cluster_id
+    }
+
     /// Where the store is, as configured.
     pub fn uri(&self) -> &str {
         &self.options.uri

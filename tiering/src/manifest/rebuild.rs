@@ -41,7 +41,8 @@ impl Tier {
     }
 }
 
-fn entry(object: &ObjectRef, footer: &Footer) -> ManifestEntry {
+/// The entry of an object, as its footer describes it.
+pub(crate) fn entry(object: &ObjectRef, footer: &Footer) -> ManifestEntry {
     ManifestEntry {
         uuid: object.uuid,
         base_offset: object.base_offset,

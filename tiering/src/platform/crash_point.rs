@@ -89,6 +89,14 @@ crash_points! {
     MetadataAfterCommit = "metadata-after-commit",
     /// A metadata snapshot is in the bucket, this process does not know yet.
     SnapshotAfterPut = "snapshot-after-put",
+    /// A restore owns the prefix and has written nothing else.
+    RestoreAfterClaim = "restore-after-claim",
+    /// Every restored partition has its root, the data directory is as empty as before.
+    RestoreAfterRoots = "restore-after-roots",
+    /// All files of the restore are durable, `meta.redb` has another name still.
+    RestoreBeforeRename = "restore-before-rename",
+    /// `meta.redb` has its name.
+    RestoreAfterRename = "restore-after-rename",
     /// A coordinator's records are in the log, its state has not changed.
     GroupAfterAppend = "group-after-append",
     /// Offsets of a transaction are in the log, the state has not changed.
