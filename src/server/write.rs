@@ -20,6 +20,10 @@ use crate::partition::disk_reads::{self, DiskReads};
 const PEER_READS_WITHIN: Duration = Duration::from_secs(30);
 /// One call of `sendfile` holds its worker no longer than this takes.
 const SENDFILE_BYTES_MAX: u64 = disk_reads::PIECE_BYTES;
+/// What is looked for in the page cache at once, and sent by another thread when it isn't there: usually all that an
+/// answer has of a partition, so that a catch-up reader passes from a worker to the other thread once.
+#[cfg(target_os = "linux")]
+const LOOKED_AT_BYTES: u64 = 1 << 20;
 /// What asks a socket that seems to be full whether it is.
 #[cfg(target_os = "linux")]
 const PROBE_BYTES: usize = 64 << 10;
@@ -168,11 +172,13 @@ fn flags(_more: bool) -> SendFlags {
 async fn send_file(stream: &TcpStream, range: &FileRange, disk: &DiskReads) -> io::Result<()> {
     let Some(descriptor) = range.file.descriptor() else { return copy_file(stream, range).await };
     let (mut position, end) = (range.position, range.position + range.len);
+    let mut cold = false;
     while position < end {
-        let piece_end = end.min(position + SENDFILE_BYTES_MAX);
-        let cold = !range.file.is_cached(position, piece_end - position);
+        let piece_end = end.min(position + LOOKED_AT_BYTES);
+        // Behind what was cold, what is cached was read ahead for this reader: large pieces, which would hold a worker.
+        cold = cold || !range.file.is_cached(position, piece_end - position);
         while position < piece_end {
-            let mut bytes = (piece_end - position) as usize;
+            let mut bytes = (piece_end - position).min(SENDFILE_BYTES_MAX) as usize;
             if cold {
                 let left = FileRange { position, len: piece_end - position, ..range.clone() };
                 position = send_from_disk(stream, left, disk).await?;
