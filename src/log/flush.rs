@@ -11,6 +11,15 @@ use super::segment::{LogDirectory, Segment};
 use super::{Log, LogError};
 use crate::protocol::record_batch::Offset;
 
+/// Who waits for a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// Somebody: as fast as the disk goes.
+    Now,
+    /// Nobody, and others sync at the same time who are waited for: in small steps.
+    InSteps,
+}
+
 /// What has to be synced so that everything below [`Flush::upto`] survives a power loss.
 #[derive(Debug)]
 pub struct Flush {
@@ -28,12 +37,12 @@ impl Flush {
     }
 
     /// Syncs. The directory comes last, so that a name never points at what is not there.
-    pub fn run(&self) -> io::Result<()> {
+    pub fn run(&self, haste: Haste) -> io::Result<()> {
         if let Some(epochs) = &self.epochs {
             epochs.write_durably()?;
         }
         for segment in &self.segments {
-            match segment.sync() {
+            match segment.sync(haste) {
                 // Removed by retention meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,

@@ -39,7 +39,7 @@ use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::platform::fs::SharedFile;
 use terrace_tiering::platform::random::Random;
 
-pub use flush::{EpochsFile, Flush};
+pub use flush::{EpochsFile, Flush, Haste};
 pub use roll::Incoming;
 pub use text_file::TextFileError;
 

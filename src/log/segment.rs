@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs, with_suffix};
 use uuid::Uuid;
 
+use super::flush::Haste;
 use super::kafka_files::{self, PARTITION_METADATA};
 use super::names::{self, DELETED_SUFFIX, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX};
 use super::open_files::{OpenFiles, Slot};
@@ -331,8 +332,12 @@ impl Segment {
     }
 
     /// Makes everything of it durable: records, the indexes, the producer snapshot taken at its base.
-    pub(super) fn sync(self: &Arc<Self>) -> io::Result<()> {
-        self.file()?.sync_data()?;
+    pub(super) fn sync(self: &Arc<Self>, haste: Haste) -> io::Result<()> {
+        let file = self.file()?;
+        match haste {
+            Haste::Now => file.sync_data()?,
+            Haste::InSteps => file.sync_data_in_steps()?,
+        }
         for extension in [INDEX, TIME_INDEX, TXN_INDEX, SNAPSHOT] {
             match self.directory.fs.open(&self.path(extension), Open::Read) {
                 Ok(file) => file.sync_data()?,

@@ -8,7 +8,7 @@ use terrace_tiering::platform::fs::SharedFs;
 
 use super::open::NO_SNAPSHOT;
 use super::{Partition, State};
-use crate::log::Flush;
+use crate::log::{Flush, Haste};
 
 /// With more dirty partitions the file system is synced as a whole: a partition alone takes half a dozen syncs of some
 /// milliseconds each.
@@ -31,7 +31,7 @@ pub(super) fn make_durable(fs: &SharedFs, log_dir: &Path, partitions: &[Arc<Part
     };
     for (partition, flush) in &dirty {
         if !at_once {
-            flush.run()?;
+            flush.run(Haste::Now)?;
         }
         partition.note_closed(flush);
     }

@@ -17,6 +17,7 @@ use terrace_tiering::platform::crash_point::{self, CrashPoint};
 
 use super::{Online, Partition, State};
 use crate::config::topic::TopicConfig;
+use crate::log::Haste;
 use crate::log::view::Mark;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 use crate::wal::group_commit::{Covered, Joined};
@@ -162,6 +163,17 @@ impl Partition {
 
 impl SyncTarget for Partition {
     fn sync(&self) -> io::Result<()> {
+        self.sync_files_with(Haste::Now)
+    }
+
+    fn fail(&self) {
+        self.directory_failed();
+    }
+}
+
+impl Partition {
+    /// Makes durable what was appended before the call, and notes that.
+    fn sync_files_with(&self, haste: Haste) -> io::Result<()> {
         // One at a time: the second would not wait for the directory that the first has yet to sync.
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let (flush, mark) = {
@@ -172,7 +184,7 @@ impl SyncTarget for Partition {
         };
         if let Some(flush) = &flush {
             crash_point::reach(CrashPoint::FlushBeforeSync);
-            flush.run()?;
+            flush.run(haste)?;
             crash_point::reach(CrashPoint::FlushAfterSync);
         }
         let config = self.topic_config();
@@ -200,10 +212,6 @@ impl SyncTarget for Partition {
         self.send_to_sync(queued);
         Ok(())
     }
-
-    fn fail(&self) {
-        self.directory_failed();
-    }
 }
 
 impl Covered for Partition {
@@ -228,7 +236,8 @@ impl Covered for Partition {
     }
 
     fn sync_files(&self) -> io::Result<bool> {
-        self.sync()?;
+        // Appends wait for the syncs of the write-ahead log, not for these.
+        self.sync_files_with(Haste::InSteps)?;
         self.dir.record(self)?;
         Ok(!matches!(*self.lock(), State::Offline(_)))
     }

@@ -12,7 +12,7 @@ use crate::log::names::{self, SNAPSHOT};
 use crate::log::recovery::{self, Listing, Marks};
 use crate::log::segment::LogDirectory;
 use crate::log::view::Mark;
-use crate::log::{Log, LogError};
+use crate::log::{Haste, Log, LogError};
 use crate::metadata::image::PartitionId;
 use crate::protocol::record_batch::{BatchView, LeaderEpoch, Offset};
 use crate::wal::ticket::Rejected;
@@ -108,7 +108,7 @@ impl Partition {
             && let Some(flush) = log.begin_flush()
         {
             // What readers see of a synced topic survives a power loss; the tail that recovery found may not yet.
-            flush.run()?;
+            flush.run(Haste::Now)?;
             log.note_flushed(&flush);
         }
         let mut online = Online::over(log, producers, 0, snapshot_at);

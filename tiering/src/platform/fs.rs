@@ -172,6 +172,11 @@ pub trait File: Send + Sync + Debug + 'static {
     }
     /// Makes the content durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
+    /// As [`File::sync_data`], but what is dirty leaves in small steps, so that others who sync meanwhile wait for one of
+    /// them and not for all. An error is one of the sync.
+    fn sync_data_in_steps(&self) -> io::Result<()> {
+        self.sync_data()
+    }
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Reserves blocks from `position` on without changing the size, where the file system can. Cutting the file, to its
@@ -331,6 +336,9 @@ struct RealFile(std::fs::File);
 const PROBABLY_CACHED_BYTES: u64 = 64 << 20;
 /// Every page of a read by so much is up to date when its last one is: reads of the disk are no larger.
 const TOUCH_BYTES: u64 = 64 << 10;
+/// What a sync in steps has written at once: a disk takes it in about a millisecond.
+#[cfg(target_os = "linux")]
+const WRITE_OUT_BYTES: u64 = 1 << 20;
 
 /// A range up to this size comes and goes as a whole, mostly: the disk is read by so much.
 const SHORT_RANGE_BYTES: u64 = 128 << 10;
@@ -419,6 +427,19 @@ impl File for RealFile {
         self.0.sync_data()
     }
 
+    #[cfg(target_os = "linux")]
+    fn sync_data_in_steps(&self) -> io::Result<()> {
+        let len = self.len()?;
+        for position in (0..len).step_by(WRITE_OUT_BYTES as usize) {
+            match super::sys::write_out(self.0.as_fd(), position, WRITE_OUT_BYTES) {
+                // A file system or a sandbox that has no such call: the sync does it all.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => break,
+                done => done?,
+            }
+        }
+        self.sync_data()
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
@@ -440,6 +461,20 @@ impl File for RealFile {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_write_everything_out() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = RealFs.open(&dir.path().join("f"), Open::CreateNew).expect("it is made");
+        file.sync_data_in_steps().expect("nothing is nothing to do");
+        let descriptor = file.descriptor().expect("a real file has one");
+        for bytes in [1, WRITE_OUT_BYTES, 3 * WRITE_OUT_BYTES + 5] {
+            file.write_all_at(&vec![7; bytes as usize], 0).expect("it is written");
+            super::super::sys::write_out(descriptor, 0, bytes).expect("the call is there");
+            file.write_all_at(&vec![8; bytes as usize], 0).expect("it is written again");
+            file.sync_data_in_steps().expect("it is synced");
+        }
+    }
 
     #[test]
     fn what_left_the_page_cache_is_not_read_without_a_wait() {

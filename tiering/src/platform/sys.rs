@@ -40,6 +40,16 @@ pub fn is_cached(file: BorrowedFd<'_>, position: u64, len: u64) -> io::Result<bo
     Ok(stat.cached >= (position + len).div_ceil(page) - position / page)
 }
 
+/// Has the dirty pages of a range written and waits for them, those that are being written before too. What it reports as
+/// failed no later sync reports again. It makes nothing durable: sizes, blocks and the disk's own cache are left out.
+pub fn write_out(file: BorrowedFd<'_>, position: u64, len: u64) -> io::Result<()> {
+    let range = |bytes: u64| libc::off64_t::try_from(bytes).map_err(io::Error::other);
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the descriptor is open while it is borrowed; the rest are numbers.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), range(position)?, range(len)?, flags) };
+    if result != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 fn page_bytes() -> u64 {
     static BYTES: LazyLock<u64> = LazyLock::new(|| {
         // SAFETY: it takes a number and returns one.
