@@ -83,7 +83,8 @@ SCENARIOS = (
         Row("acknowledgement p99.9 ms at 30 % of Kafka's ceiling", "latency.p99.9_ms", 0.5, 0.1,
             control="control.p99.9_ms", control_max=5.0),), rounds_least=10),
     Scenario("beside-cold", s.beside_cold_reader, (
-        Row("produce p99 ms beside a cold catch-up reader", "latency.p99_ms", 0.4, 0.2),)),
+        Row("produce p99 ms beside a cold catch-up reader", "latency.p99_ms", 0.4, 0.2),
+        Row("the reader beside them, MB/s", "reader.mb_per_s", 1.0, 1.0, at_least=True))),
     Scenario("e2e-java", s.end_to_end_java, (
         Row("end to end p50 ms, Java client, linger 0", "p50_ms", 0.7, 0.4),
         Row("end to end p99 ms, Java client, linger 0", "p99_ms", 0.7, 0.4))),
@@ -113,7 +114,7 @@ SCENARIOS = (
     Scenario("produce-10000", s.many_against_few, (
         Row("own produce CPU per GB, 10 000 partitions against 16", "many_over_few", 1.5, 1.2, absolute=True),),
         fresh=True, alone=True),
-    Scenario("sync", s.produce(batch=16384, mb=30, partitions=16, conns=16, inflight=1, both={"flush_messages": 1}), (
+    Scenario("sync", s.produce(batch=16384, mb=300, partitions=16, conns=16, inflight=1, both={"flush_messages": 1}), (
         Row("flush.messages=1, MB/s", "mb_per_s", 5.0, 20.0, at_least=True),)),
     Scenario("java-clients", s.java_clients, (
         Row("Java client, produce, MB/s", "produce_mb_per_s", 1.0, 1.0, at_least=True),

@@ -66,15 +66,15 @@ def measure_ceiling(kafka):
 
 
 def beside_cold_reader(broker):
-    """Three gigabytes that nobody holds in memory are read at full speed while others write at a fixed rate."""
+    """Six gigabytes that nobody holds in memory are read at full speed while others write at a fixed rate. Both end after
+    five seconds: writes that nobody reads beside would say nothing."""
     with Topic(broker, 4) as old, Topic(broker, 16) as new:
-        old.run("produce", batch=131072, mb=3000)
+        old.run("produce", batch=131072, mb=6000)
         load.forget(old.files())
-        reader = old.start("fetch", conns=2)
-        result = new.run("produce", conns=4, rate=300, secs=10, batch=16384)
-        reader.terminate()
-        reader.communicate()
-        return result
+        # Without the broker's number: it doesn't come to rest while others write.
+        reader = load.start("fetch", addr=broker.address, topic=old.name, partitions=old.partitions, conns=2, secs=5)
+        result = new.run("produce", conns=4, rate=300, secs=5, batch=16384)
+        return result | {"reader": load.finish(reader)}
 
 
 def _quantiles(milliseconds):

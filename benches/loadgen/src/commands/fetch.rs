@@ -36,6 +36,9 @@ pub struct Fetch {
     /// Stop after so many megabytes, without looking for the end.
     #[arg(long)]
     mb: Option<u64>,
+    /// Stop after so many seconds.
+    #[arg(long)]
+    secs: Option<f64>,
 }
 
 #[derive(Default)]
@@ -75,8 +78,9 @@ impl Fetch {
         let partitions: Vec<i32> = (0..self.topic.partitions as i32).filter(mine).collect();
         let mut fetcher = Fetcher::new(&self.broker.address, &self.topic.topic, &partitions, self.appetite.clone())?;
         let enough = self.mb.map_or(u64::MAX, |mb| mb * 1_000_000 / self.conns as u64);
+        let until = self.secs.map_or(Duration::MAX, Duration::from_secs_f64);
         let (mut bytes, mut requests, mut dry, mut last) = (0, 0, 0, begun.elapsed());
-        while bytes < enough && dry < DRY {
+        while bytes < enough && dry < DRY && begun.elapsed() < until {
             fetcher.ask()?;
             let got = fetcher.take(|_, _| ())?;
             bytes += got;
