@@ -179,12 +179,6 @@ const DIFFERENCES: &[Difference] = &[
         why: "a client must not wait for ever",
     },
     Difference {
-        subject: "AlterReplicaLogDirs to another of `log.dirs`",
-        here: "KAFKA_STORAGE_ERROR; naming the directory where the partition lies is answered with success",
-        kafka: "the partition is moved in the background",
-        why: "partitions are not moved between directories yet",
-    },
-    Difference {
         subject: "a partition whose log directory failed",
         here: "stays in Metadata with its leader; Produce, Fetch and ListOffsets answer KAFKA_STORAGE_ERROR",
         kafka: "the controller takes its leader away",

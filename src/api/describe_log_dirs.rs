@@ -55,12 +55,21 @@ fn describe(node: &Node, request: &DescribeLogDirsRequest) -> DescribeLogDirsRes
 
 fn log_dir(dir: &Path, partitions: &[Arc<Partition>], asked: &Asked<'_>) -> DescribeLogDirsResult {
     let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-    for partition in partitions.iter().filter(|partition| partition.log_dir() == dir) {
+    for partition in partitions {
         let (topic, index) = (&**partition.topic_name(), partition.id().partition);
         if asked.as_ref().is_none_or(|asked| asked.contains(&(topic, index))) {
-            let size = i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX);
-            let described = DescribeLogDirsPartition::default().with_partition_index(index).with_partition_size(size);
-            topics.entry(topic).or_default().push(described);
+            let described = DescribeLogDirsPartition::default().with_partition_index(index);
+            // First the copy: one that has just become the log is not missed.
+            if let Some(future) = partition.future_replica().filter(|future| future.log_dir == dir) {
+                let lag = partition.known_offsets().log_end - future.end;
+                let described = described.clone().with_is_future_key(true).with_offset_lag(lag.max(0));
+                topics.entry(topic).or_default().push(described.with_partition_size(shown_size(future.size_bytes)));
+            } else if partition.log_dir() == dir {
+                topics
+                    .entry(topic)
+                    .or_default()
+                    .push(described.with_partition_size(shown_size(partition.size_bytes())));
+            }
         }
     }
     let topics = topics.into_iter().map(|(name, mut partitions)| {
@@ -75,6 +84,10 @@ fn log_dir(dir: &Path, partitions: &[Arc<Partition>], asked: &Asked<'_>) -> Desc
         .with_topics(topics.collect())
         .with_total_bytes(total)
         .with_usable_bytes(usable)
+}
+
+fn shown_size(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn absolute(dir: &Path) -> PathBuf {

@@ -16,6 +16,9 @@ use crate::metadata::image::Image;
 use crate::partition::tuning::{Tuned, Tuning};
 use crate::server::listener::Connections;
 
+/// Kafka's name of the throttle of moves between log directories.
+const MOVE_THROTTLE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
+
 /// What the operator said with what clients set above it. Values that no longer go together are left out: what is stored
 /// was checked when it came in, so the file has changed since.
 pub(crate) fn effective(config: &Arc<BrokerConfig>, image: &Image) -> Arc<BrokerConfig> {
@@ -40,8 +43,16 @@ pub(crate) fn tuned(config: &BrokerConfig) -> Tuned {
         producer_id_expiration_ms: config.log.producer_id_expiration_ms,
         cleaner_backoff_ms: i64::try_from(config.log.cleaner_backoff_ms).unwrap_or(i64::MAX),
         cleaner_map_bytes: config.log.cleaner_dedupe_bytes,
+        move_bytes_per_second: u64::MAX,
         transaction_verification: config.log.transaction_verification,
     }
+}
+
+/// How fast partitions are copied between log directories. The key exists only as a dynamic one, as in Kafka:
+/// `kafka-reassign-partitions` sets it for the time of its moves.
+fn move_bytes_per_second(image: &Image, node_id: i32) -> u64 {
+    let set = Dynamic::of(&image.broker_configs, node_id).this_broker.get(MOVE_THROTTLE);
+    set.and_then(|text| text.trim().parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// Who hears of changes.
@@ -71,7 +82,8 @@ impl Followers {
     fn apply(&self, image: &Image) {
         let effective = effective(&self.node.config, image);
         self.connections.set_bounds(&effective.requests);
-        self.tuning.set(tuned(&effective));
+        let move_bytes_per_second = move_bytes_per_second(image, effective.node_id);
+        self.tuning.set(Tuned { move_bytes_per_second, ..tuned(&effective) });
         self.node.effective.send_replace(effective);
     }
 }

@@ -82,6 +82,10 @@ impl Log {
 
     /// A flush has run.
     pub fn note_flushed(&mut self, flush: &Flush) {
+        if !Arc::ptr_eq(&flush.directory, &self.directory) {
+            // It has moved meanwhile, and everything with it was synced.
+            return;
+        }
         self.flushed = self.flushed.max(flush.upto).min(self.end);
         if let Some(epochs) = &flush.epochs {
             self.note_epochs_written(epochs);
@@ -141,6 +145,9 @@ impl Log {
 
     /// The file has them now.
     pub fn note_epochs_written(&mut self, file: &EpochsFile) {
+        if !Arc::ptr_eq(&file.directory, &self.directory) {
+            return;
+        }
         self.epochs_written = self.epochs_written.max(file.version);
     }
 }

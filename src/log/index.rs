@@ -38,7 +38,7 @@ pub trait IndexEntry: Copy + Debug + PartialEq {
 }
 
 /// The entries of one index, or a part of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Index<E> {
     base: Offset,
     max_entries: usize,

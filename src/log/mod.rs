@@ -16,6 +16,7 @@ mod flush;
 pub mod index;
 pub mod kafka_files;
 pub mod leader_epochs;
+pub mod moving;
 pub mod names;
 pub mod offset_index;
 pub mod open_files;

@@ -26,6 +26,9 @@ pub const TXN_SWAP: &str = "txnindex.swap";
 /// The base offsets of the segments that a cleaned one replaces.
 pub const REPLACES: &str = "replaces";
 
+/// In a directory whose log came from another one: where it stood when it came, until the checkpoint there says so.
+pub const MOVED: &str = "terrace-moved";
+
 /// Behind the name of a `.log` whose tail recovery cut: the bytes it cut.
 pub const TRUNCATED_SUFFIX: &str = ".truncated";
 

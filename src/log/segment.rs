@@ -200,6 +200,14 @@ impl Segment {
         }
     }
 
+    /// The same segment over the same files in another directory.
+    pub(super) fn in_directory(&self, directory: &Arc<LogDirectory>) -> Arc<Self> {
+        let index = self.index().clone();
+        let twin = Self::with(directory, self.base, self.size(), index, self.active.load(Ordering::Relaxed));
+        twin.set_aborted_count(self.aborted_count());
+        Arc::new(twin)
+    }
+
     /// First offset it may hold.
     pub fn base(&self) -> Offset {
         self.base

@@ -30,7 +30,7 @@ pub(super) enum Lookup<E> {
 }
 
 /// One index: so many entries in its file, and those behind them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Part<E> {
     on_disk: usize,
     tail: Index<E>,
@@ -77,7 +77,7 @@ impl<E: IndexEntry> Part<E> {
 }
 
 /// The indexes of one segment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SegmentIndex {
     max_bytes: u32,
     offsets: Part<OffsetPosition>,

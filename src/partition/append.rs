@@ -201,7 +201,7 @@ impl Partition {
             return Err(AppendError::Fenced);
         }
         // The coordinators' few bytes come from what is kept free.
-        if origin == AppendOrigin::Client && self.dir.is_full() {
+        if origin == AppendOrigin::Client && self.dir().is_full() {
             return Err(AppendError::DiskFull);
         }
         let config = self.topic_config();
@@ -225,7 +225,7 @@ impl Partition {
     fn append_checked(&self, mut incomer: Incomer<'_>) -> Result<Appended, AppendError> {
         let (config, epoch) = (incomer.config, self.leader_epoch);
         let mut state = self.lock();
-        let _timing = self.dir.appends().begin(&self.dir);
+        let _timing = self.dir().appends().begin(self.dir());
         let online = state.online()?;
         if let Some(original) = duplicate(online, &incomer, epoch)? {
             return Ok(original);
@@ -236,7 +236,7 @@ impl Partition {
             Err(error) => return Err(self.write_failed(&mut state, &error)),
         };
         if let Err(error) = self.write_ahead(online, config, base_offset, incomer.bytes) {
-            self.dir.sync().set_offline(&error);
+            self.dir().sync().set_offline(&error);
             state.leave(State::Offline(error.to_string()), Rejected::Storage);
             return Err(AppendError::Storage);
         }
@@ -291,7 +291,7 @@ impl Partition {
                 tracing::warn!(topic = %self.topic, partition = self.id.partition, %error, "append failed");
             }
             LogError::Unrepaired { .. } | LogError::Corrupt(_) => {
-                self.dir.sync().set_offline(error);
+                self.dir().sync().set_offline(error);
                 state.leave(State::Offline(error.to_string()), Rejected::Storage);
             }
         }

@@ -103,13 +103,14 @@ impl Partition {
         let mut cleaned = cleaner::clean_group(fs, path, sources, rules, met, &layout, proceed)?;
         let _maintenance = self.maintenance();
         let first_gone = self.view()?.segments().first().is_none_or(|first| first.base() > cleaned.base);
-        if cleaned.stats.changed_batches == 0 && sources.len() == 1 || first_gone {
-            // Nothing to gain, or retention was faster: the next round's file takes the place of this one.
+        let has_moved = self.log_directory().path != *path;
+        if cleaned.stats.changed_batches == 0 && sources.len() == 1 || first_gone || has_moved {
+            // Nothing to gain, or retention or a move was faster: the next round's file takes the place of this one.
             return Ok(());
         }
         if config.flush_messages == Some(1) {
             // A replay of the write-ahead log leaves out what lies below the flushed end that the checkpoint holds.
-            self.dir.checkpoint_now(self).map_err(storage)?;
+            self.dir().checkpoint_now(self).map_err(storage)?;
         }
         cleaned.commit(fs, path).map_err(storage)?;
         self.install(&mut cleaned)?;

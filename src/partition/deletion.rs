@@ -7,7 +7,7 @@
 //! that an operator put there, so it is set aside as `-stray`, as Kafka does. `-delete` directories go at any start.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::platform::fs::SharedFs;
@@ -15,19 +15,21 @@ use terrace_tiering::platform::random::SharedRandom;
 use uuid::Uuid;
 
 use super::due::Work;
+use super::moving::FUTURE_SUFFIX;
 use super::{Partition, State};
+use crate::log::checkpoint::{Checkpoint, PartitionMarks};
 use crate::log::kafka_files::{self, PARTITION_METADATA};
-use crate::log::names;
+use crate::log::names::{self, MOVED};
 use crate::metadata::image::{Image, PartitionId};
 use crate::wal::ticket::Rejected;
 
-const DELETE_SUFFIX: &str = "-delete";
+pub(super) const DELETE_SUFFIX: &str = "-delete";
 const STRAY_SUFFIX: &str = "-stray";
 /// The longest file name of the file systems we run on.
 const NAME_BYTES_MAX: usize = 255;
 
 /// `<topic>-<partition>.<32 hex digits><suffix>`, the topic cut so that the name stays legal.
-fn renamed(topic: &str, partition: i32, unique: Uuid, suffix: &str) -> String {
+pub(super) fn renamed(topic: &str, partition: i32, unique: Uuid, suffix: &str) -> String {
     let tail = format!("-{partition}.{}{suffix}", unique.simple());
     let keep = topic.len().min(NAME_BYTES_MAX - tail.len());
     format!("{}{tail}", &topic[..topic.floor_char_boundary(keep)])
@@ -39,18 +41,19 @@ impl Partition {
     pub(super) fn delete(&self) -> bool {
         crash_point::reach(CrashPoint::TopicDeleteAfterCommit);
         let delay_ms = self.topic_config().file_delete_delay_ms;
-        let directory = self.log_directory();
+        self.give_up_move();
         let mut state = self.raw();
+        let directory = self.log_directory();
         self.skip_opening(&state);
         state.leave(State::Gone, Rejected::NotLeader);
         drop(state);
         self.waiters.wake_all();
-        self.dir.forget(self.id);
+        self.dir().forget(self.id);
         if !self.shared.fs.exists(&directory.path) {
             return false;
         }
         let name = renamed(&self.topic, self.id.partition, self.shared.random.uuid(), DELETE_SUFFIX);
-        let aside = self.dir.path().join(name);
+        let aside = self.dir().path().join(name);
         match self.shared.fs.rename_unsynced(&directory.path, &aside) {
             Ok(()) => {
                 let at_ms = self.shared.clock.now_ms().saturating_add(delay_ms);
@@ -64,6 +67,25 @@ impl Partition {
     }
 }
 
+/// A directory of a partition that came, or was to come, from another log directory.
+pub(super) struct Copy {
+    pub(super) id: PartitionId,
+    pub(super) path: PathBuf,
+    /// Where the partition stood when the copy was whole; `None` when it never was.
+    pub(super) marks: Option<Box<PartitionMarks>>,
+}
+
+/// What is in a log directory.
+#[derive(Default)]
+pub(super) struct Swept {
+    /// Partitions that have a directory of their name.
+    pub(super) partitions: Vec<PartitionId>,
+    /// Those of them that came from another log directory and may not be in the checkpoint.
+    pub(super) arrivals: Vec<Copy>,
+    /// Directories that others are or were being copied to.
+    pub(super) copies: Vec<Copy>,
+}
+
 /// The partitions of `image` that have a directory in `log_dir`. Leftovers of deletions are removed, directories that
 /// no partition of the image claims are set aside. Of those that `had_files` knows (by the checkpoint) nothing is read.
 pub(super) fn sweep(
@@ -72,12 +94,23 @@ pub(super) fn sweep(
     log_dir: &Path,
     image: &Image,
     had_files: &dyn Fn(PartitionId) -> bool,
-) -> io::Result<Vec<PartitionId>> {
-    let mut found = Vec::new();
+) -> io::Result<Swept> {
+    let mut found = Swept::default();
     for entry in fs.read_dir(log_dir)?.into_iter().filter(|entry| entry.is_dir) {
         let path = log_dir.join(&entry.name);
         if entry.name.ends_with(DELETE_SUFFIX) {
             fs.remove_dir_all(&path)?;
+            continue;
+        }
+        if entry.name.ends_with(FUTURE_SUFFIX) {
+            match topic_id_of(fs, &path).zip(future_partition(&entry.name)) {
+                Some((topic, partition)) => {
+                    let id = PartitionId { topic, partition };
+                    found.copies.push(Copy { id, marks: moved_marks(fs, &path, id), path });
+                }
+                // A crash before it said whose it is.
+                None => fs.remove_dir_all(&path)?,
+            }
             continue;
         }
         let Some((topic, partition)) = names::parse_partition_dir(&entry.name) else { continue };
@@ -86,11 +119,17 @@ pub(super) fn sweep(
             && had_files(id)
         {
             // A topic's directory is renamed before another of its name can have one.
-            found.push(id);
+            found.partitions.push(id);
             continue;
         }
         match (known, topic_id_of(fs, &path)) {
-            (Some(known), Some(id)) if known.id == id => found.push(PartitionId { topic: id, partition }),
+            (Some(known), Some(id)) if known.id == id => {
+                let id = PartitionId { topic: id, partition };
+                found.partitions.push(id);
+                if let Some(marks) = moved_marks(fs, &path, id) {
+                    found.arrivals.push(Copy { id, path, marks: Some(marks) });
+                }
+            }
             // No more than a name: a crash before the first append made the file durable.
             (_, None) if is_bare(fs, &path)? => fs.remove_dir_all(&path)?,
             _ => {
@@ -104,6 +143,19 @@ pub(super) fn sweep(
         }
     }
     Ok(found)
+}
+
+/// The partition of a name that ends in `-<partition>.<id>-future`.
+fn future_partition(name: &str) -> Option<i32> {
+    let (name, _) = name.rsplit_once('.')?;
+    name.rsplit_once('-')?.1.parse().ok()
+}
+
+/// What a whole copy says of where its partition stood.
+fn moved_marks(fs: &SharedFs, directory: &Path, id: PartitionId) -> Option<Box<PartitionMarks>> {
+    let bytes = fs.read(&directory.join(MOVED)).ok()?;
+    let marks = Checkpoint::decode(&bytes).ok()?.partitions.pop()?;
+    (marks.topic_id == id.topic && marks.partition == id.partition).then(|| Box::new(marks))
 }
 
 fn topic_id_of(fs: &SharedFs, directory: &Path) -> Option<Uuid> {

@@ -25,6 +25,8 @@ pub enum Work {
     Retention(PartitionId),
     /// Compaction; in the cleaning thread's own queue.
     Clean(PartitionId),
+    /// A move to another log directory; in the queue of moves.
+    Move(PartitionId),
     /// The files of a segment that left its log.
     RemoveSegment {
         /// The partition's directory.

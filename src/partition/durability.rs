@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
@@ -126,9 +127,16 @@ impl Partition {
         };
         let cover = online.cover.get_or_insert_with(|| Box::new(Cover::from(base_offset)));
         let this = || self.this.upgrade().map(|this| this as Arc<dyn Covered>);
-        let sequence = self.dir.wal()?.append(&place, batches, &mut cover.joined, this)?;
+        let sequence = self.dir().wal()?.append(&place, batches, &mut cover.joined, this)?;
         cover.unsynced.push_back((sequence, end));
         Ok(())
+    }
+
+    /// All of the log is durable, in the files of the directory that it has just come to.
+    pub(super) fn settle_moved(&self, online: &mut Online) -> bool {
+        online.synced = online.log.end_mark();
+        (online.cover, online.sync_queued) = (None, false);
+        self.settle(online, &self.topic_config())
     }
 
     /// As [`Online::settle`], and tells the watchers' list and who copies segments.
@@ -156,7 +164,7 @@ impl Partition {
     /// with a failure, which takes the lock.
     pub(super) fn send_to_sync(&self, queued: Option<Arc<Self>>) {
         if let Some(partition) = queued {
-            self.dir.sync().request(partition);
+            self.dir().sync().request(partition);
         }
     }
 }
@@ -215,11 +223,15 @@ impl Partition {
 }
 
 impl Covered for Partition {
-    fn group_synced(&self, sequence: u64) {
+    fn group_synced(&self, log_dir: &Path, sequence: u64) {
         let config = self.topic_config();
         let moved = {
             let mut state = self.lock();
             let Ok(online) = state.online() else { return };
+            if self.dir().path() != log_dir {
+                // It has moved, and all that the log there covers was synced on the way.
+                return;
+            }
             // A reopening in between made another log of it, with none of these records to wait for.
             let Some(cover) = &mut online.cover else { return };
             cover.group_synced(sequence);
@@ -238,7 +250,7 @@ impl Covered for Partition {
     fn sync_files(&self) -> io::Result<bool> {
         // Appends wait for the syncs of the write-ahead log, not for these.
         self.sync_files_with(Haste::InSteps)?;
-        self.dir.record(self)?;
+        self.dir().record(self)?;
         Ok(!matches!(*self.lock(), State::Offline(_)))
     }
 }
@@ -247,7 +259,8 @@ impl Partition {
     /// Nothing of it is acknowledged any more.
     fn directory_failed(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*state, State::Online(_)) {
+        // One that has moved to another directory serves on.
+        if self.dir().sync().is_offline() && matches!(*state, State::Online(_)) {
             state.leave(State::Offline("log directory is offline".into()), Rejected::Storage);
         }
         drop(state);

@@ -16,6 +16,7 @@
 //! | [`durability`] | tickets, high watermark, the sync thread's side |
 //! | [`upkeep`], [`clean`] | roll by time, retention, checkpoint marks; compaction: called by the node's queues of due work |
 //! | [`registry`] | all partitions of the node; [`node_dirs`], [`due`] and [`deletion`] serve it |
+//! | [`moving`] | takes a partition to another log directory while it serves |
 //! | [`slow_dir`] | keeps the appends of a disk that hangs away from the async workers |
 //! | `open`, `opening`, `start_rule`, `closing` | from files to a partition at work, at its first use; and back |
 
@@ -29,6 +30,7 @@ pub mod disk_reads;
 pub mod due;
 pub mod durability;
 pub mod list_offsets;
+pub mod moving;
 pub mod node_dirs;
 mod open;
 mod opening;
@@ -49,7 +51,7 @@ pub mod waiters;
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError, Weak};
 
 use terrace_tiering::Tier;
@@ -60,6 +62,7 @@ use terrace_tiering::platform::random::SharedRandom;
 use self::disk_reads::DiskReads;
 use self::due::DueQueue;
 use self::durability::Cover;
+use self::moving::{Move, Moves};
 use self::node_dirs::NodeDir;
 use self::open::Known;
 use self::opening::Opening;
@@ -107,6 +110,8 @@ pub(crate) struct Shared {
     fs: SharedFs,
     /// What the segments of all partitions hold open.
     files: Arc<OpenFiles>,
+    /// `log.dirs`, in their order.
+    dirs: Vec<Arc<NodeDir>>,
     clock: SharedClock,
     random: SharedRandom,
     settings: LogSettings,
@@ -114,6 +119,7 @@ pub(crate) struct Shared {
     due: DueQueue,
     /// Compaction takes long, so it has a queue and a thread of its own.
     cleaning: DueQueue,
+    moves: Moves,
     tier: OnceLock<Arc<Tier>>,
     disk_reads: DiskReads,
     /// Another broker owns the bucket's prefix: nothing is appended any more.
@@ -129,7 +135,10 @@ pub struct Partition {
     topic: Arc<str>,
     leader_epoch: LeaderEpoch,
     shared: Arc<Shared>,
-    dir: Arc<NodeDir>,
+    /// Which of the node's directories it is in; changed under the lock.
+    home: AtomicUsize,
+    /// Where it is on its way to. Taken before the lock.
+    moving: Mutex<Option<Arc<Move>>>,
     /// For those who outlive a call: the sync thread, the due-time queue.
     this: Weak<Self>,
     config: RwLock<Arc<TopicConfig>>,
@@ -296,8 +305,13 @@ impl Partition {
     }
 
     /// The log directory that it is in.
+    fn dir(&self) -> &Arc<NodeDir> {
+        &self.shared.dirs[self.home.load(Ordering::Acquire)]
+    }
+
+    /// The path of the log directory that it is in.
     pub fn log_dir(&self) -> &PathBuf {
-        self.dir.path()
+        self.dir().path()
     }
 
     /// Where it stands; all offsets 0 while its files cannot be used.
@@ -404,7 +418,7 @@ impl Partition {
             self.reopen(&mut state);
             state
         });
-        if self.dir.sync().is_offline() && matches!(*state, State::Online(_)) {
+        if self.dir().sync().is_offline() && matches!(*state, State::Online(_)) {
             state.leave(State::Offline("log directory is offline".into()), Rejected::Storage);
         }
         state

@@ -16,7 +16,7 @@ use super::open::Known;
 use super::replay::LogDirectories;
 use super::slow_dir::AppendMeter;
 use crate::config::machine;
-use crate::log::checkpoint::{Checkpoint, CheckpointWriter};
+use crate::log::checkpoint::{Checkpoint, CheckpointWriter, PartitionMarks};
 use crate::log::kafka_files::{self, MetaProperties, PartitionOffset};
 use crate::metadata::image::Image;
 use crate::metadata::image::PartitionId;
@@ -146,15 +146,16 @@ impl NodeDir {
         }
     }
 
-    /// Puts the records of the write-ahead log back into the files of the partitions that `image` and `known` name, then
-    /// opens it for this life. The partitions whose files are there now. Blocks.
+    /// Puts the records of the write-ahead log back into the files of the partitions that `image` and `known` name and that
+    /// are not `elsewhere`, then opens it for this life. The partitions whose files are there now. Blocks.
     pub(super) fn replay(
         &self,
         image: &Image,
         known: &HashMap<PartitionId, Known>,
+        elsewhere: &dyn Fn(PartitionId) -> bool,
         syncs: SyncSettings,
     ) -> io::Result<Vec<PartitionId>> {
-        let destination = LogDirectories { fs: &self.fs, log_dir: &self.path, image, known };
+        let destination = LogDirectories { fs: &self.fs, log_dir: &self.path, image, known, elsewhere };
         let replayed = replay::replay(&self.fs, &self.path, &destination)?;
         if replayed.records > 0 {
             tracing::info!(
@@ -263,7 +264,7 @@ impl NodeDir {
         let mut writer = self.writer();
         let changed = std::mem::take(&mut *self.changed());
         for partition in changed.iter().filter_map(Weak::upgrade) {
-            match partition.take_marks(false) {
+            match partition.take_marks(self, false) {
                 Ok(Some(marks)) => writer.set(&marks),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(?partition, %error, "partition left out of the checkpoint"),
@@ -278,7 +279,7 @@ impl NodeDir {
             return Err(io::Error::other("log directory is offline"));
         }
         let mut writer = self.writer();
-        if let Some(marks) = partition.take_marks(true)? {
+        if let Some(marks) = partition.take_marks(self, true)? {
             writer.set(&marks);
         }
         writer.write()
@@ -287,15 +288,29 @@ impl NodeDir {
     /// Records one partition, changed or not; the file follows with the next checkpoint. Blocks.
     pub(super) fn record(&self, partition: &Partition) -> io::Result<()> {
         let mut writer = self.writer();
-        if let Some(marks) = partition.take_marks(true)? {
+        if let Some(marks) = partition.take_marks(self, true)? {
             writer.set(&marks);
         }
         Ok(())
     }
 
-    /// Forgets a deleted partition; the file follows with the next checkpoint.
+    /// Forgets a partition that was deleted or has moved; the file follows with the next checkpoint.
     pub(super) fn forget(&self, id: PartitionId) {
         self.writer().remove(id.topic, id.partition);
+    }
+
+    /// Writes the checkpoint if there is news in it; looks at no partition. Blocks.
+    pub(super) fn write_checkpoint(&self) -> io::Result<()> {
+        if self.sync.is_offline() {
+            return Err(io::Error::other("log directory is offline"));
+        }
+        self.writer().write()
+    }
+
+    /// A partition came from another directory and stands there. Blocks.
+    pub(super) fn note_arrival(&self, marks: &PartitionMarks) -> io::Result<()> {
+        self.writer().set(marks);
+        self.write_checkpoint()
     }
 
     /// The last act of a clean stop: our checkpoint, and Kafka's four files beside it.

@@ -47,7 +47,7 @@ impl Known {
 
 impl Partition {
     pub(super) fn log_directory(&self) -> LogDirectory {
-        log_directory(&self.shared, &self.dir, &self.topic, self.id)
+        log_directory(&self.shared, self.dir(), &self.topic, self.id)
     }
 
     /// Opens the files through recovery. Blocks.
@@ -88,7 +88,7 @@ impl Partition {
             producers_from,
             start: known.map_or(0, |known| empty_start(&directory.path, listing.exists, &known.marks)),
             log_start: known.map_or(0, |known| known.marks.log_start),
-            may_have_gaps: known.is_none() && !self.dir.had_checkpoint(),
+            may_have_gaps: known.is_none() && !self.dir().had_checkpoint(),
         };
         let now_ms = self.shared.clock.now_ms();
         producers.loaded_at(now_ms);

@@ -9,7 +9,7 @@ mod jobs;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use terrace_tiering::Tier;
@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::disk_reads::DiskReads;
 use super::due::DueQueue;
+use super::moving::Moves;
 use super::node_dirs::{NodeDir, SyncSettings};
 use super::open;
 use super::opening::Opening;
@@ -111,7 +112,6 @@ struct Followed {
 pub struct Partitions {
     shared: Arc<Shared>,
     resolve_config: ResolveConfig,
-    dirs: Vec<Arc<NodeDir>>,
     tables: RwLock<Tables>,
     /// Held while an image is taken over, so that images come one after another.
     followed: Mutex<Followed>,
@@ -119,7 +119,7 @@ pub struct Partitions {
 
 impl fmt::Debug for Partitions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Partitions").field("dirs", &self.dirs).finish_non_exhaustive()
+        f.debug_struct("Partitions").field("dirs", &self.shared.dirs).finish_non_exhaustive()
     }
 }
 
@@ -127,16 +127,18 @@ impl Partitions {
     /// Takes over what the log directories hold of the image's topics. No partition is opened yet: each is at its first
     /// use. Blocks.
     pub fn open(deps: PartitionDeps, image: &Image) -> Result<Arc<Self>, OpenError> {
-        let Homes { dirs, partitions: homes } = Homes::find(&deps, image)?;
+        let Homes { dirs, partitions: homes, moves } = Homes::find(&deps, image)?;
         let shared = Shared {
             fs: deps.fs,
             files: OpenFiles::new(deps.settings.open_files_max),
+            dirs,
             clock: deps.clock,
             random: deps.random,
             settings: deps.settings,
             opening: Opening::default(),
             due: DueQueue::default(),
             cleaning: DueQueue::default(),
+            moves: Moves::default(),
             tier: OnceLock::new(),
             disk_reads: DiskReads::default(),
             fenced: AtomicBool::new(false),
@@ -146,11 +148,11 @@ impl Partitions {
         let partitions = Arc::new(Self {
             shared: Arc::new(shared),
             resolve_config: deps.resolve_config,
-            dirs,
             tables: RwLock::default(),
             followed: Mutex::default(),
         });
         partitions.take_over(image, homes);
+        partitions.resume_moves(&moves);
         Ok(partitions)
     }
 
@@ -177,7 +179,7 @@ impl Partitions {
     }
 
     pub(super) fn dirs(&self) -> &[Arc<NodeDir>] {
-        &self.dirs
+        &self.shared.dirs
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -223,20 +225,22 @@ impl Partitions {
         }
         for number in all.len() as i32..topic.partition_count {
             let id = PartitionId { topic: topic.id, partition: number };
-            let (dir, state) = match homes.remove(&id) {
-                Some((dir, _)) if dir.sync().is_offline() => (dir, State::Offline("log directory is offline".into())),
-                Some((dir, known)) => {
+            let (home, state) = match homes.remove(&id) {
+                Some((home, _)) if self.dirs()[home].sync().is_offline() => {
+                    (home, State::Offline("log directory is offline".into()))
+                }
+                Some((home, known)) => {
                     self.shared.opening.note_unopened();
-                    (dir, State::Unopened(known.map(Box::new)))
+                    (home, State::Unopened(known.map(Box::new)))
                 }
                 None => {
-                    let dir = self.emptiest_dir();
-                    let directory = open::log_directory(&self.shared, &dir, &topic.name, id);
-                    (dir, State::Online(Box::new(Online::empty(directory, 0))))
+                    let home = self.preferred_dir(&topic.name, number).unwrap_or_else(|| self.emptiest_dir());
+                    let directory = open::log_directory(&self.shared, &self.dirs()[home], &topic.name, id);
+                    (home, State::Online(Box::new(Online::empty(directory, 0))))
                 }
             };
-            dir.partitions().fetch_add(1, Ordering::Relaxed);
-            all.push(self.make(id, &topic.name, image.node_epoch, dir, &config, state));
+            self.dirs()[home].partitions().fetch_add(1, Ordering::Relaxed);
+            all.push(self.make(id, &topic.name, image.node_epoch, home, &config, state));
         }
         let mut tables = self.write();
         for partition in &all {
@@ -250,7 +254,7 @@ impl Partitions {
         id: PartitionId,
         topic: &Arc<str>,
         leader_epoch: LeaderEpoch,
-        dir: Arc<NodeDir>,
+        home: usize,
         config: &Arc<TopicConfig>,
         state: State,
     ) -> Arc<Partition> {
@@ -259,7 +263,8 @@ impl Partitions {
             topic: Arc::clone(topic),
             leader_epoch,
             shared: Arc::clone(&self.shared),
-            dir,
+            home: AtomicUsize::new(home),
+            moving: Mutex::default(),
             this: this.clone(),
             config: RwLock::new(Arc::clone(config)),
             chain: RwLock::default(),
@@ -274,10 +279,11 @@ impl Partitions {
     }
 
     /// The directory with the fewest partitions, as in Kafka.
-    fn emptiest_dir(&self) -> Arc<NodeDir> {
-        let working = self.dirs.iter().filter(|dir| !dir.sync().is_offline());
-        let chosen = working.min_by_key(|dir| dir.partitions().load(Ordering::Relaxed)).or(self.dirs.first());
-        Arc::clone(chosen.expect("a node has at least one log directory"))
+    fn emptiest_dir(&self) -> usize {
+        let working = self.dirs().iter().enumerate().filter(|(_, dir)| !dir.sync().is_offline());
+        let emptiest = working.min_by_key(|(_, dir)| dir.partitions().load(Ordering::Relaxed));
+        // A node has at least one; where none works, any is as good.
+        emptiest.map_or(0, |(at, _)| at)
     }
 
     fn remove_topics(&self, topics: &[Arc<Topic>]) {
@@ -289,14 +295,19 @@ impl Partitions {
             }
             removed
         };
-        for dir in &self.dirs {
-            let mut had_files = false;
-            for partition in removed.iter().flat_map(|all| &**all).filter(|partition| Arc::ptr_eq(&partition.dir, dir))
-            {
-                dir.partitions().fetch_sub(1, Ordering::Relaxed);
-                had_files |= partition.delete();
+        let mut had_files = vec![false; self.dirs().len()];
+        for partition in removed.iter().flat_map(|all| &**all) {
+            let deleted = partition.delete();
+            // Only now: until then it may move.
+            for (had_files, dir) in had_files.iter_mut().zip(self.dirs()) {
+                if Arc::ptr_eq(dir, partition.dir()) {
+                    dir.partitions().fetch_sub(1, Ordering::Relaxed);
+                    *had_files |= deleted;
+                }
             }
-            // One sync for all of them, before a topic that is made anew can have files under one of the names.
+        }
+        // One sync for all of them, before a topic that is made anew can have files under one of the names.
+        for (dir, had_files) in self.dirs().iter().zip(had_files) {
             if had_files && let Err(error) = self.shared.fs.sync_dir(dir.path()) {
                 tracing::error!(directory = %dir.path().display(), %error, "deletion of topics may not survive a loss of power");
             }
@@ -340,24 +351,24 @@ impl Partitions {
 
     /// The log directories: where each is, and whether it still works.
     pub fn log_dirs(&self) -> impl Iterator<Item = (&PathBuf, bool)> + '_ {
-        self.dirs.iter().map(|dir| (dir.path(), !dir.sync().is_offline()))
+        self.dirs().iter().map(|dir| (dir.path(), !dir.sync().is_offline()))
     }
 
     /// Returns when the last log directory has failed: there is nothing left to serve.
     pub async fn failed(&self) {
-        for dir in &self.dirs {
+        for dir in self.dirs() {
             dir.sync().offline().await;
         }
     }
 
     /// The log directories that are too full for produce.
     pub fn full_dirs(&self) -> impl Iterator<Item = &PathBuf> + '_ {
-        self.dirs.iter().filter(|dir| dir.is_full()).map(|dir| dir.path())
+        self.dirs().iter().filter(|dir| dir.is_full()).map(|dir| dir.path())
     }
 
     /// Looks how much space each log directory has left.
     pub fn look_at_space(&self) {
-        self.dirs.iter().for_each(|dir| dir.look_at_space());
+        self.dirs().iter().for_each(|dir| dir.look_at_space());
     }
 
     /// Nothing is appended from now on: another broker owns the bucket's prefix, and its history is the one that counts.
@@ -367,7 +378,7 @@ impl Partitions {
 
     /// Writes the checkpoint of each log directory in which something changed. Blocks.
     pub fn checkpoint(&self) {
-        for dir in &self.dirs {
+        for dir in self.dirs() {
             if let Err(error) = dir.checkpoint() {
                 tracing::error!(directory = %dir.path().display(), %error, "checkpoint not written; a crash now means a longer scan");
             }
@@ -378,15 +389,16 @@ impl Partitions {
     pub fn do_due_work(&self) {
         jobs::do_due_work(self, &self.shared.due);
         jobs::do_due_work(self, &self.shared.cleaning);
+        jobs::do_due_work(self, &self.shared.moves.queue);
     }
 
     /// A clean stop: syncs everything, writes the last checkpoint and Kafka's own files. Nothing is appended any more.
     /// False when a directory could not be closed: its next start recovers it. Blocks.
     pub fn close(&self) -> bool {
         let mut clean = true;
-        for dir in &self.dirs {
+        for dir in self.dirs() {
             let mut of_dir = self.all();
-            of_dir.retain(|partition| Arc::ptr_eq(&partition.dir, dir));
+            of_dir.retain(|partition| Arc::ptr_eq(partition.dir(), dir));
             of_dir.sort_by(|a, b| (&a.topic, a.id.partition).cmp(&(&b.topic, b.id.partition)));
             if let Err(error) = dir.close(&of_dir) {
                 tracing::error!(directory = %dir.path().display(), %error, "log directory not closed cleanly");

@@ -20,6 +20,8 @@ pub(super) struct LogDirectories<'a> {
     pub(super) log_dir: &'a Path,
     pub(super) image: &'a Image,
     pub(super) known: &'a HashMap<PartitionId, Known>,
+    /// Has another directory this partition? It has moved there with all its records.
+    pub(super) elsewhere: &'a dyn Fn(PartitionId) -> bool,
 }
 
 impl LogDirectories<'_> {
@@ -43,7 +45,7 @@ impl Destination for LogDirectories<'_> {
         let id = PartitionId { topic: place.topic, partition: place.partition };
         // What lies below the log start is put back as well: the scan of its segment needs bytes without a hole.
         let is_flushed = self.known.get(&id).is_some_and(|known| place.base_offset < known.marks.flushed_end);
-        (!is_flushed).then(|| names::segment_file(&directory, place.segment, LOG))
+        (!is_flushed && !(self.elsewhere)(id)).then(|| names::segment_file(&directory, place.segment, LOG))
     }
 
     fn make_directory(&self, place: &Place) -> io::Result<()> {

@@ -139,7 +139,7 @@ impl Partition {
     /// Runs `work`, which appends to the partition or waits for its lock; while its directory hangs, where that holds up
     /// nobody else.
     pub fn may_hang<R>(&self, work: impl FnOnce() -> R) -> R {
-        if self.dir.appends().hangs() { where_it_may_hang(work) } else { work() }
+        if self.dir().appends().hangs() { where_it_may_hang(work) } else { work() }
     }
 }
 
@@ -168,7 +168,8 @@ impl Partitions {
         let mut turns = Vec::new();
         // One after another in the node's order, so that two callers never wait for each other.
         for dir in self.dirs() {
-            let has_some = dir.appends().hangs() && partitions.iter().any(|partition| Arc::ptr_eq(&partition.dir, dir));
+            let has_some =
+                dir.appends().hangs() && partitions.iter().any(|partition| Arc::ptr_eq(partition.dir(), dir));
             if has_some && let Ok(turn) = Arc::clone(&dir.appends().turn).acquire_owned().await {
                 turns.push(turn);
             }

@@ -4,6 +4,7 @@ mod append;
 mod copying;
 mod disk;
 mod durability;
+mod moving;
 mod node;
 mod offsets;
 mod opening;

@@ -116,7 +116,10 @@ impl Partition {
         let snapshot = names::segment_file(segment.directory(), next, SNAPSHOT);
         let producer_snapshot = match self.shared.fs.read(&snapshot) {
             Ok(bytes) => bytes.into(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
+            // The whole directory goes when the partition moves to another.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.shared.fs.exists(segment.directory()) => {
+                Bytes::new()
+            }
             Err(error) => return Err(error),
         };
         let aborted = view.aborted(base_offset, next).map_err(io::Error::other)?;
@@ -196,7 +199,7 @@ impl Partition {
         let directory = self.log_directory();
         if self.shared.fs.exists(&directory.path) {
             self.shared.fs.remove_dir_all(&directory.path)?;
-            self.shared.fs.sync_dir(self.dir.path())?;
+            self.shared.fs.sync_dir(self.dir().path())?;
         }
         let mut online = Online::empty(directory, start);
         online.log_start = log_start;

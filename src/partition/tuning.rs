@@ -14,6 +14,8 @@ pub struct Tuned {
     pub cleaner_backoff_ms: i64,
     /// `log.cleaner.dedupe.buffer.size`: most bytes of the offset map of a cleaning.
     pub cleaner_map_bytes: u64,
+    /// `replica.alter.log.dirs.io.max.bytes.per.second`.
+    pub move_bytes_per_second: u64,
     /// `transaction.partition.verification.enable`.
     pub transaction_verification: bool,
 }
@@ -24,6 +26,7 @@ pub struct Tuning {
     producer_id_expiration_ms: AtomicI64,
     cleaner_backoff_ms: AtomicI64,
     cleaner_map_bytes: AtomicU64,
+    move_bytes_per_second: AtomicU64,
     transaction_verification: AtomicBool,
 }
 
@@ -34,6 +37,7 @@ impl Tuning {
             producer_id_expiration_ms: tuned.producer_id_expiration_ms.into(),
             cleaner_backoff_ms: tuned.cleaner_backoff_ms.into(),
             cleaner_map_bytes: tuned.cleaner_map_bytes.into(),
+            move_bytes_per_second: tuned.move_bytes_per_second.into(),
             transaction_verification: tuned.transaction_verification.into(),
         })
     }
@@ -43,6 +47,7 @@ impl Tuning {
         self.producer_id_expiration_ms.store(tuned.producer_id_expiration_ms, Ordering::Relaxed);
         self.cleaner_backoff_ms.store(tuned.cleaner_backoff_ms, Ordering::Relaxed);
         self.cleaner_map_bytes.store(tuned.cleaner_map_bytes, Ordering::Relaxed);
+        self.move_bytes_per_second.store(tuned.move_bytes_per_second, Ordering::Relaxed);
         self.transaction_verification.store(tuned.transaction_verification, Ordering::Relaxed);
     }
 
@@ -52,6 +57,7 @@ impl Tuning {
             producer_id_expiration_ms: self.producer_id_expiration_ms.load(Ordering::Relaxed),
             cleaner_backoff_ms: self.cleaner_backoff_ms.load(Ordering::Relaxed),
             cleaner_map_bytes: self.cleaner_map_bytes.load(Ordering::Relaxed),
+            move_bytes_per_second: self.move_bytes_per_second.load(Ordering::Relaxed),
             transaction_verification: self.transaction_verification.load(Ordering::Relaxed),
         }
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 
 use super::due::Work;
+use super::node_dirs::NodeDir;
 use super::read::ReadError;
 use super::{Offsets, Online, Partition, State};
 use crate::config::topic::TopicConfig;
@@ -41,7 +42,7 @@ impl Partition {
     /// The next checkpoint looks at it.
     pub(super) fn mark_changed(&self, online: &mut Online) {
         if !std::mem::replace(&mut online.changed, true) {
-            self.dir.note_changed(self.this.clone());
+            self.dir().note_changed(self.this.clone());
         }
     }
 
@@ -162,6 +163,8 @@ impl Partition {
 
     /// As [`Partition::raise_log_start`], on a thread that may block.
     pub fn raise_log_start_blocking(&self, to: Offset) -> Result<Offset, ReadError> {
+        // The checkpoint that is to say it is the one of the directory where the partition still is when it does.
+        let maintenance = self.maintenance();
         let to = {
             let mut state = self.lock();
             let online = state.online()?;
@@ -170,7 +173,7 @@ impl Partition {
             online.next_log_start = online.next_log_start.max(to);
             to
         };
-        self.dir.checkpoint_now(self).map_err(|error| ReadError::Storage(error.to_string()))?;
+        self.dir().checkpoint_now(self).map_err(|error| ReadError::Storage(error.to_string()))?;
         let reached = {
             let mut state = self.lock();
             let online = state.online()?;
@@ -181,6 +184,7 @@ impl Partition {
             self.publish_visible(online);
             online.log_start
         };
+        drop(maintenance);
         self.waiters.moved();
         crash_point::reach(CrashPoint::DeleteAfterStartOffset);
         self.remove_local_below(reached)?;
@@ -261,12 +265,12 @@ impl Partition {
     }
 
     /// What the checkpoint records, once everything it speaks of is in the page cache; `None` when nothing changed
-    /// (unless `always`) or there is nothing to say. Blocks.
-    pub(super) fn take_marks(&self, always: bool) -> io::Result<Option<PartitionMarks>> {
+    /// (unless `always`) or there is nothing to say in the checkpoint of `dir`: it is in another one. Blocks.
+    pub(super) fn take_marks(&self, dir: &NodeDir, always: bool) -> io::Result<Option<PartitionMarks>> {
         let epochs = {
             let mut state = self.raw();
             let Ok(online) = state.online() else { return Ok(None) };
-            if !online.changed && !always {
+            if !std::ptr::eq(&**self.dir(), dir) || !online.changed && !always {
                 return Ok(None);
             }
             online.log.unwritten_epochs()
@@ -276,6 +280,9 @@ impl Partition {
         }
         let mut state = self.lock();
         let Ok(online) = state.online() else { return Ok(None) };
+        if !std::ptr::eq(&**self.dir(), dir) {
+            return Ok(None);
+        }
         if let Some(epochs) = &epochs {
             online.log.note_epochs_written(epochs);
         }
@@ -287,7 +294,7 @@ impl Partition {
         marks.map(Some).map_err(io::Error::other)
     }
 
-    fn marks(&self, online: &mut Online) -> Result<PartitionMarks, LogError> {
+    pub(super) fn marks(&self, online: &mut Online) -> Result<PartitionMarks, LogError> {
         online.log.spill_index()?;
         let checked_end = online.log.checked_end();
         let producers = match online.producers.changes_since(online.snapshot_at, CHECKPOINT_PRODUCERS_BYTES_MAX) {

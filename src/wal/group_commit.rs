@@ -14,7 +14,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -35,10 +35,10 @@ const SPARE_FILES_MAX: usize = 6;
 
 /// A partition whose appends go through the log.
 pub trait Covered: Send + Sync + Debug {
-    /// Every record up to `sequence` is durable.
-    fn group_synced(&self, sequence: u64);
+    /// Every record up to `sequence` of the log in `log_dir` is durable.
+    fn group_synced(&self, log_dir: &Path, sequence: u64);
 
-    /// The directory is offline: nothing that waits will ever be durable.
+    /// The directory is offline: nothing of it that waits will ever be durable.
     fn fail(&self);
 
     /// Makes all that was appended before the call durable in the partition's own files, and hands the flushed end to
@@ -238,7 +238,7 @@ impl Shared {
             if self.directory.is_offline() {
                 partition.fail();
             } else {
-                partition.group_synced(group.upto);
+                partition.group_synced(&self.settings.log_dir, group.upto);
             }
         }
         true

@@ -27,7 +27,7 @@ struct Listener {
 }
 
 impl Covered for Listener {
-    fn group_synced(&self, sequence: u64) {
+    fn group_synced(&self, _log_dir: &Path, sequence: u64) {
         *self.synced.lock().unwrap() = sequence;
     }
     fn fail(&self) {
@@ -139,7 +139,7 @@ fn content(number: i64) -> Vec<u8> {
 struct Teller(std::sync::mpsc::Sender<u64>);
 
 impl Covered for Teller {
-    fn group_synced(&self, sequence: u64) {
+    fn group_synced(&self, _log_dir: &Path, sequence: u64) {
         self.0.send(sequence).unwrap();
     }
     fn fail(&self) {}

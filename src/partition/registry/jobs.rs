@@ -23,6 +23,12 @@ pub(super) fn start(partitions: &Arc<Partitions>, tasks: &Tasks, images: watch::
     });
     tasks.spawn("log-checkpoint", checkpoint(Arc::clone(partitions), tasks.clone()));
     tasks.spawn("partition-due-work", due_work(Arc::clone(partitions), |shared| &shared.due, tasks.clone()));
+    tasks.spawn("log-dir-moves", due_work(Arc::clone(partitions), |shared| &shared.moves.queue, tasks.clone()));
+    let (of_moves, stopping) = (Arc::clone(partitions), tasks.stopping());
+    tasks.spawn("log-dir-moves-stop", async move {
+        stopping.cancelled().await;
+        of_moves.shared().moves.stop();
+    });
     tasks.spawn("log-cleaner", due_work(Arc::clone(partitions), |shared| &shared.cleaning, tasks.clone()));
 }
 
@@ -106,6 +112,12 @@ pub(super) fn do_due_work(partitions: &Partitions, queue: &DueQueue) {
             Work::Clean(id) => partitions
                 .get(*id)
                 .map_or(Ok(()), |partition| partition.clean(now_ms).map_err(|error| error.to_string())),
+            Work::Move(id) => {
+                if let Some(partition) = partitions.get(*id) {
+                    partition.run_move();
+                }
+                Ok(())
+            }
             Work::RemoveSegment { directory, base } => {
                 remove_deleted(&shared.fs, directory, *base).map_err(|error| error.to_string())
             }

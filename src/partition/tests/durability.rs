@@ -96,12 +96,12 @@ fn a_nearly_full_directory_refuses_produce_until_there_is_space() {
     let partition = node.partition();
     let append = |origin| partition.append(&mut Batch::of(1).bytes(), origin, None).map_err(|error| error.code());
     assert!(append(AppendOrigin::Client).is_ok());
-    partition.dir.note_free_bytes(Some(999));
+    partition.dir().note_free_bytes(Some(999));
     assert_eq!(append(AppendOrigin::Client).unwrap_err(), ErrorCode::KafkaStorageError);
     assert!(append(AppendOrigin::Coordinator).is_ok(), "commits go on, so that consumers do");
     assert_eq!(node.partitions.full_dirs().count(), 1);
     assert_eq!(node.read_all(0).len(), 2);
-    partition.dir.note_free_bytes(Some(1_000));
+    partition.dir().note_free_bytes(Some(1_000));
     assert!(append(AppendOrigin::Client).is_ok());
 }
 
@@ -153,6 +153,6 @@ async fn flush_ms_syncs_behind_the_answers() {
     node.clock.advance(1);
     node.partitions.do_due_work();
     // The thread tells nobody: ending it waits for what it has in hand.
-    node.partition().dir.sync().close();
+    node.partition().dir().sync().close();
     assert_eq!(flushed(), Some(1));
 }

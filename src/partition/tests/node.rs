@@ -182,18 +182,24 @@ pub(super) fn image_of(topics: Vec<Topic>, generation: u64, node_epoch: i32) -> 
 impl TestNode {
     /// A node with the topic "t" of one partition, whose configuration `change` makes of the defaults.
     pub(super) fn with(change: impl Fn(&mut TopicConfig)) -> Self {
+        Self::over(1, change)
+    }
+
+    /// As [`TestNode::with`], with so many log directories.
+    pub(super) fn over(dirs: usize, change: impl Fn(&mut TopicConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = plain_config();
         change(&mut config);
         let settings = LogSettings {
             node_id: 1,
-            log_dirs: vec![dir.path().join("log")],
+            log_dirs: (0..dirs).map(|at| dir.path().join(format!("log{at}"))).collect(),
             failed_dirs: Vec::new(),
             min_free_bytes: vec![1_000],
             tuning: Tuning::new(Tuned {
                 producer_id_expiration_ms: 86_400_000,
                 cleaner_backoff_ms: 1_000,
                 cleaner_map_bytes: 1 << 20,
+                move_bytes_per_second: u64::MAX,
                 transaction_verification: true,
             }),
             retention_check_interval_ms: 1_000,

@@ -77,8 +77,13 @@ fn open(
 
 impl World {
     fn new(seed: u64, partition_count: i32, config: TopicConfig) -> Self {
+        Self::over(1, seed, partition_count, config)
+    }
+
+    /// With so many log directories, between which partitions move if there are several.
+    fn over(dirs: usize, seed: u64, partition_count: i32, config: TopicConfig) -> Self {
         let settings = LogSettings {
-            log_dirs: vec!["/data/log".into()],
+            log_dirs: (0..dirs).map(|at| format!("/data/log{at}").into()).collect(),
             syncs: SyncSettings { running: Running::ByHand, wal_file_bytes: 40_000 },
             ..TestNode::with(|_| {}).settings.clone()
         };
@@ -115,7 +120,7 @@ impl World {
         let calls = 1 + self.below(if self.partition_count > 100 { 8_000 } else { 600 });
         self.disk.lose_power_after(calls);
         while !self.disk.has_lost_power() {
-            let offline = self.partition(0).dir.sync().is_offline();
+            let offline = self.partition(0).dir().sync().is_offline();
             assert!(!offline || self.disk.has_lost_power(), "the directory went offline with its power there");
             self.step();
         }
@@ -128,23 +133,32 @@ impl World {
         match self.below(100) {
             0..70 => self.append(number),
             70..85 => {
-                let _ = self.partition(number).dir.wal().is_ok_and(|wal| wal.sync_group());
+                let _ = self.partition(number).dir().wal().is_ok_and(|wal| wal.sync_group());
             }
             85..90 => {
-                let _ = self.partition(number).dir.sync().step();
+                let _ = self.partition(number).dir().sync().step();
             }
             90..93 => self.partitions.checkpoint(),
             93..95 => {
-                let _ = self.partition(number).dir.wal().is_ok_and(|wal| wal.recycle());
+                let _ = self.partition(number).dir().wal().is_ok_and(|wal| wal.recycle());
             }
             95..97 => {
                 self.clock.advance(400);
                 self.partitions.do_due_work();
             }
             97 => self.delete_records(number),
+            98 if self.settings.log_dirs.len() > 1 => self.move_to_another_directory(number),
             _ => self.read(number),
         }
         self.settle();
+    }
+
+    fn move_to_another_directory(&mut self, number: i32) {
+        let to = self.below(self.settings.log_dirs.len() as u64) as usize;
+        let _ = self.partitions.move_partition("t", number, &self.settings.log_dirs[to]);
+        if self.below(4) > 0 {
+            self.partitions.do_due_work();
+        }
     }
 
     fn append(&mut self, number: i32) {
@@ -276,12 +290,16 @@ fn from_env(name: &str) -> Option<u64> {
 
 /// Runs lives on disks by seed until enough power was lost, `before` preparing each disk.
 fn run(partition_count: i32, config: &TopicConfig, synced: bool, before: fn(&World)) {
+    run_over(1, partition_count, config, synced, before);
+}
+
+fn run_over(dirs: usize, partition_count: i32, config: &TopicConfig, synced: bool, before: fn(&World)) {
     let one = from_env("TERRACE_POWER_LOSS_SEED");
     let rounds = if one.is_some() { 1 } else { from_env("TERRACE_POWER_LOSS_ROUNDS").unwrap_or(ROUNDS) };
     let (mut losses, mut acknowledged, mut seed) = (0, 0, one.unwrap_or(1));
     while losses < rounds {
         let result = std::panic::catch_unwind(|| {
-            let mut world = World::new(seed, partition_count, config.clone());
+            let mut world = World::over(dirs, seed, partition_count, config.clone());
             let mut losses = 0;
             while losses < LOSSES_PER_DISK {
                 before(&world);
@@ -315,6 +333,18 @@ fn config(change: impl FnOnce(&mut TopicConfig)) -> TopicConfig {
 #[case::a_thousand(1000)]
 fn nothing_acknowledged_is_lost_by_a_loss_of_power(#[case] partition_count: i32) {
     run(partition_count, &config(|config| config.flush_messages = Some(1)), true, |_| {});
+}
+
+#[rstest]
+#[case::synced(Some(1), true)]
+#[case::every_tenth(Some(10), false)]
+#[case::page_cache(None, false)]
+fn moves_between_directories_lose_nothing_by_a_loss_of_power(
+    #[case] flush_messages: Option<u64>,
+    #[case] synced: bool,
+) {
+    let config = config(|config| config.flush_messages = flush_messages);
+    run_over(2, 5, &config, synced, |world| world.partitions.checkpoint());
 }
 
 #[test]

@@ -94,6 +94,7 @@ impl Machines {
                     producer_id_expiration_ms: 86_400_000,
                     cleaner_backoff_ms: 1_000,
                     cleaner_map_bytes: 1 << 20,
+                    move_bytes_per_second: u64::MAX,
                     transaction_verification: true,
                 }),
                 retention_check_interval_ms: 1000,

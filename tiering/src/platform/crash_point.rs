@@ -61,6 +61,14 @@ crash_points! {
     CleanBeforeSwap = "clean-before-swap",
     /// The cleaned segment is committed under its swap name, the ones it replaces still exist.
     CleanAfterSwap = "clean-after-swap",
+    /// A partition's copy in another log directory is whole and durable, the partition is where it was.
+    MoveBeforeCommit = "move-before-commit",
+    /// The partition's directory has lost its name, the copy has not got it.
+    MoveAfterCommit = "move-after-commit",
+    /// The copy has the name, no checkpoint says where it stands.
+    MoveAfterRename = "move-after-rename",
+    /// The checkpoint of the new directory says so, that of the old one still names the partition too.
+    MoveAfterCheckpoint = "move-after-checkpoint",
     /// Metadata no longer knows the topic, its directories still exist.
     TopicDeleteAfterCommit = "topic-delete-after-commit",
     /// The copy is announced, nothing is uploaded.
