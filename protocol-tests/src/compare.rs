@@ -6,6 +6,8 @@
 
 use std::net::SocketAddr;
 
+use tempfile::TempDir;
+
 use crate::broker::{Broker, Options};
 use crate::peers;
 
@@ -18,6 +20,29 @@ pub fn both(options: &Options, scenario: impl Fn(SocketAddr) -> String, expected
     }
     if let Some(kafka) = peers::kafka() {
         same("Apache Kafka", &scenario(kafka), expected);
+    }
+}
+
+/// As [`both`], with a broker of its own on either side and `lines` in its server.properties, where `{folder}` is an empty
+/// folder.
+pub fn both_configured(lines: &[&str], scenario: impl Fn(SocketAddr) -> String, expected: &str) {
+    let in_folder = |folder: &TempDir| -> Vec<String> {
+        lines.iter().map(|line| line.replace("{folder}", &folder.path().display().to_string())).collect()
+    };
+    let folder = || TempDir::new().expect("a temporary directory");
+    if std::env::var_os("TERRACE_TEST_KAFKA_ONLY").is_none() {
+        let folder = folder();
+        let properties = in_folder(&folder);
+        let options = properties
+            .iter()
+            .filter_map(|line| line.split_once('='))
+            .fold(Options::new(), |options, (key, value)| options.with(key, value));
+        let broker = Broker::start(&options);
+        same("terrace", &scenario(broker.kafka), expected);
+    }
+    let folder = folder();
+    if let Some(kafka) = peers::Kafka::start(&in_folder(&folder)) {
+        same("Apache Kafka", &scenario(kafka.address), expected);
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use tempfile::TempDir;
+
 use crate::broker::free_port;
 
 /// Something that `peers/install` fetches.
@@ -127,6 +129,40 @@ pub fn kafka() -> Option<SocketAddr> {
 
 fn kafka_home() -> PathBuf {
     std::env::temp_dir().join(format!("terrace-kafka-peer-{}", std::process::id()))
+}
+
+/// An Apache Kafka of one test, with a configuration of its own; stopped when dropped.
+#[derive(Debug)]
+pub struct Kafka {
+    home: TempDir,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Kafka {
+    /// Starts one with these lines in its server.properties; `None` when it is not installed.
+    pub fn start(lines: &[String]) -> Option<Self> {
+        if !have(&[Peer::Kafka]) {
+            return None;
+        }
+        let port = free_port();
+        let home = TempDir::new().expect("a temporary directory");
+        let kafka = Self { home, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+        run(kafka.script().arg("start").args(lines));
+        Some(kafka)
+    }
+
+    fn script(&self) -> Command {
+        let mut command = script("kafka");
+        command.env("KAFKA_PEER_HOME", self.home.path()).env("KAFKA_PEER_PORT", self.address.port().to_string());
+        command
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        let _ = self.script().arg("stop").output();
+    }
 }
 
 /// Where that Kafka keeps its partitions.

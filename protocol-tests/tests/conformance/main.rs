@@ -1,6 +1,7 @@
 //! What clients' own suites probe, API by API: each test is one behaviour, expected of our broker and of Apache Kafka
 //! 4.3.1 alike (see `compare`). Files are named as those in `src/api`.
 
+mod alter_replica_log_dirs;
 mod api_versions;
 mod compaction;
 mod consumer_groups;

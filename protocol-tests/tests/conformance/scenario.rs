@@ -20,7 +20,7 @@ use kafka_protocol::protocol::StrBytes;
 use terrace::protocol::compression::{Compression, compress};
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, fresh_name, ours};
+use terrace_protocol_tests::compare::{both, both_configured, fresh_name, ours};
 use terrace_protocol_tests::raw_client::RawClient;
 use uuid::Uuid;
 
@@ -42,6 +42,11 @@ pub fn scenario(script: impl Fn(&mut Scenario), expected: &str) {
 /// The same with options for our broker.
 pub fn scenario_with(options: &Options, script: impl Fn(&mut Scenario), expected: &str) {
     both(options, |address| Scenario::transcript(address, &script), expected);
+}
+
+/// The same on two brokers that are started for it with `lines` in their server.properties; see [`both_configured`].
+pub fn scenario_configured(lines: &[&str], script: impl Fn(&mut Scenario), expected: &str) {
+    both_configured(lines, |address| Scenario::transcript(address, &script), expected);
 }
 
 /// The same on ours alone: where we differ on purpose, or Kafka cannot be configured the same way.

@@ -5,16 +5,18 @@ mod rebalances;
 mod transactions;
 mod workloads;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rstest::rstest;
+use tempfile::TempDir;
 use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::checkers::bucket;
 use terrace_protocol_tests::checkers::history::History;
 use terrace_tiering::platform::crash_point::CrashPoint;
 use transactions::Transactions;
-use workloads::{Busy, CommittedOffsets, Compacted, DeletedTopic, Workload, busy_topic};
+use workloads::{Busy, CommittedOffsets, Compacted, DeletedTopic, Moving, Workload, busy_topic};
 
 /// Rounds of the random test; `TERRACE_CRASH_ROUNDS` asks for more.
 const ROUNDS: u64 = 8;
@@ -33,6 +35,12 @@ fn busy_broker() -> Options {
         .with("offsets.topic.num.partitions", 2)
         .with("log.wal.file.bytes", 1 << 20)
         .with("transaction.state.log.num.partitions", 2)
+}
+
+/// As [`busy_broker`], with two log directories between which partitions can move.
+fn two_directories(folder: &Path) -> Options {
+    let dirs = ["a", "b"].map(|name| folder.join(name).display().to_string());
+    busy_broker().with("log.dirs", dirs.join(","))
 }
 
 /// Few partitions write much each, and so roll, are copied and deleted; a thousand write little each.
@@ -119,6 +127,9 @@ fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
         | P::RemoteDeleteAfterRoot
         | P::RemoteDeleteAfterDelete => Box::new(Busy::begin(address, &busy_topic(false), 4000).deleting()),
         P::CleanBeforeSwap | P::CleanAfterSwap => Box::new(Compacted::begin(address)),
+        P::MoveBeforeCommit | P::MoveAfterCommit | P::MoveAfterRename | P::MoveAfterCheckpoint => {
+            Box::new(Moving::begin(address))
+        }
         P::TopicDeleteAfterCommit => Box::new(DeletedTopic::begin(address)),
         P::GroupAfterAppend => Box::new(CommittedOffsets::begin(address)),
         P::TransactionAfterAppend
@@ -158,14 +169,16 @@ fn times(point: CrashPoint) -> u32 {
 /// False when the point was never reached.
 fn dies_at(point: CrashPoint) -> bool {
     use CrashPoint as P;
-    let broker = Broker::start(&busy_broker());
+    let folder = TempDir::new().expect("a temporary directory");
+    let options = two_directories(folder.path());
+    let broker = Broker::start(&options);
     let mut work = workload(point, &broker);
-    let armed = busy_broker().env("TERRACE_CRASH_AT", format!("{}:{}", point.name(), times(point)));
+    let armed = options.clone().env("TERRACE_CRASH_AT", format!("{}:{}", point.name(), times(point)));
     let mut broker = match point {
         // The start itself comes by, and only a crash leaves it something to do.
         P::WalReplayBeforeSync | P::WalReplayAfterSync => {
             let died = broker.kill().restart_to_die(&armed, REACHED_WITHIN);
-            let broker = died.restart(&busy_broker());
+            let broker = died.restart(&options);
             work.check(broker.kafka);
             return true;
         }
@@ -180,12 +193,12 @@ fn dies_at(point: CrashPoint) -> bool {
     let died = broker.has_ended();
     let dead = broker.kill();
     assert!(!died || dead.output.iter().any(|line| line.contains("dying at")), "{}: {:?}", point.name(), dead.output);
-    let broker = dead.restart(&busy_broker());
+    let broker = dead.restart(&options);
     work.check(broker.kafka);
     work.step(broker.kafka).unwrap_or_else(|error| panic!("{}: {error}", point.name()));
     let stopped = broker.stop();
     bucket::check(&stopped.data);
-    let broker = stopped.restart(&busy_broker());
+    let broker = stopped.restart(&options);
     work.check(broker.kafka);
     died
 }

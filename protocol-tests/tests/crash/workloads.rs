@@ -5,15 +5,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_log_dirs_response::DescribeLogDirsResult;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest, GroupId, OffsetCommitRequest,
-    OffsetFetchRequest, ProduceRequest, TopicName,
+    AlterReplicaLogDirsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeLogDirsRequest, FetchRequest,
+    FindCoordinatorRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use terrace_protocol_tests::batch::{self, Batch};
@@ -73,6 +75,39 @@ impl Workload for Busy {
     fn step(&mut self, address: SocketAddr) -> io::Result<()> {
         self.history.write(address, 5, 40)?;
         if self.deleting { self.history.delete_all_but(address, 600) } else { Ok(()) }
+    }
+
+    fn check(&mut self, address: SocketAddr) {
+        self.history.check(address);
+    }
+}
+
+/// An idempotent producer to a synced partition that moves between two log directories all the time.
+pub struct Moving {
+    history: History,
+}
+
+impl Moving {
+    pub fn begin(address: SocketAddr) -> Self {
+        let mut history = History::begin(address, "history", 1, &busy_topic(true));
+        history.write(address, 10, 40).expect("the broker is up");
+        Self { history }
+    }
+}
+
+impl Workload for Moving {
+    fn step(&mut self, address: SocketAddr) -> io::Result<()> {
+        let mut client = RawClient::try_connect(address)?;
+        let dirs = client.try_call(1, &DescribeLogDirsRequest::default().with_topics(None))?.results;
+        let has_it = |dir: &DescribeLogDirsResult| dir.topics.iter().any(|topic| &**topic.name == "history");
+        if let Some(target) = dirs.iter().find(|dir| !has_it(dir)) {
+            let topic =
+                AlterReplicaLogDirTopic::default().with_name(TopicName(text("history"))).with_partitions(vec![0]);
+            let dir = AlterReplicaLogDir::default().with_path(target.log_dir.clone()).with_topics(vec![topic]);
+            let answer = client.try_call(1, &AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]))?;
+            assert_eq!(answer.results[0].partitions[0].error_code, 0);
+        }
+        self.history.write(address, 3, 40)
     }
 
     fn check(&mut self, address: SocketAddr) {

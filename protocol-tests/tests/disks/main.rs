@@ -2,6 +2,7 @@
 
 mod breaks;
 mod cold;
+mod moves;
 mod slow;
 
 use std::path::{Path, PathBuf};
