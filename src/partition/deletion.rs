@@ -47,6 +47,8 @@ impl Partition {
         self.skip_opening(&state);
         state.leave(State::Gone, Rejected::NotLeader);
         drop(state);
+        // One that was asked for in between; from here on none is.
+        self.give_up_move();
         self.waiters.wake_all();
         self.dir().forget(self.id);
         if !self.shared.fs.exists(&directory.path) {

@@ -215,10 +215,12 @@ impl Partition {
     }
 
     fn ask_to_move(&self, to: usize) -> Result<(), MoveError> {
-        if self.offline_reason().is_some() {
-            return Err(MoveError::Storage);
-        }
         let mut moving = self.moving();
+        match *self.raw() {
+            State::Gone => return Err(MoveError::UnknownPartition),
+            State::Offline(_) | State::Behind { .. } => return Err(MoveError::Storage),
+            State::Unopened(_) | State::Online(_) => {}
+        }
         if moving.as_ref().is_some_and(|moving| moving.to == to) {
             return Ok(());
         }
