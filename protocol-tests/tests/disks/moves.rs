@@ -109,7 +109,12 @@ fn partitions_that_move_are_written_and_read_all_the_time(#[case] flush_messages
                     })
                 })
                 .collect();
-            let writer = scope.spawn(|| while !stop.load(Ordering::Relaxed) && history.write(address, 1, 5).is_ok() {});
+            let writer = scope.spawn(|| {
+                let mut is_up = true;
+                while is_up && !stop.load(Ordering::Relaxed) {
+                    is_up = history.write(address, 1, 5).is_ok();
+                }
+            });
             let broker = if death == DEATHS {
                 let (mut turns, begun) = (0, Instant::now());
                 while turns < TURNS {

@@ -54,8 +54,8 @@ fn a_moved_partition_has_the_same_files_elsewhere() {
     move_to(&node, 1);
     assert_eq!(node.read_all(0), before);
     assert_eq!((directories(&node, 0), directories(&node, 1)), (vec!["t-0-delete".into()], vec!["t-0".into()]));
-    let aside = std::fs::read_dir(&node.settings.log_dirs[0]).unwrap().map(|entry| entry.unwrap().path());
-    let aside = aside.filter(|path| path.is_dir()).next().unwrap();
+    let mut aside = std::fs::read_dir(&node.settings.log_dirs[0]).unwrap().map(|entry| entry.unwrap().path());
+    let aside = aside.find(|path| path.is_dir()).unwrap();
     for (name, bytes) in contents(&node, 1) {
         assert_eq!(std::fs::read(aside.join(&name)).ok(), Some(bytes), "{name}");
     }
