@@ -317,7 +317,7 @@ fn the_old_owner_is_fenced() {
     while history.write(old.kafka, 1, 1).is_ok() {
         assert!(Instant::now() < deadline, "the old owner finds out within 30 s");
     }
-    assert!(old.output().iter().any(|line| line.contains("lost its prefix")), "it says so");
+    wait_until("it says so", || old.output().iter().any(|line| line.contains("lost its prefix")));
     let mut client = Client::connect(new.kafka);
     assert_eq!(client.produce("t", &["the new owner's"]), copied as i64);
     wait_for_copies(&new, "t", 1);
