@@ -44,7 +44,8 @@ fn consumer_group(s: &mut Scenario) -> String {
     name
 }
 
-fn beat(name: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
+/// The heartbeat of a member in `epoch` that has no news.
+pub fn beat(name: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest::default()
         .with_group_id(group(name))
         .with_member_id(text(member))
@@ -52,7 +53,8 @@ fn beat(name: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
         .with_rebalance_timeout_ms(-1)
 }
 
-fn joins(name: &str, member: &str, topics: &[&str]) -> ConsumerGroupHeartbeatRequest {
+/// The first heartbeat of a member, which owns nothing.
+pub fn joins(name: &str, member: &str, topics: &[&str]) -> ConsumerGroupHeartbeatRequest {
     beat(name, member, 0)
         .with_rebalance_timeout_ms(30_000)
         .with_subscribed_topic_names(Some(topics.iter().map(|topic| topic_name(topic)).collect()))

@@ -1,7 +1,5 @@
 //! What groups commit: who may, what is answered, and when it ends.
 
-use std::time::Duration;
-
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
@@ -11,11 +9,11 @@ use kafka_protocol::messages::offset_fetch_request::{
 use kafka_protocol::messages::{
     DeleteGroupsRequest, LeaveGroupRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
 };
-use terrace_protocol_tests::broker::Options;
 use terrace_protocol_tests::compare::fresh_name;
+use terrace_protocol_tests::raw_client::RawClient;
 
-use crate::group_scenario::{commit, committed, find, group, stable};
-use crate::scenario::{Scenario, scenario, scenario_of_ours, text, topic_name};
+use crate::group_scenario::{commit, committed, find, group, join_request, stable, subscription, sync_request};
+use crate::scenario::{Scenario, scenario, scenario_configured, text, topic_name};
 
 /// Commits that end by themselves after a millisecond, as versions 2 to 4 can ask for.
 fn commit_briefly(s: &mut Scenario, name: &str, generation: i32, member: &str, topics: &[&str]) {
@@ -41,38 +39,95 @@ fn leave(s: &mut Scenario, name: &str, member: &str) {
     assert_eq!(s.client.call(4, &request).error_code, 0);
 }
 
+/// Waits until all that has outlived its retention by now is gone. All groups are in one partition, whose offsets a check
+/// ends together.
+fn await_expiry(s: &mut Scenario, topic: &str) {
+    let scout = fresh_name("g");
+    commit_briefly(s, &scout, -1, "", &[topic]);
+    while committed(&mut s.client, &scout, Some(topic)).contains("@3") {}
+}
+
+/// Says of which of `topics` the group's offset is still there.
+fn say_committed(s: &mut Scenario, what: &str, name: &str, topics: &[&str]) {
+    let of_topic = |s: &mut Scenario, topic: &&str| committed(&mut s.client, name, Some(topic)).contains("@3");
+    let kept: Vec<_> = topics.iter().map(|topic| if of_topic(s, topic) { "kept" } else { "gone" }).collect();
+    s.say(format!("{what}: {kept:?}"));
+}
+
+/// DeleteGroups: GROUP_ID_NOT_FOUND for a group that has gone by itself.
+fn delete(s: &mut Scenario, name: &str) -> i16 {
+    let request = DeleteGroupsRequest::default().with_groups_names(vec![group(name)]);
+    s.client.call(2, &request).results[0].error_code
+}
+
 #[test]
 fn offsets_expire_only_when_the_group_is_empty_or_the_topic_unsubscribed() {
-    scenario_of_ours(
-        &Options::new().with("offsets.retention.check.interval.ms", 500),
+    scenario_configured(
+        &[
+            "offsets.retention.check.interval.ms=300",
+            "offsets.topic.num.partitions=1",
+            "group.initial.rebalance.delay.ms=0",
+        ],
         |s| {
-            let (subscribed, other) = (s.topic(1, &[]), s.topic(1, &[]));
+            let (t, u) = (s.topic(1, &[]), s.topic(1, &[]));
+            let (t, u) = (&*t, &*u);
             let name = fresh_name("g");
-            let (generation, member) = stable(s, &name, &[&subscribed]);
-            commit_briefly(s, &name, generation, &member, &[&subscribed, &other]);
-            while committed(&mut s.client, &name, Some(&other)).contains("@3") {}
-            // Two more checks of the retention pass by the subscribed topic.
-            std::thread::sleep(Duration::from_millis(1100));
-            let found = committed(&mut s.client, &name, None);
-            s.say(found);
+            let (generation, member) = stable(s, &name, &[t]);
+            commit_briefly(s, &name, generation, &member, &[t, u]);
+
+            // The protocol type says nothing of topics: such a group keeps all while it lives.
+            let connect = fresh_name("g");
+            let mut worker = RawClient::connect(s.address);
+            let join = join_request(&connect, "", Some("i"), &[("range", subscription(&[t]))]);
+            let joined = worker.call(9, &join.with_protocol_type(text("connect")));
+            let id = joined.member_id.to_string();
+            let sync = sync_request(&connect, 1, &id, &[(&id, b"all")]).with_protocol_type(Some(text("connect")));
+            assert_eq!(worker.call(5, &sync).error_code, 0);
+            commit_briefly(s, &connect, 1, &id, &[t, u]);
+
+            let outside = fresh_name("g");
+            commit_briefly(s, &outside, -1, "", &[t]);
+            assert_eq!(commit(&mut s.client, &outside, -1, "", u, 3), 0);
+
+            await_expiry(s, t);
+            say_committed(s, "reads the first of two", &name, &[t, u]);
+            say_committed(s, "of another type", &connect, &[t, u]);
+            say_committed(s, "without members, the second to be kept", &outside, &[t, u]);
+            let deleted = delete(s, &outside);
+            s.say(format!("which is still a group: {deleted}"));
+
+            let news = [("range", subscription(&[u]))];
+            let joined = s.client.call(9, &join_request(&name, &member, None, &news));
+            assert_eq!((joined.error_code, joined.generation_id), (0, 2));
+            await_expiry(s, t);
+            say_committed(s, "while it rebalances", &name, &[t]);
+            assert_eq!(s.client.call(5, &sync_request(&name, 2, &member, &[(&member, b"all")])).error_code, 0);
+            await_expiry(s, t);
+            say_committed(s, "reads the second", &name, &[t]);
+
+            commit_briefly(s, &name, 2, &member, &[u]);
+            await_expiry(s, t);
+            say_committed(s, "committed again", &name, &[u]);
             leave(s, &name, &member);
-            while committed(&mut s.client, &name, Some(&subscribed)).contains("@3") {}
-            let found = committed(&mut s.client, &name, None);
-            s.say(found);
+            leave(s, &connect, &id);
+            await_expiry(s, t);
+            say_committed(s, "empty", &name, &[u]);
+            say_committed(s, "empty of another type", &connect, &[t, u]);
             // With its last offset the empty group goes.
-            let request = DeleteGroupsRequest::default().with_groups_names(vec![group(&name)]);
-            let mut error = s.client.call(2, &request).results[0].error_code;
-            for _ in 0..20 {
-                if error != 0 {
-                    break;
-                }
-                error = s.client.call(2, &request).results[0].error_code;
-            }
-            s.say(error);
+            await_expiry(s, t);
+            let deleted = (delete(s, &name), delete(s, &connect));
+            s.say(format!("and gone: {deleted:?}"));
         },
-        r#"error 0 ["0@3 Some(\"\") error 0"]
-           error 0 []
-           69"#,
+        r#"reads the first of two: ["kept", "gone"]
+           of another type: ["kept", "kept"]
+           without members, the second to be kept: ["gone", "kept"]
+           which is still a group: 0
+           while it rebalances: ["kept"]
+           reads the second: ["gone"]
+           committed again: ["kept"]
+           empty: ["gone"]
+           empty of another type: ["gone", "gone"]
+           and gone: (69, 69)"#,
     );
 }
 

@@ -12,7 +12,7 @@ use crate::group_members::{begin_join, completing, first_error};
 use crate::group_scenario::{find, group, heartbeat, join_request, stable, subscription, sync_request, two_members};
 use crate::scenario::{Scenario, text};
 
-fn leave(client: &mut RawClient, name: &str, member: &str) -> i16 {
+pub fn leave(client: &mut RawClient, name: &str, member: &str) -> i16 {
     let request = LeaveGroupRequest::default()
         .with_group_id(group(name))
         .with_members(vec![MemberIdentity::default().with_member_id(text(member))]);

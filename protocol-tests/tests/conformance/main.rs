@@ -12,6 +12,8 @@ mod describe_configs;
 mod every_version;
 mod fetch;
 mod fetch_sessions;
+mod group_first_rebalance;
+mod group_limits;
 mod group_members;
 mod group_offsets;
 mod group_rebalances;
