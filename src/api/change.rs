@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use kafka_protocol::protocol::StrBytes;
 
 use super::Node;
+use super::text::text;
 use crate::metadata::image::{Change, Image};
 use crate::metadata::store::CommitError;
 use crate::protocol::error_code::ErrorCode;
@@ -34,7 +35,7 @@ impl Refusal {
 
     /// The words as a response carries them.
     pub fn text(&self) -> Option<StrBytes> {
-        self.message.clone().map(StrBytes::from_string)
+        self.message.as_deref().map(text)
     }
 }
 

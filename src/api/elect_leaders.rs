@@ -12,14 +12,21 @@ use crate::protocol::error_code::ErrorCode;
 
 const PREFERRED: i8 = 0;
 const UNCLEAN: i8 = 1;
+/// The version since which an answer has a code of its own.
+const WHOLE_ERROR_FROM: i16 = 1;
 
 /// Answers one request.
 pub async fn handle(
     node: &Node,
-    _call: &Call,
+    call: &Call,
     request: ElectLeadersRequest,
 ) -> Result<ElectLeadersResponse, Disconnect> {
-    Ok(answer(&node.metadata.image(), &request))
+    let mut answer = answer(&node.metadata.image(), &request);
+    if call.version < WHOLE_ERROR_FROM {
+        // It is said of each partition, and an answer with a code that its version lacks does not encode.
+        answer.error_code = ErrorCode::None.code();
+    }
+    Ok(answer)
 }
 
 fn answer(image: &Image, request: &ElectLeadersRequest) -> ElectLeadersResponse {
