@@ -9,6 +9,8 @@ use tokio::time::{Instant, timeout};
 use super::*;
 use crate::config::given::Given;
 
+mod hostile;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn broker(dir: &tempfile::TempDir) -> Broker {

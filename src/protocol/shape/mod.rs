@@ -189,4 +189,6 @@ impl Walk {
 }
 
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;

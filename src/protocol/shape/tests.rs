@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages as crate_messages;
 use kafka_protocol::protocol::{Decodable, Encodable, Message as CrateMessage};
 use rstest::rstest;
 
+use super::sample::{self, Values};
 use super::*;
-use crate::protocol::put::Put;
 
 /// Decodes with the crate and encodes again. `None` where the crate says that it lacks the version.
 fn through_crate(api_key: ApiKey, version: i16, body: &[u8]) -> Option<(usize, BytesMut)> {
@@ -134,8 +134,18 @@ impl Random {
         self.0 % below
     }
 
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
+    fn many(&mut self, count: usize) -> Vec<u8> {
         (0..count).map(|_| self.next(256) as u8).collect()
+    }
+}
+
+impl Values for Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.next(end as u64) as usize
+    }
+
+    fn fixed(&mut self, size: usize) -> Vec<u8> {
+        self.many(size)
     }
 
     fn text(&mut self) -> String {
@@ -143,75 +153,10 @@ impl Random {
         (0..length).map(|_| char::from(b'a' + self.next(26) as u8)).collect()
     }
 
-    fn fields(&mut self, fields: &[Field], version: i16, put: &mut Put<'_, Vec<u8>>) {
-        let live = |field: &&Field| field.is_in(version);
-        for field in fields.iter().filter(live).filter(|field| field.tag.is_none()) {
-            self.field(field, version, put);
-        }
-        if !put.flexible {
-            return;
-        }
-        let mut tagged: Vec<(u32, Vec<u8>)> = Vec::new();
-        for field in fields.iter().filter(live) {
-            if let (Some(tag), 0) = (field.tag, self.next(2)) {
-                let mut content = Vec::new();
-                self.field(field, version, &mut Put { out: &mut content, flexible: true });
-                tagged.push((tag, content));
-            }
-        }
-        if self.next(3) == 0 {
-            let count = self.next(20) as usize;
-            tagged.push((77, self.bytes(count)));
-        }
-        put.tags(tagged.len() as u32);
-        for (tag, content) in tagged {
-            put.tag(tag, content.len());
-            put.out.put_slice(&content);
-        }
+    fn bytes(&mut self) -> Vec<u8> {
+        let count = self.below(4);
+        self.many(count)
     }
-
-    fn field(&mut self, field: &Field, version: i16, put: &mut Put<'_, Vec<u8>>) {
-        let nullable = field.null_from <= version;
-        let null = nullable && self.next(4) == 0;
-        let count = (!null).then(|| self.next(4) as usize);
-        match field.kind {
-            Kind::Fixed(size) => put.out.put_slice(&self.bytes(size)),
-            Kind::String => {
-                let text = self.text();
-                put.nullable_string((!null).then_some(text.as_str()));
-            }
-            Kind::Bytes => {
-                put.len(count);
-                put.out.put_slice(&self.bytes(count.unwrap_or(0)));
-            }
-            Kind::FixedArray(size) => {
-                put.len(count);
-                put.out.put_slice(&self.bytes(size * count.unwrap_or(0)));
-            }
-            Kind::StringArray => {
-                put.len(count);
-                (0..count.unwrap_or(0)).for_each(|_| put.string(&self.text()));
-            }
-            Kind::Array(element) => {
-                put.len(count);
-                (0..count.unwrap_or(0)).for_each(|_| self.fields(element, version, put));
-            }
-            Kind::Struct(fields) => {
-                if nullable {
-                    put.out.put_i8(if null { -1 } else { 1 });
-                }
-                if !null {
-                    self.fields(fields, version, put);
-                }
-            }
-        }
-    }
-}
-
-fn random_message(random: &mut Random, message: &Message, version: i16) -> Vec<u8> {
-    let mut body = Vec::new();
-    random.fields(message.fields, version, &mut Put { out: &mut body, flexible: version >= message.flexible });
-    body
 }
 
 /// Each API with each of its versions.
@@ -254,9 +199,9 @@ fn every_element_takes_at_least_a_byte() {
 fn random_messages_walk_to_their_end_and_the_crate_agrees() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let mut lacked = BTreeSet::new();
-    for (api_key, message, version) in all_versions() {
+    for (api_key, _, version) in all_versions() {
         for _ in 0..40 {
-            let body = random_message(&mut random, message, version);
+            let body = sample::request(&mut random, api_key, version).expect("a version of the table");
             let shape = check(api_key, version, &body).unwrap_or_else(|error| panic!("{api_key:?} {version}: {error}"));
             assert_eq!(shape.bytes, body.len(), "{api_key:?} {version}");
             let Some((left, encoded)) = through_crate(api_key, version, &body) else {
@@ -277,9 +222,9 @@ fn random_messages_walk_to_their_end_and_the_crate_agrees() {
 #[test]
 fn cut_messages_are_refused_and_damaged_ones_do_no_harm() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for (api_key, message, version) in all_versions() {
+    for (api_key, _, version) in all_versions() {
         for _ in 0..10 {
-            let mut body = random_message(&mut random, message, version);
+            let mut body = sample::request(&mut random, api_key, version).expect("a version of the table");
             for end in 0..body.len() {
                 assert!(check(api_key, version, &body[..end]).is_err(), "{api_key:?} {version} cut at {end}");
             }
