@@ -10,9 +10,10 @@ import org.apache.kafka.common.errors.*;
 import org.apache.kafka.common.serialization.*;
 
 /**
- * Reads, transforms and writes exactly once; may be killed at any time and started again.
+ * Reads, transforms and writes exactly once; may be killed at any time and started again. A copy pauses behind each
+ * transaction as long as it is told.
  *
- * CopyJob BOOTSTRAP fill INPUT OUTPUT COUNT | copy INPUT OUTPUT | check INPUT OUTPUT
+ * CopyJob BOOTSTRAP fill INPUT OUTPUT COUNT | copy INPUT OUTPUT PACE_MS | check INPUT OUTPUT
  */
 public class CopyJob {
     static final int PARTITIONS = 4;
@@ -22,7 +23,7 @@ public class CopyJob {
         bootstrap = args[0];
         switch (args[1]) {
             case "fill" -> fill(args[2], args[3], Integer.parseInt(args[4]));
-            case "copy" -> copy(args[2], args[3]);
+            case "copy" -> copy(args[2], args[3], Long.parseLong(args[4]));
             case "check" -> check(args[2], args[3]);
             default -> throw new IllegalArgumentException(args[1]);
         }
@@ -51,7 +52,7 @@ public class CopyJob {
         }
     }
 
-    static void copy(String input, String output) throws Exception {
+    static void copy(String input, String output, long paceMs) throws Exception {
         var consumer = consumer(Map.of("group.id", input + "-copy", "group.instance.id", "copier", "enable.auto.commit", "false",
             "auto.offset.reset", "earliest", "isolation.level", "read_committed", "max.poll.records", 50));
         consumer.subscribe(List.of(input));
@@ -78,8 +79,7 @@ public class CopyJob {
                 producer.sendOffsetsToTransaction(next, consumer.groupMetadata());
                 producer.commitTransaction();
                 copied += records.count();
-                // At most 5 000 records a second: whoever kills it finds it at work.
-                Thread.sleep(10);
+                Thread.sleep(paceMs);
             } catch (ProducerFencedException | FencedInstanceIdException | OutOfOrderSequenceException | AuthorizationException fatal) {
                 throw fatal;
             } catch (KafkaException failed) {
