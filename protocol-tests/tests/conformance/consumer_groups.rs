@@ -20,7 +20,7 @@ use terrace_protocol_tests::broker::Options;
 use terrace_protocol_tests::compare::{both, fresh_name};
 use uuid::Uuid;
 
-use crate::group_scenario::{find, group, heartbeat, join_request, stable, subscription, sync_request};
+use crate::group_scenario::{find, group, heartbeat, join_request, list_groups, stable, subscription, sync_request};
 use crate::scenario::{Scenario, scenario, text, topic_name};
 
 /// `offsets.topic.num.partitions`, as it is without a setting.
@@ -146,8 +146,8 @@ impl Scenario {
 
     fn listed(&mut self, name: &str) {
         let request = ListGroupsRequest::default().with_types_filter(vec![text("Consumer")]);
-        let as_consumer = self.client.call(5, &request).groups;
-        let all = self.client.call(5, &ListGroupsRequest::default()).groups;
+        let as_consumer = list_groups(self, 5, &request).groups;
+        let all = list_groups(self, 5, &ListGroupsRequest::default()).groups;
         let find = |groups: &[kafka_protocol::messages::list_groups_response::ListedGroup]| {
             let found = groups.iter().find(|listed| *listed.group_id == *name);
             found.map(|g| format!("{} {} {}", &*g.group_type, &*g.protocol_type, &*g.group_state))

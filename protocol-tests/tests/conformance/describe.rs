@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::compare::fresh_name;
 
-use crate::group_scenario::{find, group, stable};
+use crate::group_scenario::{find, group, list_groups, stable};
 use crate::scenario::{scenario, text, topic_name};
 
 #[test]
@@ -179,7 +179,7 @@ fn a_group_is_described_with_its_members() {
                 let request = ListGroupsRequest::default()
                     .with_states_filter(states.iter().map(|state| text(state)).collect())
                     .with_types_filter(types.iter().map(|kind| text(kind)).collect());
-                let answer = s.client.call(5, &request);
+                let answer = list_groups(s, 5, &request);
                 let found = answer.groups.iter().any(|g| g.group_id == group(&name));
                 s.say(format!("{states:?} {types:?}: {} listed {found}", answer.error_code));
             }

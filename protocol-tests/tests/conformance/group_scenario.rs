@@ -1,6 +1,7 @@
 //! What the scenarios of groups share: requests in short, and a group in a known state.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -8,13 +9,16 @@ use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartiti
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use terrace_protocol_tests::compare::fresh_name;
 use terrace_protocol_tests::raw_client::RawClient;
 
 use crate::scenario::{Scenario, text, topic_name};
+
+/// More than a busy machine needs to read fifty logs with next to nothing in them.
+const LOADED_WITHIN: Duration = Duration::from_secs(30);
 
 pub fn group(name: &str) -> GroupId {
     GroupId(text(name))
@@ -24,6 +28,19 @@ pub fn group(name: &str) -> GroupId {
 pub fn find_coordinator(s: &mut Scenario, kind: i8, name: &str) {
     let request = FindCoordinatorRequest::default().with_key_type(kind).with_coordinator_keys(vec![text(name)]);
     while s.client.call(4, &request).coordinators[0].error_code != 0 {}
+}
+
+/// Lists groups once every partition of `__consumer_offsets` is loaded: until then there is no list (14), although the
+/// group that the scenario works with is served.
+pub fn list_groups(s: &mut Scenario, version: i16, request: &ListGroupsRequest) -> ListGroupsResponse {
+    let began = Instant::now();
+    loop {
+        let listed = s.client.call(version, request);
+        if listed.error_code != 14 {
+            return listed;
+        }
+        assert!(began.elapsed() < LOADED_WITHIN, "a partition of __consumer_offsets does not load");
+    }
 }
 
 /// Waits until the coordinator of `name` answers.

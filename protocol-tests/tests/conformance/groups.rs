@@ -9,7 +9,8 @@ use terrace_protocol_tests::broker::Options;
 use terrace_protocol_tests::compare::{both, fresh_name};
 
 use crate::group_scenario::{
-    commit, committed, find, group, heartbeat, join_request, stable, subscription, sync_request, two_members,
+    commit, committed, find, group, heartbeat, join_request, list_groups, stable, subscription, sync_request,
+    two_members,
 };
 use crate::scenario::{Scenario, scenario, text, topic_name};
 
@@ -267,10 +268,10 @@ fn groups_are_listed_described_and_deleted() {
                         g.members.len()
                     ));
                 }
-                let listed = s.client.call(5, &ListGroupsRequest::default());
+                let listed = list_groups(s, 5, &ListGroupsRequest::default());
                 let found = listed.groups.iter().find(|g| g.group_id == group(&name));
                 s.say(format!("listed {:?}", found.map(|g| (g.group_state.to_string(), g.group_type.to_string()))));
-                let filtered = s.client.call(4, &ListGroupsRequest::default().with_states_filter(vec![text("Empty")]));
+                let filtered = list_groups(s, 4, &ListGroupsRequest::default().with_states_filter(vec![text("Empty")]));
                 s.say(format!("empty {}", filtered.groups.iter().any(|g| g.group_id == group(&name))));
             };
             let delete = |s: &mut Scenario| {
