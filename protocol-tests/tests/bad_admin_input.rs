@@ -2,9 +2,10 @@
 //! and nothing panics.
 
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Encodable, StrBytes};
+use kafka_protocol::protocol::Encodable;
 use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::raw_client::RawClient;
+use terrace_protocol_tests::requests::{text, topic_name};
 
 /// The APIs that are asked.
 const KEYS: [ApiKey; 31] = [
@@ -215,13 +216,9 @@ fn sound_body(key: i16, version: i16) -> Option<Vec<u8>> {
     encoded.ok().map(|()| body.to_vec())
 }
 
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
-
 /// The same for groups and transactions.
 fn encode_group_or_transaction(key: ApiKey, version: i16, body: &mut bytes::BytesMut) -> Option<()> {
-    let (group, topic) = (GroupId(text("g")), TopicName(text("t")));
+    let (group, topic) = (GroupId(text("g")), topic_name("t"));
     let id = TransactionalId(text("id"));
     let encoded = match key {
         ApiKey::FindCoordinator if version < 4 => {

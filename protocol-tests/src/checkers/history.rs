@@ -11,17 +11,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, DeleteRecordsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
-    ProduceRequest, TopicName,
+    BrokerId, CreateTopicsRequest, DeleteRecordsRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest,
 };
-use kafka_protocol::protocol::StrBytes;
 
 use crate::batch::{self, Batch};
 use crate::raw_client::RawClient;
+use crate::requests::{fetch, text, topic_name};
 
 /// An offset below the high watermark that gives nothing for this long cannot be read.
 const UNREADABLE: Duration = Duration::from_secs(20);
@@ -61,27 +59,19 @@ impl Lane {
     }
 }
 
-fn name(topic: &str) -> TopicName {
-    TopicName(StrBytes::from_string(topic.to_owned()))
-}
-
 impl History {
     /// Makes the topic and a producer.
     pub fn begin(address: SocketAddr, topic: &str, partitions: i32, configs: &[(&str, String)]) -> Self {
         let mut client = RawClient::connect(address);
         let configs = configs
             .iter()
-            .map(|(key, value)| {
-                CreatableTopicConfig::default()
-                    .with_name(StrBytes::from_string((*key).to_owned()))
-                    .with_value(Some(StrBytes::from_string(value.clone())))
-            })
+            .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))))
             .collect();
         let answer = client.call(
             7,
             &CreateTopicsRequest::default().with_timeout_ms(10_000).with_topics(vec![
                 CreatableTopic::default()
-                    .with_name(name(topic))
+                    .with_name(topic_name(topic))
                     .with_num_partitions(partitions)
                     .with_replication_factor(1)
                     .with_configs(configs),
@@ -143,7 +133,7 @@ impl History {
 
     fn produce(&self, client: &mut RawClient, partition: usize, records: Bytes) -> io::Result<i64> {
         let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![
-            TopicProduceData::default().with_name(name(&self.topic)).with_partition_data(vec![
+            TopicProduceData::default().with_name(topic_name(&self.topic)).with_partition_data(vec![
                 PartitionProduceData::default().with_index(partition as i32).with_records(Some(records)),
             ]),
         ]);
@@ -169,7 +159,7 @@ impl History {
             }
             lane.delete_sent = lane.delete_sent.max(before);
             let request = DeleteRecordsRequest::default().with_timeout_ms(10_000).with_topics(vec![
-                DeleteRecordsTopic::default().with_name(name(&self.topic)).with_partitions(vec![
+                DeleteRecordsTopic::default().with_name(topic_name(&self.topic)).with_partitions(vec![
                     DeleteRecordsPartition::default().with_partition_index(partition as i32).with_offset(before),
                 ]),
             ]);
@@ -234,7 +224,7 @@ impl History {
 
     fn earliest(&self, client: &mut RawClient, partition: usize) -> i64 {
         let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![
-            ListOffsetsTopic::default().with_name(name(&self.topic)).with_partitions(vec![
+            ListOffsetsTopic::default().with_name(topic_name(&self.topic)).with_partitions(vec![
                 ListOffsetsPartition::default()
                     .with_partition_index(partition as i32)
                     .with_current_leader_epoch(-1)
@@ -254,21 +244,8 @@ impl History {
         let mut offset = log_start;
         let mut progress = Instant::now();
         loop {
-            let request = FetchRequest::default()
-                .with_max_wait_ms(500)
-                .with_min_bytes(1)
-                .with_max_bytes(8 << 20)
-                .with_session_epoch(-1)
-                .with_topics(vec![FetchTopic::default().with_topic(name(&self.topic)).with_partitions(vec![
-                    FetchPartition::default()
-                        .with_partition(partition as i32)
-                        .with_current_leader_epoch(-1)
-                        .with_last_fetched_epoch(-1)
-                        .with_fetch_offset(offset)
-                        .with_log_start_offset(-1)
-                        .with_partition_max_bytes(4 << 20),
-                ])]);
-            let request = if found.is_empty() { request } else { request.with_min_bytes(0) };
+            let min_bytes = i32::from(found.is_empty());
+            let request = fetch(&self.topic, partition as i32, offset).with_max_wait_ms(500).with_min_bytes(min_bytes);
             let answer = client.call(11, &request);
             let result = &answer.responses[0].partitions[0];
             assert_eq!(result.error_code, 0, "partition {partition} offset {offset} cannot be read");

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
@@ -13,6 +12,7 @@ use kafka_protocol::messages::{
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::compare::fresh_name;
 use terrace_protocol_tests::peers::{Peer, have, run, script};
+use terrace_protocol_tests::requests::move_to;
 
 use crate::scenario::{Scenario, scenario_configured, text, topic_name};
 
@@ -29,9 +29,8 @@ impl Scenario {
     }
 
     fn ask_to_move(&mut self, topic: &str, partition: i32, path: &str) -> i16 {
-        let topic = AlterReplicaLogDirTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
-        let dir = AlterReplicaLogDir::default().with_path(text(path)).with_topics(vec![topic]);
-        let answer = self.client.call(2, &AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]));
+        let dirs = vec![move_to(path, topic, vec![partition])];
+        let answer = self.client.call(2, &AlterReplicaLogDirsRequest::default().with_dirs(dirs));
         answer.results[0].partitions[0].error_code
     }
 

@@ -14,25 +14,15 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
     AlterConfigsRequest, BrokerId, CreateTopicsRequest, DescribeConfigsRequest, FetchRequest, FetchResponse,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
-use kafka_protocol::protocol::StrBytes;
 use terrace::protocol::compression::{Compression, compress};
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::broker::Options;
 use terrace_protocol_tests::compare::{both, both_configured, fresh_name, ours};
 use terrace_protocol_tests::raw_client::RawClient;
+pub use terrace_protocol_tests::requests::{text, topic_name};
 use uuid::Uuid;
-
-/// Text as the protocol crate wants it.
-pub fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
-
-/// A topic name as the protocol crate wants it.
-pub fn topic_name(value: &str) -> TopicName {
-    TopicName(text(value))
-}
 
 /// Runs a script on a fresh broker of ours and on Apache Kafka; what it says must be `expected` on both.
 pub fn scenario(script: impl Fn(&mut Scenario), expected: &str) {

@@ -15,13 +15,14 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, MetadataRequest,
-    SyncGroupRequest, TopicName,
+    SyncGroupRequest,
 };
 use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::raw_client::RawClient;
+use terrace_protocol_tests::requests::{text, topic_name};
 use uuid::Uuid;
 
-use crate::workloads::{create_partitions, text};
+use crate::workloads::create_partitions;
 
 const TOPIC: &str = "shared";
 const GROUP: &str = "g";
@@ -95,7 +96,7 @@ impl Consumers {
     fn begin(address: SocketAddr) -> Self {
         let mut client = RawClient::connect(address);
         create_partitions(&mut client, TOPIC, PARTITIONS, &[]);
-        let named = MetadataRequestTopic::default().with_name(Some(TopicName(text(TOPIC))));
+        let named = MetadataRequestTopic::default().with_name(Some(topic_name(TOPIC)));
         let topic_id = client.call(12, &MetadataRequest::default().with_topics(Some(vec![named]))).topics[0].topic_id;
         find(address);
         let mut consumers = Self { topic_id, members: Vec::new(), leaving: None, made: 0, epoch: 0 };
@@ -147,7 +148,7 @@ impl Consumers {
             // As clients do it: a heartbeat that says everything is told everything, also what the lost answer had.
             request = request
                 .with_rebalance_timeout_ms(PATIENCE_MS)
-                .with_subscribed_topic_names(Some(vec![TopicName(text(TOPIC))]));
+                .with_subscribed_topic_names(Some(vec![topic_name(TOPIC)]));
         }
         member.unanswered = true;
         let answer = client.try_call(1, &request)?;

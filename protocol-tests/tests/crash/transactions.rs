@@ -13,11 +13,12 @@ use kafka_protocol::messages::txn_offset_commit_request::{
 };
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, GroupId,
-    InitProducerIdRequest, OffsetFetchRequest, TopicName, TransactionalId, TxnOffsetCommitRequest,
+    InitProducerIdRequest, OffsetFetchRequest, TransactionalId, TxnOffsetCommitRequest,
 };
 use terrace_protocol_tests::raw_client::RawClient;
+use terrace_protocol_tests::requests::{text, topic_name};
 
-use crate::workloads::{Workload, create, text};
+use crate::workloads::{Workload, create};
 
 const TOPIC: &str = "written";
 /// In different partitions of `__consumer_offsets`.
@@ -60,7 +61,7 @@ impl Transactions {
             .with_v3_and_below_producer_id(id.into())
             .with_v3_and_below_producer_epoch(epoch)
             .with_v3_and_below_topics(vec![
-                AddPartitionsToTxnTopic::default().with_name(TopicName(text(TOPIC))).with_partitions(vec![0]),
+                AddPartitionsToTxnTopic::default().with_name(topic_name(TOPIC)).with_partitions(vec![0]),
             ]);
         retry(client, |client| {
             Ok(client.try_call(3, &add)?.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code)
@@ -97,9 +98,7 @@ impl Transactions {
             .with_group_id(GroupId(text(group)))
             .with_generation_id(-1)
             .with_topics(vec![
-                TxnOffsetCommitRequestTopic::default()
-                    .with_name(TopicName(text(TOPIC)))
-                    .with_partitions(vec![partition]),
+                TxnOffsetCommitRequestTopic::default().with_name(topic_name(TOPIC)).with_partitions(vec![partition]),
             ]);
         retry(client, |client| Ok(client.try_call(3, &commit)?.topics[0].partitions[0].error_code))
     }
@@ -160,7 +159,7 @@ fn retry(client: &mut RawClient, mut ask: impl FnMut(&mut RawClient) -> io::Resu
 
 /// The group's offset, once no transaction is open any more.
 fn stable_offset(client: &mut RawClient, group: &str) -> i64 {
-    let topics = OffsetFetchRequestTopics::default().with_name(TopicName(text(TOPIC))).with_partition_indexes(vec![0]);
+    let topics = OffsetFetchRequestTopics::default().with_name(topic_name(TOPIC)).with_partition_indexes(vec![0]);
     let group = OffsetFetchRequestGroup::default().with_group_id(GroupId(text(group))).with_topics(Some(vec![topics]));
     let request = OffsetFetchRequest::default().with_groups(vec![group]).with_require_stable(true);
     let mut offset = -1;

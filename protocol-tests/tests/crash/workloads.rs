@@ -5,22 +5,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_log_dirs_response::DescribeLogDirsResult;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    AlterReplicaLogDirsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeLogDirsRequest, FetchRequest,
-    FindCoordinatorRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, TopicName,
+    AlterReplicaLogDirsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeLogDirsRequest,
+    FindCoordinatorRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
 };
-use kafka_protocol::protocol::StrBytes;
 use terrace_protocol_tests::batch::{self, Batch};
 use terrace_protocol_tests::checkers::history::History;
 use terrace_protocol_tests::raw_client::RawClient;
+use terrace_protocol_tests::requests::{fetch, move_to, text, topic_name};
 
 /// Some clients, over the deaths of their broker.
 pub trait Workload {
@@ -101,10 +99,8 @@ impl Workload for Moving {
         let dirs = client.try_call(1, &DescribeLogDirsRequest::default().with_topics(None))?.results;
         let has_it = |dir: &DescribeLogDirsResult| dir.topics.iter().any(|topic| &**topic.name == "history");
         if let Some(target) = dirs.iter().find(|dir| !has_it(dir)) {
-            let topic =
-                AlterReplicaLogDirTopic::default().with_name(TopicName(text("history"))).with_partitions(vec![0]);
-            let dir = AlterReplicaLogDir::default().with_path(target.log_dir.clone()).with_topics(vec![topic]);
-            let answer = client.try_call(1, &AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]))?;
+            let dirs = vec![move_to(&target.log_dir, "history", vec![0])];
+            let answer = client.try_call(1, &AlterReplicaLogDirsRequest::default().with_dirs(dirs))?;
             assert_eq!(answer.results[0].partitions[0].error_code, 0);
         }
         self.history.write(address, 3, 40)
@@ -113,10 +109,6 @@ impl Workload for Moving {
     fn check(&mut self, address: SocketAddr) {
         self.history.check(address);
     }
-}
-
-pub fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
 }
 
 pub fn create(client: &mut RawClient, topic: &str, configs: &[(&str, &str)]) {
@@ -128,7 +120,7 @@ pub fn create_partitions(client: &mut RawClient, topic: &str, partitions: i32, c
         .iter()
         .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
     let topic = CreatableTopic::default()
-        .with_name(TopicName(text(topic)))
+        .with_name(topic_name(topic))
         .with_num_partitions(partitions)
         .with_replication_factor(1)
         .with_configs(configs.collect());
@@ -172,7 +164,7 @@ impl Workload for Compacted {
             };
             let batch = Batch { records: numbers.clone().map(record).collect(), ..Batch::default() };
             let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![
-                TopicProduceData::default().with_name(TopicName(text("keys"))).with_partition_data(vec![
+                TopicProduceData::default().with_name(topic_name("keys")).with_partition_data(vec![
                     PartitionProduceData::default().with_index(0).with_records(Some(batch.build())),
                 ]),
             ]);
@@ -188,17 +180,7 @@ impl Workload for Compacted {
         let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
         let mut offset = 0;
         loop {
-            let request = FetchRequest::default().with_max_bytes(8 << 20).with_session_epoch(-1).with_topics(vec![
-                FetchTopic::default().with_topic(TopicName(text("keys"))).with_partitions(vec![
-                    FetchPartition::default()
-                        .with_fetch_offset(offset)
-                        .with_current_leader_epoch(-1)
-                        .with_last_fetched_epoch(-1)
-                        .with_log_start_offset(-1)
-                        .with_partition_max_bytes(4 << 20),
-                ]),
-            ]);
-            let answer = client.call(11, &request);
+            let answer = client.call(11, &fetch("keys", 0, offset));
             let result = &answer.responses[0].partitions[0];
             assert_eq!(result.error_code, 0, "offset {offset} cannot be read");
             if offset >= result.high_watermark {
@@ -253,7 +235,7 @@ impl Workload for DeletedTopic {
         self.deleted = true;
         let request = DeleteTopicsRequest::default()
             .with_timeout_ms(10_000)
-            .with_topics(vec![DeleteTopicState::default().with_name(Some(TopicName(text("goes"))))]);
+            .with_topics(vec![DeleteTopicState::default().with_name(Some(topic_name("goes")))]);
         let answer = RawClient::try_connect(address)?.try_call(6, &request)?;
         assert_eq!(answer.responses[0].error_code, 0);
         Ok(())
@@ -267,7 +249,7 @@ impl Workload for DeletedTopic {
         assert_eq!(anew.check(address), 10);
         let request = DeleteTopicsRequest::default()
             .with_timeout_ms(10_000)
-            .with_topics(vec![DeleteTopicState::default().with_name(Some(TopicName(text("goes"))))]);
+            .with_topics(vec![DeleteTopicState::default().with_name(Some(topic_name("goes")))]);
         assert_eq!(RawClient::connect(address).call(6, &request).responses[0].error_code, 0);
     }
 }
@@ -302,7 +284,7 @@ impl Workload for CommittedOffsets {
         let request = OffsetCommitRequest::default()
             .with_group_id(GroupId(text("group")))
             .with_generation_id_or_member_epoch(-1)
-            .with_topics(vec![OffsetCommitRequestTopic::default().with_name(TopicName(text("read"))).with_partitions(
+            .with_topics(vec![OffsetCommitRequestTopic::default().with_name(topic_name("read")).with_partitions(
                 vec![
                     OffsetCommitRequestPartition::default()
                         .with_committed_offset(self.sent)
@@ -322,7 +304,7 @@ impl Workload for CommittedOffsets {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let topics =
-                OffsetFetchRequestTopics::default().with_name(TopicName(text("read"))).with_partition_indexes(vec![0]);
+                OffsetFetchRequestTopics::default().with_name(topic_name("read")).with_partition_indexes(vec![0]);
             let request = OffsetFetchRequest::default().with_groups(vec![
                 OffsetFetchRequestGroup::default()
                     .with_group_id(GroupId(text("group")))

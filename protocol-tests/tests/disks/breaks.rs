@@ -6,21 +6,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    DescribeLogDirsRequest, FetchRequest, FindCoordinatorRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest,
-    ProduceRequest, TopicName,
+    DescribeLogDirsRequest, FindCoordinatorRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
 };
 use tempfile::TempDir;
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::broker::{Broker, Options, free_port};
 use terrace_protocol_tests::checkers::history::History;
 use terrace_protocol_tests::raw_client::RawClient;
+use terrace_protocol_tests::requests::{self, text, topic_name};
 
-use super::{Disks, await_line, text};
+use super::{Disks, await_line};
 
 const STORAGE_ERROR: i16 = 56;
 const PARTITIONS: i32 = 6;
@@ -67,20 +66,13 @@ fn log_dirs(address: SocketAddr, topic: &str) -> BTreeMap<String, (i16, Vec<i32>
 fn produce(address: SocketAddr, topic: &str, partition: i32) -> i16 {
     let records = Batch::of(&["not of the history"]).build();
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
-    let topic = TopicProduceData::default().with_name(TopicName(text(topic))).with_partition_data(vec![data]);
+    let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
     let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
     RawClient::connect(address).call(9, &request).responses[0].partition_responses[0].error_code
 }
 
 fn fetch(address: SocketAddr, topic: &str, partition: i32) -> i16 {
-    let asked = FetchPartition::default()
-        .with_partition(partition)
-        .with_current_leader_epoch(-1)
-        .with_last_fetched_epoch(-1)
-        .with_log_start_offset(-1)
-        .with_partition_max_bytes(1 << 20);
-    let topic = FetchTopic::default().with_topic(TopicName(text(topic))).with_partitions(vec![asked]);
-    let request = FetchRequest::default().with_max_bytes(1 << 20).with_session_epoch(-1).with_topics(vec![topic]);
+    let request = requests::fetch(topic, partition, 0);
     RawClient::connect(address).call(11, &request).responses[0].partitions[0].error_code
 }
 
@@ -161,7 +153,7 @@ fn commit(address: SocketAddr, offset: i64) -> i16 {
     client.call(4, &find);
     let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
     let topic = OffsetCommitRequestTopic::default()
-        .with_name(TopicName(text("read")))
+        .with_name(topic_name("read"))
         .with_partitions(vec![partition.with_committed_metadata(Some(text("")))]);
     let request = OffsetCommitRequest::default()
         .with_group_id(GroupId(text(GROUP)))
@@ -172,7 +164,7 @@ fn commit(address: SocketAddr, offset: i64) -> i16 {
 
 /// The committed offset, or why it is not told.
 fn committed(address: SocketAddr) -> Result<i64, i16> {
-    let topic = OffsetFetchRequestTopics::default().with_name(TopicName(text("read"))).with_partition_indexes(vec![0]);
+    let topic = OffsetFetchRequestTopics::default().with_name(topic_name("read")).with_partition_indexes(vec![0]);
     let group = OffsetFetchRequestGroup::default().with_group_id(GroupId(text(GROUP))).with_topics(Some(vec![topic]));
     let answer = RawClient::connect(address).call(8, &OffsetFetchRequest::default().with_groups(vec![group]));
     match answer.groups[0].error_code {

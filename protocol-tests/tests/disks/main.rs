@@ -8,7 +8,6 @@ mod slow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kafka_protocol::protocol::StrBytes;
 use tempfile::TempDir;
 use terrace_protocol_tests::broker::{Broker, Options};
 
@@ -51,10 +50,6 @@ impl Disks {
     fn say(&self, lines: &str) {
         std::fs::write(&self.faults, lines).expect("the test's own file");
     }
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
 }
 
 /// Waits for a line with `words` in what the broker printed since it was last asked.

@@ -6,17 +6,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{AlterReplicaLogDirsRequest, DescribeLogDirsRequest, FetchRequest, TopicName};
+use kafka_protocol::messages::{AlterReplicaLogDirsRequest, DescribeLogDirsRequest};
 use rstest::rstest;
 use tempfile::TempDir;
 use terrace::protocol::record_batch::BatchView;
 use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::checkers::history::History;
 use terrace_protocol_tests::raw_client::RawClient;
-
-use super::text;
+use terrace_protocol_tests::requests::{fetch, move_to};
 
 const PARTITIONS: i32 = 3;
 /// Turns of each partition while the broker lives.
@@ -36,9 +33,7 @@ fn turn(address: SocketAddr) -> io::Result<bool> {
             return Ok(false);
         }
         let partitions = others.map(|partition| partition.partition_index).collect();
-        let topic =
-            AlterReplicaLogDirTopic::default().with_name(TopicName(text("history"))).with_partitions(partitions);
-        asked.push(AlterReplicaLogDir::default().with_path(dir.log_dir.clone()).with_topics(vec![topic]));
+        asked.push(move_to(&dir.log_dir, "history", partitions));
     }
     let answer = client.try_call(1, &AlterReplicaLogDirsRequest::default().with_dirs(asked))?;
     let codes: Vec<_> = answer.results.iter().flat_map(|topic| &topic.partitions).map(|p| p.error_code).collect();
@@ -50,20 +45,7 @@ fn turn(address: SocketAddr) -> io::Result<bool> {
 fn follow(address: SocketAddr, partition: i32, mut at: i64, stop: &AtomicBool) -> io::Result<i64> {
     let mut client = RawClient::try_connect(address)?;
     while !stop.load(Ordering::Relaxed) {
-        let asked = FetchPartition::default()
-            .with_partition(partition)
-            .with_fetch_offset(at)
-            .with_current_leader_epoch(-1)
-            .with_last_fetched_epoch(-1)
-            .with_log_start_offset(-1)
-            .with_partition_max_bytes(1 << 20);
-        let topic = FetchTopic::default().with_topic(TopicName(text("history"))).with_partitions(vec![asked]);
-        let request = FetchRequest::default()
-            .with_max_wait_ms(20)
-            .with_min_bytes(1)
-            .with_max_bytes(1 << 20)
-            .with_session_epoch(-1)
-            .with_topics(vec![topic]);
+        let request = fetch("history", partition, at).with_max_wait_ms(20).with_min_bytes(1).with_max_bytes(1 << 20);
         let Ok(answer) = client.try_call(11, &request) else { break };
         let answer = &answer.responses[0].partitions[0];
         assert_eq!(answer.error_code, 0, "partition {partition} offset {at}");

@@ -9,13 +9,14 @@ use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartiti
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
-    OffsetCommitRequest, SyncGroupRequest, TopicName,
+    OffsetCommitRequest, SyncGroupRequest,
 };
 use terrace_protocol_tests::broker::Broker;
 use terrace_protocol_tests::checkers::history::History;
 use terrace_protocol_tests::raw_client::RawClient;
+use terrace_protocol_tests::requests::{text, topic_name};
 
-use super::{Disks, await_line, text};
+use super::{Disks, await_line};
 
 /// What each write and each sync takes on the slow disk.
 const DELAY: Duration = Duration::from_millis(1000);
@@ -91,7 +92,7 @@ impl Modern {
             .with_group_id(group("modern"))
             .with_member_id(text("member"))
             .with_rebalance_timeout_ms(60_000)
-            .with_subscribed_topic_names(Some(vec![TopicName(text("synced"))]))
+            .with_subscribed_topic_names(Some(vec![topic_name("synced")]))
             .with_topic_partitions(Some(Vec::new()));
         let answer = client.call(1, &request);
         assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
@@ -130,7 +131,7 @@ fn commit(address: SocketAddr, done: &AtomicBool) -> usize {
     while !done.load(Ordering::Relaxed) {
         let partition = OffsetCommitRequestPartition::default().with_committed_offset(committed as i64);
         let topic = OffsetCommitRequestTopic::default()
-            .with_name(TopicName(text("synced")))
+            .with_name(topic_name("synced"))
             .with_partitions(vec![partition.with_committed_metadata(Some(text("")))]);
         let request = OffsetCommitRequest::default()
             .with_group_id(group("commits"))

@@ -6,15 +6,14 @@ use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsRe
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest, ProduceRequest, TopicName,
-    TransactionalId,
+    BrokerId, CreateTopicsRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest, ProduceRequest, TransactionalId,
 };
-use kafka_protocol::protocol::StrBytes;
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::broker::Options;
 use terrace_protocol_tests::compare::{both, fresh_name};
 use terrace_protocol_tests::peers::{Peer, have, run, script};
 use terrace_protocol_tests::raw_client::RawClient;
+use terrace_protocol_tests::requests::{text, topic_name};
 
 const VERIFICATION: &str = "transaction.partition.verification.enable";
 const TRANSACTIONAL: i16 = 1 << 4;
@@ -26,10 +25,6 @@ const INVALID_TXN_STATE: i16 = 48;
 const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
 const GHOST: i64 = 987_654_321;
 const READ_COMMITTED: i8 = 1;
-
-fn text(value: &str) -> StrBytes {
-    StrBytes::from_string(value.to_owned())
-}
 
 /// Records of a transaction that no coordinator knows of, as brokers took them before KIP-890, keep readers of committed
 /// records waiting for ever. The tool finds them by their age and ends them.
@@ -79,7 +74,7 @@ fn rows(command: &mut Command) -> String {
 
 fn create(client: &mut RawClient, topic: &str) {
     let named =
-        CreatableTopic::default().with_name(TopicName(text(topic))).with_num_partitions(1).with_replication_factor(1);
+        CreatableTopic::default().with_name(topic_name(topic)).with_num_partitions(1).with_replication_factor(1);
     let request = CreateTopicsRequest::default().with_timeout_ms(10_000).with_topics(vec![named]);
     assert_eq!(client.call(7, &request).topics[0].error_code, 0);
 }
@@ -108,7 +103,7 @@ fn hang(client: &mut RawClient, topic: &str) {
         .with_acks(-1)
         .with_timeout_ms(10_000)
         .with_topic_data(vec![
-            TopicProduceData::default().with_name(TopicName(text(topic))).with_partition_data(vec![partition]),
+            TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![partition]),
         ]);
     loop {
         let answer = client.call(9, &request);
@@ -124,9 +119,9 @@ fn hang(client: &mut RawClient, topic: &str) {
 
 fn last_stable_offset(client: &mut RawClient, topic: &str) -> i64 {
     let partition = ListOffsetsPartition::default().with_partition_index(0).with_timestamp(-1);
-    let request =
-        ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_isolation_level(READ_COMMITTED).with_topics(
-            vec![ListOffsetsTopic::default().with_name(TopicName(text(topic))).with_partitions(vec![partition])],
-        );
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_isolation_level(READ_COMMITTED)
+        .with_topics(vec![ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition])]);
     client.call(7, &request).topics[0].partitions[0].offset
 }

@@ -9,33 +9,23 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AlterClientQuotasRequest, BrokerId, CreateTopicsRequest, DescribeClientQuotasRequest,
-    DescribeConfigsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, TopicName,
-    TransactionalId,
+    DescribeConfigsRequest, EndTxnRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, TransactionalId,
 };
-use kafka_protocol::protocol::StrBytes;
 use terrace_protocol_tests::batch::{self, Batch};
 use terrace_protocol_tests::raw_client::RawClient;
+use terrace_protocol_tests::requests::{fetch, text, topic_name};
 use uuid::Uuid;
 
 pub const WITHIN: Duration = Duration::from_secs(30);
 /// The transactional bit of a batch's attributes.
 const TRANSACTIONAL: i16 = 0x10;
-
-pub fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
-
-fn name(topic: &str) -> TopicName {
-    TopicName(text(topic))
-}
 
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + WITHIN;
@@ -73,7 +63,7 @@ impl Client {
             .iter()
             .map(|(key, value)| CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value))));
         let topic = CreatableTopic::default()
-            .with_name(name(topic))
+            .with_name(topic_name(topic))
             .with_num_partitions(partitions)
             .with_replication_factor(1)
             .with_configs(configs.collect());
@@ -121,7 +111,7 @@ impl Client {
             .with_partition_index(partition)
             .with_current_leader_epoch(-1)
             .with_timestamp(timestamp);
-        let topic = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
+        let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
         let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
         let mut offset = -1;
         let code = self.until_done(|client| {
@@ -138,7 +128,7 @@ impl Client {
         let records = batch.build();
         let code = self.until_done(|client| {
             let data = PartitionProduceData::default().with_index(0).with_records(Some(records.clone()));
-            let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
+            let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
             let request = ProduceRequest::default()
                 .with_transactional_id(transactional_id.map(|id| TransactionalId(text(id))))
                 .with_acks(-1)
@@ -169,20 +159,8 @@ impl Client {
         let deadline = Instant::now() + WITHIN;
         loop {
             assert!(Instant::now() < deadline, "{topic} is read within 30 s, and not beyond {at}");
-            let partition = FetchPartition::default()
-                .with_current_leader_epoch(-1)
-                .with_last_fetched_epoch(-1)
-                .with_fetch_offset(at)
-                .with_log_start_offset(-1)
-                .with_partition_max_bytes(4 << 20);
-            let request = FetchRequest::default()
-                .with_max_wait_ms(500)
-                .with_min_bytes(0)
-                .with_max_bytes(8 << 20)
-                .with_session_epoch(-1)
-                .with_isolation_level(i8::from(committed))
-                .with_topics(vec![FetchTopic::default().with_topic(name(topic)).with_partitions(vec![partition])]);
-            let answer = self.0.call(11, &request);
+            let request = fetch(topic, 0, at).with_max_wait_ms(500).with_isolation_level(i8::from(committed));
+            let answer = self.0.call(11, &request.with_min_bytes(0));
             let result = &answer.responses[0].partitions[0];
             if [3, 5, 6, 56].contains(&result.error_code) {
                 continue;
@@ -211,7 +189,7 @@ impl Client {
             .with_committed_offset(offset)
             .with_committed_leader_epoch(-1)
             .with_committed_metadata(Some(text("")));
-        let topic = OffsetCommitRequestTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
+        let topic = OffsetCommitRequestTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
         let request = OffsetCommitRequest::default()
             .with_group_id(GroupId(text(group)))
             .with_generation_id_or_member_epoch(-1)
@@ -222,7 +200,8 @@ impl Client {
 
     pub fn committed(&mut self, group: &str, topic: &str, partition: i32) -> i64 {
         self.0.call(4, &FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]));
-        let topics = OffsetFetchRequestTopics::default().with_name(name(topic)).with_partition_indexes(vec![partition]);
+        let topics =
+            OffsetFetchRequestTopics::default().with_name(topic_name(topic)).with_partition_indexes(vec![partition]);
         let of_group =
             OffsetFetchRequestGroup::default().with_group_id(GroupId(text(group))).with_topics(Some(vec![topics]));
         let request = OffsetFetchRequest::default().with_groups(vec![of_group]);
@@ -267,7 +246,7 @@ impl Client {
             .with_v3_and_below_producer_id(producer.0.into())
             .with_v3_and_below_producer_epoch(producer.1)
             .with_v3_and_below_topics(vec![
-                AddPartitionsToTxnTopic::default().with_name(name(topic)).with_partitions(vec![0]),
+                AddPartitionsToTxnTopic::default().with_name(topic_name(topic)).with_partitions(vec![0]),
             ]);
         let added = self.until_done(|client| {
             client.call(3, &add).results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
