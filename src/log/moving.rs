@@ -77,7 +77,11 @@ impl LogCopy {
     /// Copies and syncs what is new in `view`, and drops what is no longer in it. NotFound when a file lost its name
     /// meanwhile: the next view tells more.
     pub fn pass(&mut self, view: &LogView, pace: Pace<'_>) -> io::Result<()> {
-        let gone = |base: &Offset| !view.segments().iter().any(|segment| segment.base() == *base);
+        let segments = view.segments();
+        let gone = |base: &Offset| {
+            let at = segments.partition_point(|segment| segment.base() < *base);
+            segments.get(at).is_none_or(|segment| segment.base() != *base)
+        };
         let gone: Vec<_> = self.segments.keys().copied().filter(gone).collect();
         for base in gone {
             self.segments.remove(&base);

@@ -23,10 +23,10 @@ use crate::log::names::{self, MOVED};
 use crate::metadata::image::{Image, PartitionId};
 use crate::wal::ticket::Rejected;
 
-pub(super) const DELETE_SUFFIX: &str = "-delete";
+const DELETE_SUFFIX: &str = "-delete";
 const STRAY_SUFFIX: &str = "-stray";
 /// The longest file name of the file systems we run on.
-const NAME_BYTES_MAX: usize = 255;
+pub(super) const NAME_BYTES_MAX: usize = 255;
 
 /// `<topic>-<partition>.<32 hex digits><suffix>`, the topic cut so that the name stays legal.
 pub(super) fn renamed(topic: &str, partition: i32, unique: Uuid, suffix: &str) -> String {
@@ -40,7 +40,6 @@ impl Partition {
     /// directory, which is the caller's. False when there are no files.
     pub(super) fn delete(&self) -> bool {
         crash_point::reach(CrashPoint::TopicDeleteAfterCommit);
-        let delay_ms = self.topic_config().file_delete_delay_ms;
         self.give_up_move();
         let mut state = self.raw();
         let directory = self.log_directory();
@@ -54,18 +53,26 @@ impl Partition {
         if !self.shared.fs.exists(&directory.path) {
             return false;
         }
-        let name = renamed(&self.topic, self.id.partition, self.shared.random.uuid(), DELETE_SUFFIX);
-        let aside = self.dir().path().join(name);
+        let aside = self.aside();
         match self.shared.fs.rename_unsynced(&directory.path, &aside) {
-            Ok(()) => {
-                let at_ms = self.shared.clock.now_ms().saturating_add(delay_ms);
-                self.shared.due.push(at_ms, Work::RemoveDirectory(aside));
-            }
+            Ok(()) => self.remove_later(aside),
             Err(error) => {
                 tracing::error!(directory = %directory.path.display(), %error, "directory of a deleted topic not removed");
             }
         }
         true
+    }
+
+    /// What its directory is called once it is to be removed.
+    pub(super) fn aside(&self) -> PathBuf {
+        let name = renamed(&self.topic, self.id.partition, self.shared.random.uuid(), DELETE_SUFFIX);
+        self.dir().path().join(name)
+    }
+
+    /// Has the directory at `aside` removed after `file.delete.delay.ms`.
+    pub(super) fn remove_later(&self, aside: PathBuf) {
+        let at_ms = self.shared.clock.now_ms().saturating_add(self.topic_config().file_delete_delay_ms);
+        self.shared.due.push(at_ms, Work::RemoveDirectory(aside));
     }
 }
 

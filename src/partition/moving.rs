@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 
-use super::deletion::{self, DELETE_SUFFIX};
+use super::deletion::{self, NAME_BYTES_MAX};
 use super::due::{DueQueue, Work};
 use super::open;
 use super::registry::Partitions;
@@ -35,8 +35,6 @@ use crate::wal::ticket::Rejected;
 
 /// Behind the name of a directory that a partition is being copied to.
 pub(super) const FUTURE_SUFFIX: &str = "-future";
-/// The longest file name of the file systems we run on; Kafka refuses to move what would have a longer one.
-const NAME_BYTES_MAX: usize = 255;
 /// `.`, an id of 32 digits, [`FUTURE_SUFFIX`].
 const FUTURE_BYTES: usize = 1 + 32 + FUTURE_SUFFIX.len();
 /// So much may be left for the pass under the lock.
@@ -356,10 +354,7 @@ impl Partition {
         let new = open::log_directory(&self.shared, target, &self.topic, self.id);
         crash_point::reach(CrashPoint::MoveBeforeCommit);
         let fs = &self.shared.fs;
-        let aside = fs.exists(&old.path).then(|| {
-            let unique = self.shared.random.uuid();
-            self.dir().path().join(deletion::renamed(&self.topic, self.id.partition, unique, DELETE_SUFFIX))
-        });
+        let aside = fs.exists(&old.path).then(|| self.aside());
         if let Some(aside) = &aside {
             fs.rename(&old.path, aside)?;
         }
@@ -407,9 +402,7 @@ impl Partition {
             to = %self.dir().path().display(), "partition moved to another log directory"
         );
         if let Some(aside) = aside {
-            let delay_ms = self.topic_config().file_delete_delay_ms;
-            let at_ms = self.shared.clock.now_ms().saturating_add(delay_ms);
-            self.shared.due.push(at_ms, Work::RemoveDirectory(aside));
+            self.remove_later(aside);
         }
         self.dir().checkpoint_now(self)?;
         crash_point::reach(CrashPoint::MoveAfterCheckpoint);

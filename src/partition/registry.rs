@@ -299,12 +299,9 @@ impl Partitions {
         for partition in removed.iter().flat_map(|all| &**all) {
             let deleted = partition.delete();
             // Only now: until then it may move.
-            for (had_files, dir) in had_files.iter_mut().zip(self.dirs()) {
-                if Arc::ptr_eq(dir, partition.dir()) {
-                    dir.partitions().fetch_sub(1, Ordering::Relaxed);
-                    *had_files |= deleted;
-                }
-            }
+            let home = partition.home.load(Ordering::Acquire);
+            self.dirs()[home].partitions().fetch_sub(1, Ordering::Relaxed);
+            had_files[home] |= deleted;
         }
         // One sync for all of them, before a topic that is made anew can have files under one of the names.
         for (dir, had_files) in self.dirs().iter().zip(had_files) {
