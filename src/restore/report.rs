@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use chrono::{DateTime, NaiveDateTime, SecondsFormat};
 use terrace_tiering::restore::WrittenSnapshot;
 
 use super::coordinators::Counts;
@@ -124,10 +125,8 @@ impl fmt::Display for Report {
 
 /// A wall time for people: `2026-11-21T22:00:00.000Z`.
 pub fn utc(ms: i64) -> String {
-    let (days, of_day) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
-    let (year, month, day) = date(days);
-    let (hours, minutes, seconds) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", of_day % 1000)
+    let time = DateTime::from_timestamp_millis(ms);
+    time.map_or_else(|| ms.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 /// The time that a text names: as [`utc`] writes it, seconds and their fraction may be left out, or milliseconds since 1970.
@@ -135,46 +134,14 @@ pub fn parse_utc(text: &str) -> Option<i64> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok();
     }
-    let (day, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let mut day = day.split('-').map(|part| part.parse::<i64>().ok());
-    let (year, month, of_month) = (day.next()??, day.next()??, day.next()??);
-    let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    let mut clock = clock.split(':').map(|part| part.parse::<i64>().ok());
-    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next().unwrap_or(Some(0))?);
-    let digits = fraction.bytes().all(|byte| byte.is_ascii_digit()) && (1..=3).contains(&fraction.len());
-    let fraction = digits.then(|| format!("{fraction:0<3}").parse::<i64>().ok())??;
-    let days = days(year, month, of_month)?;
-    let in_day = (0..24).contains(&hours) && (0..60).contains(&minutes) && (0..60).contains(&seconds);
-    in_day.then(|| days * DAY_MS + hours * 3_600_000 + minutes * 60_000 + seconds * 1000 + fraction)
-}
-
-const DAY_MS: i64 = 86_400_000;
-/// Days from 0000-03-01 to 1970-01-01; years that begin in March have their leap day last.
-const TO_1970: i64 = 719_468;
-
-/// Year, month and day of a day since 1970.
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + TO_1970;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year, month, of_year - (153 * from_march + 2) / 5 + 1)
-}
-
-/// The day since 1970 of a date that exists.
-fn days(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(0..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    // What is finer than milliseconds would be dropped without a word.
+    if text.split_once('.').is_some_and(|(_, fraction)| fraction.len() > "999Z".len()) {
         return None;
     }
-    let from_march = (month + 9) % 12;
-    let year_from_march = year - i64::from(month <= 2);
-    let (era, of_era) = (year_from_march.div_euclid(400), year_from_march.rem_euclid(400));
-    let found =
-        era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * from_march + 2) / 5 + day - 1 - TO_1970;
-    (date(found) == (year, month, day)).then_some(found)
+    ["%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%dT%H:%MZ"].into_iter().find_map(|written| {
+        let time = NaiveDateTime::parse_from_str(text, written).ok()?;
+        Some(time.and_utc().timestamp_millis())
+    })
 }
 
 #[cfg(test)]
