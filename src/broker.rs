@@ -136,8 +136,9 @@ impl Broker {
         let connections = Connections::new(&config.requests);
         let listeners = bind(&config, &connections).await?;
 
-        let effective = dynamic::effective(&config, &store.image());
-        let tuning = Tuning::new(dynamic::tuned(&effective));
+        let image = store.image();
+        let effective = dynamic::effective(&config, &image);
+        let tuning = Tuning::new(dynamic::tuned(&effective, &image));
         let partitions = open_partitions(&config, &locks.failed, &parts, &store, &tuning).await?;
         let shards = ShardsDeps {
             metadata: store.clone(),

@@ -57,20 +57,23 @@ fn log_dir(dir: &Path, partitions: &[Arc<Partition>], asked: &Asked<'_>) -> Desc
     let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
     for partition in partitions {
         let (topic, index) = (&**partition.topic_name(), partition.id().partition);
-        if asked.as_ref().is_none_or(|asked| asked.contains(&(topic, index))) {
-            let described = DescribeLogDirsPartition::default().with_partition_index(index);
-            // First the copy: one that has just become the log is not missed.
-            if let Some(future) = partition.future_replica().filter(|future| future.log_dir == dir) {
-                let lag = partition.known_offsets().log_end - future.end;
-                let described = described.clone().with_is_future_key(true).with_offset_lag(lag.max(0));
-                topics.entry(topic).or_default().push(described.with_partition_size(shown_size(future.size_bytes)));
-            } else if partition.log_dir() == dir {
-                topics
-                    .entry(topic)
-                    .or_default()
-                    .push(described.with_partition_size(shown_size(partition.size_bytes())));
-            }
+        if asked.as_ref().is_some_and(|asked| !asked.contains(&(topic, index))) {
+            continue;
         }
+        let described = DescribeLogDirsPartition::default().with_partition_index(index);
+        // First the copy: one that has just become the log is not missed.
+        let described = if let Some(future) = partition.future_replica().filter(|future| future.log_dir == dir) {
+            let lag = partition.known_offsets().log_end - future.end;
+            described
+                .with_is_future_key(true)
+                .with_offset_lag(lag.max(0))
+                .with_partition_size(shown_size(future.size_bytes))
+        } else if partition.log_dir() == dir {
+            described.with_partition_size(shown_size(partition.size_bytes()))
+        } else {
+            continue;
+        };
+        topics.entry(topic).or_default().push(described);
     }
     let topics = topics.into_iter().map(|(name, mut partitions)| {
         partitions.sort_unstable_by_key(|partition| partition.partition_index);

@@ -37,13 +37,13 @@ pub(crate) fn effective(config: &Arc<BrokerConfig>, image: &Image) -> Arc<Broker
     }
 }
 
-/// The part of a configuration that partitions follow.
-pub(crate) fn tuned(config: &BrokerConfig) -> Tuned {
+/// The part of a configuration, and of what the image says beside it, that partitions follow.
+pub(crate) fn tuned(config: &BrokerConfig, image: &Image) -> Tuned {
     Tuned {
         producer_id_expiration_ms: config.log.producer_id_expiration_ms,
         cleaner_backoff_ms: i64::try_from(config.log.cleaner_backoff_ms).unwrap_or(i64::MAX),
         cleaner_map_bytes: config.log.cleaner_dedupe_bytes,
-        move_bytes_per_second: u64::MAX,
+        move_bytes_per_second: move_bytes_per_second(image, config.node_id),
         transaction_verification: config.log.transaction_verification,
     }
 }
@@ -82,8 +82,7 @@ impl Followers {
     fn apply(&self, image: &Image) {
         let effective = effective(&self.node.config, image);
         self.connections.set_bounds(&effective.requests);
-        let move_bytes_per_second = move_bytes_per_second(image, effective.node_id);
-        self.tuning.set(Tuned { move_bytes_per_second, ..tuned(&effective) });
+        self.tuning.set(tuned(&effective, image));
         self.node.effective.send_replace(effective);
     }
 }
@@ -107,10 +106,11 @@ mod tests {
         let config = Arc::new(BrokerConfig::defaults());
         let image = image(
             &[("log.cleaner.backoff.ms", "7"), ("max.connections", "9")],
-            &[("max.connections", "8"), ("remote.fetch.max.wait.ms", "6")],
+            &[("max.connections", "8"), ("remote.fetch.max.wait.ms", "6"), (MOVE_THROTTLE, "5")],
         );
         let effective = effective(&config, &image);
-        assert_eq!(tuned(&effective).cleaner_backoff_ms, 7);
+        let tuned = tuned(&effective, &image);
+        assert_eq!((tuned.cleaner_backoff_ms, tuned.move_bytes_per_second), (7, 5));
         assert_eq!(effective.requests.connections_max, 8);
         assert_eq!(effective.remote.fetch_wait_ms_max, 6);
         assert_eq!(effective.node_id, config.node_id);

@@ -170,7 +170,7 @@ pub(super) fn finish(
         writer.write().map_err(|error| RestoreError::Io(log.clone(), error))?;
     }
     let image = store.image();
-    let tuning = Tuning::new(dynamic::tuned(&dynamic::effective(config, &image)));
+    let tuning = Tuning::new(dynamic::tuned(&dynamic::effective(config, &image), &image));
     let partitions = Partitions::open(partition_deps(config, failed_dirs, parts, &tuning), &image)?;
     let written = [(OFFSETS_TOPIC, &groups), (TRANSACTION_TOPIC, &transactions)]
         .into_iter()

@@ -144,7 +144,7 @@ impl Fetch {
         }
         for (at, error) in failures {
             let read = &mut self.buffers.reads[at];
-            tracing::warn!(partition = read.watched.partition, %error, "a read of cold records failed; the client is told to try again");
+            tracing::warn!(partition = read.watched.partition, %error, "a read of cold records failed; the client is told so");
             read.outcome = Outcome::failed(error.code());
         }
     }
