@@ -43,7 +43,7 @@ use crate::partition::node_dirs::SyncSettings;
 use crate::partition::registry::{self, LogSettings, PartitionDeps, Partitions};
 use crate::partition::tuning::Tuning;
 use crate::remote_log::snapshots::{COORDINATORS, TRANSACTION_COORDINATORS};
-use crate::remote_log::{RemoteLog, attach};
+use crate::remote_log::{RemoteLog, attach, cost};
 use crate::server::listener::Connections;
 use crate::telemetry::health::Condition;
 use crate::telemetry::status::Status;
@@ -286,6 +286,11 @@ impl Broker {
             status.tier.uncopied_bytes = tier.uncopied_bytes;
             status.tier.oldest_uncopied_age_seconds =
                 (tier.oldest_uncopied_age_ms > 0).then(|| tier.oldest_uncopied_age_ms as f64 / 1000.0);
+            if let Some(remote_log) = remote_log {
+                let prices = &node.config.remote.prices;
+                status.tier.currency.clone_from(&prices.currency);
+                status.tier.usage = cost::statuses(&remote_log.tier().usage(), prices);
+            }
             status
         }
     }

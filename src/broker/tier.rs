@@ -27,6 +27,7 @@ use crate::metadata::embedded::EmbeddedStore;
 use crate::metadata::store::MetadataStore;
 use crate::partition::registry::Partitions;
 use crate::remote_log::attach::attach;
+use crate::remote_log::cost;
 use crate::remote_log::due::DueQueue;
 use crate::remote_log::snapshots::{self, SectionSource, content};
 use crate::remote_log::start::{self, StartError};
@@ -171,6 +172,7 @@ async fn open_at_last(parts: &Parts, opened: &OnceLock<Arc<RemoteLog>>, tell: &w
             remote_log.start(&parts.machine.tasks);
             watch_health(&remote_log, &parts.partitions, parts.telemetry.health.clone(), &parts.machine.tasks);
             show_budgets(&remote_log, &parts.telemetry);
+            show_cost(&remote_log, &parts.config, &parts.telemetry);
             let _ = opened.set(remote_log);
         }
         Err(error) => {
@@ -235,10 +237,23 @@ fn show_budgets(remote_log: &Arc<RemoteLog>, telemetry: &Telemetry) {
     }
 }
 
+fn show_cost(remote_log: &Arc<RemoteLog>, config: &Arc<BrokerConfig>, telemetry: &Telemetry) {
+    // What telemetry keeps must not keep the metadata's file open.
+    let (remote_log, config) = (Arc::downgrade(remote_log), Arc::clone(config));
+    telemetry.on_scrape(move |scrape| {
+        if let Some(remote_log) = remote_log.upgrade() {
+            let stored_bytes = remote_log.status().stored_bytes;
+            cost::collect(scrape, &remote_log.tier().usage(), stored_bytes, &config.remote.prices);
+        }
+    });
+}
+
 /// Shows in health whether the prefix is ours and the store answers. Once the prefix is lost nothing is appended any more.
 fn watch_health(remote_log: &Arc<RemoteLog>, partitions: &Arc<Partitions>, health: Arc<Health>, tasks: &Tasks) {
     let (remote_log, partitions, stopping) = (Arc::clone(remote_log), Arc::clone(partitions), tasks.stopping());
     let mut lost = remote_log.ownership().watch();
+    let checked = Arc::downgrade(&remote_log);
+    health.watch(Condition::TierDamaged, move || checked.upgrade()?.damage());
     tasks.spawn("tier-health", async move {
         let mut ticks = tokio::time::interval(STORE_LOOK);
         loop {
@@ -327,6 +342,7 @@ fn settings(remote: &RemoteSettings) -> RemoteLogSettings {
         delete_grace_ms: milliseconds(remote.delete_grace_ms),
         snapshot_interval_ms: remote.snapshot_interval_ms,
         orphan_age_ms: milliseconds(remote.orphan_age_ms),
+        scrub_ratio_per_day: remote.scrub_ratio_per_day,
     }
 }
 

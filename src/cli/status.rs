@@ -9,6 +9,9 @@ use clap::Args;
 use super::{Failure, show};
 use crate::telemetry::status::Status;
 
+/// Where a broker listens that was told nothing else.
+pub(super) const DEFAULT_ADDRESS: &str = "127.0.0.1:9190";
+
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// More than any status, less than what would hurt.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -17,7 +20,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// The broker's HTTP address, one of admin.listeners.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9190")]
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS)]
     address: String,
     /// As JSON.
     #[arg(long)]
@@ -37,19 +40,26 @@ pub(super) fn run(arguments: &StatusArgs) -> Result<(), Failure> {
     if status.ready { Ok(()) } else { Err(Failure::new("the broker is not ready")) }
 }
 
+/// The status of the broker at an address.
+pub(super) fn ask(address: &str) -> Result<Status, String> {
+    let address = address.strip_prefix("http://").unwrap_or(address);
+    let body = get(address, "/status").map_err(|error| error.to_string())?;
+    serde_json::from_str(&body).map_err(|error| error.to_string())
+}
+
 /// The body of a GET. HTTP/1.0, so that the answer ends with the connection.
 fn get(address: &str, path: &str) -> std::io::Result<String> {
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     for resolved in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&resolved, TIMEOUT) {
-            Ok(stream) => return ask(stream, address, path),
+            Ok(stream) => return exchange(stream, address, path),
             Err(e) => last = e,
         }
     }
     Err(last)
 }
 
-fn ask(mut stream: TcpStream, host: &str, path: &str) -> std::io::Result<String> {
+fn exchange(mut stream: TcpStream, host: &str, path: &str) -> std::io::Result<String> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes())?;
     let mut answer = String::new();

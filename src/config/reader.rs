@@ -84,6 +84,12 @@ impl<'a> Reader<'a> {
         self.number(name).and_then(|number| u64::try_from(number).ok())
     }
 
+    /// A real number that has a default.
+    pub(super) fn real(&self, name: &str) -> f64 {
+        let number = self.text(name).and_then(|text| text.trim().parse().ok());
+        number.unwrap_or_else(|| panic!("{name} is declared without a number as default"))
+    }
+
     /// Yes or no.
     pub(super) fn flag(&self, name: &str) -> bool {
         let value = self.text(name);

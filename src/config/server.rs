@@ -261,6 +261,10 @@ pub struct RemoteSettings {
     pub delete_grace_ms: u64,
     /// `remote.orphan.age.ms`.
     pub orphan_age_ms: u64,
+    /// `remote.scrub.ratio.per.day`.
+    pub scrub_ratio_per_day: f64,
+    /// `remote.cost.*`.
+    pub prices: Prices,
     /// `remote.fetch.max.wait.ms`.
     pub fetch_wait_ms_max: u64,
     /// `remote.list.offsets.request.timeout.ms`.
@@ -275,6 +279,21 @@ pub struct RemoteSettings {
     pub copy_bytes_per_second: Option<u64>,
     /// `remote.log.manager.fetch.max.bytes.per.second`; `None` is no limit.
     pub fetch_bytes_per_second: Option<u64>,
+}
+
+/// What the store costs: `remote.cost.*`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prices {
+    /// `remote.cost.currency`.
+    pub currency: String,
+    /// `remote.cost.class.a.requests`: 1 000 requests that write or list.
+    pub class_a_requests: f64,
+    /// `remote.cost.class.b.requests`: 1 000 requests that read.
+    pub class_b_requests: f64,
+    /// `remote.cost.storage.gb.month`: 1 GiB for a month.
+    pub storage_gb_month: f64,
+    /// `remote.cost.egress.gb`: 1 GiB that is read.
+    pub egress_gb: f64,
 }
 
 /// How the broker logs.

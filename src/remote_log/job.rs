@@ -17,6 +17,7 @@ use super::due::DueQueue;
 use super::observe;
 use super::ownership::{NotOwner, Ownership};
 use super::partition::{PartitionSource, SharedPartition};
+use super::scrubber::Damaged;
 use super::snapshots::{SectionSource, Snapshots};
 use super::start::Loaded;
 use super::state::{Known, PartitionState};
@@ -44,6 +45,8 @@ pub struct RemoteLogSettings {
     pub snapshot_interval_ms: u64,
     /// `remote.orphan.age.ms`: younger objects are never taken for orphans.
     pub orphan_age_ms: i64,
+    /// `remote.scrub.ratio.per.day`: the share of all segments that is read back in a day.
+    pub scrub_ratio_per_day: f64,
 }
 
 /// What the jobs work with.
@@ -83,6 +86,8 @@ pub struct RemoteLogStatus {
     pub uncopied_bytes: u64,
     /// Sealed segments that are not in the bucket.
     pub uncopied_segments: u64,
+    /// Bytes of segment objects, those to be deleted included.
+    pub stored_bytes: u64,
     /// When the last metadata snapshot was written, wall time in milliseconds; `None` if none was in this run.
     pub last_snapshot_ms: Option<i64>,
 }
@@ -102,6 +107,7 @@ pub struct RemoteLog {
     /// Partitions whose root is behind.
     pub(super) roots: DueQueue,
     pub(super) snapshots: Snapshots,
+    pub(super) damaged: Damaged,
     states: Mutex<HashMap<PartitionId, Arc<PartitionState>>>,
     /// Segments that are never copied, by base offset, each reported once.
     refused: Mutex<HashSet<(PartitionId, Offset)>>,
@@ -140,6 +146,7 @@ impl RemoteLog {
             rolls: parts.rolls,
             roots,
             snapshots: Snapshots::new(parts.sections),
+            damaged: Damaged::default(),
             states: Mutex::new(states),
             refused: Mutex::default(),
             failures: Mutex::default(),
@@ -157,6 +164,7 @@ impl RemoteLog {
         tasks.spawn("remote-log-expirer", Arc::clone(self).expire_until(stopping.clone()));
         tasks.spawn("remote-log-snapshots", Arc::clone(self).snapshot_until(stopping.clone()));
         tasks.spawn("remote-log-orphans", Arc::clone(self).delete_orphans_until(stopping.clone()));
+        tasks.spawn("remote-log-scrubber", Arc::clone(self).scrub_until(stopping.clone()));
         tasks.spawn("remote-log-sweep", Arc::clone(self).sweep_until(stopping.clone()));
         let (ownership, tier) = (Arc::clone(&self.ownership), Arc::clone(&self.tier));
         tasks.spawn("remote-log-owner", ownership.watch_over(tier, stopping));
@@ -293,6 +301,10 @@ impl RemoteLog {
             if !local.sealed.is_empty() {
                 self.rolls.wake_unless_waiting(id);
             }
+        }
+        for state in self.all_states() {
+            let known = state.lock().await;
+            status.stored_bytes += known.remote.segments.iter().map(|segment| segment.object_bytes).sum::<u64>();
         }
         observe::uncopied(status.oldest_uncopied_age_ms, status.uncopied_bytes, status.uncopied_segments);
         let mut shared = lock(&self.status);

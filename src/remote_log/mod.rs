@@ -11,11 +11,14 @@
 //! - [`copier`], [`lag`], [`walk`]: sealed segments go into the bucket.
 //! - [`expirer`]: objects below the log start go away.
 //! - [`orphans`]: what nobody knows goes away too.
+//! - [`cost`]: what all that costs.
+//! - [`scrubber`]: what stays is read back now and then.
 //! - [`manifests`], [`snapshots`]: what the bucket itself can tell a broker that has nothing else.
 //! - [`ownership`]: whether all this may be done at all.
 
 pub mod attach;
 pub mod copier;
+pub mod cost;
 pub mod due;
 pub mod expirer;
 mod job;
@@ -25,6 +28,7 @@ mod observe;
 mod orphans;
 pub mod ownership;
 pub mod partition;
+mod scrubber;
 pub mod snapshots;
 pub mod start;
 mod state;

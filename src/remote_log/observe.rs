@@ -4,7 +4,8 @@ use metrics::{counter, gauge};
 
 use crate::telemetry::metrics::{
     REMOTE_COPY_BYTES, REMOTE_COPY_ERRORS, REMOTE_COPY_LAG_BYTES, REMOTE_COPY_LAG_SEGMENTS, REMOTE_COPY_REQUESTS,
-    REMOTE_DELETE_ERRORS, REMOTE_DELETE_REQUESTS, REMOTE_OLDEST_UNCOPIED, REMOTE_ROOTS, REMOTE_SNAPSHOTS,
+    REMOTE_DELETE_ERRORS, REMOTE_DELETE_REQUESTS, REMOTE_OLDEST_UNCOPIED, REMOTE_ROOTS, REMOTE_SCRUB_DAMAGED,
+    REMOTE_SCRUBBED_BYTES, REMOTE_SCRUBBED_SEGMENTS, REMOTE_SNAPSHOTS,
 };
 
 pub(super) fn copied(topic: &str, bytes: u64) {
@@ -30,6 +31,18 @@ pub(super) fn root_written() {
 
 pub(super) fn snapshot_written() {
     counter!(REMOTE_SNAPSHOTS.name).increment(1);
+}
+
+pub(super) fn scrubbed_bytes(bytes: u64) {
+    counter!(REMOTE_SCRUBBED_BYTES.name).increment(bytes);
+}
+
+pub(super) fn scrubbed_segment() {
+    counter!(REMOTE_SCRUBBED_SEGMENTS.name).increment(1);
+}
+
+pub(super) fn scrub_found_damage() {
+    counter!(REMOTE_SCRUB_DAMAGED.name).increment(1);
 }
 
 /// What is not in the bucket yet, over all tiered partitions.

@@ -50,14 +50,12 @@ impl RemoteLog {
             known.extend(state.lock().await.remote.segments.iter().map(|segment| segment.uuid));
         }
         let orphans = self.tier.find_orphans(&known, self.settings.orphan_age_ms).await?;
-        if !orphans.is_empty() {
-            self.ownership.check(&self.tier).await?;
-        }
+        self.ownership.check(&self.tier).await?;
         for orphan in &orphans {
             self.tier.delete(orphan).await.map_err(ManifestError::from)?;
             observe::deleted();
         }
-        // A local directory keeps the parts of an object that a process did not finish; nothing reads them.
+        // The store keeps the parts of an object that a process did not finish; nothing reads them.
         if let Err(error) = self.tier.remove_stale_uploads(self.settings.orphan_age_ms).await {
             tracing::warn!(%error, "parts of uploads that died are left alone until the next turn");
         }

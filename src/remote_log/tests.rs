@@ -4,4 +4,5 @@ mod copying;
 mod deleting;
 mod node;
 mod owning;
+mod scrubbing;
 mod world;

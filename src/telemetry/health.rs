@@ -20,6 +20,8 @@ pub enum Condition {
     DiskFull,
     /// Another broker owns the bucket's prefix.
     TierFenced,
+    /// A segment in the bucket is missing or damaged: its records cannot be read.
+    TierDamaged,
     /// The store does not answer; produce and local reads go on.
     StoreDown,
 }
@@ -33,7 +35,7 @@ impl Condition {
             | Condition::Draining
             | Condition::LogDirOffline
             | Condition::TierFenced => true,
-            Condition::DiskFull | Condition::StoreDown => false,
+            Condition::DiskFull | Condition::TierDamaged | Condition::StoreDown => false,
         }
     }
 
@@ -46,6 +48,7 @@ impl Condition {
             Condition::LogDirOffline => "log-dir-offline",
             Condition::DiskFull => "disk-full",
             Condition::TierFenced => "tier-fenced",
+            Condition::TierDamaged => "tier-damaged",
             Condition::StoreDown => "store-down",
         }
     }

@@ -79,16 +79,24 @@ catalogue! {
     REMOTE_ROOTS = Counter "terrace_remote_manifest_roots_total", "Manifests written.";
     REMOTE_SNAPSHOTS = Counter "terrace_remote_metadata_snapshots_total", "Metadata snapshots written.";
     REMOTE_STORE_UP = Gauge "terrace_remote_store_up", "1 if the store answers.";
-    REMOTE_REQUESTS = Counter "terrace_remote_requests_total", "Requests to the store by operation and result.";
+    REMOTE_REQUESTS = Counter "terrace_remote_requests_total", "Requests to the store by purpose, operation and result.";
     REMOTE_REQUEST_TIME = Summary "terrace_remote_request_seconds", "Seconds of a request to the store.";
-    REMOTE_SENT = Counter "terrace_remote_sent_bytes_total", "Bytes sent to the store.";
-    REMOTE_RECEIVED = Counter "terrace_remote_received_bytes_total", "Bytes received from the store.";
+    REMOTE_SENT = Counter "terrace_remote_sent_bytes_total", "Bytes sent to the store, by purpose.";
+    REMOTE_RECEIVED = Counter "terrace_remote_received_bytes_total", "Bytes received from the store, by purpose.";
+    REMOTE_COST = Counter "terrace_remote_cost_total",
+        "Price of requests and received bytes by remote.cost.*, by purpose.";
+    REMOTE_STORED = Gauge "terrace_remote_stored_bytes", "Bytes of segments in the store, those to be deleted included.";
+    REMOTE_STORAGE_COST = Gauge "terrace_remote_storage_cost_per_month", "Price of those bytes by remote.cost.*.";
     REMOTE_RETRIES = Counter "terrace_remote_retries_total", "Requests to the store that were tried again.";
     REMOTE_THROTTLED = Counter "terrace_remote_throttled_seconds_total", "Seconds that the byte limits held back.";
 
     REMOTE_COPIED_BYTES = Counter "terrace_remote_copied_bytes_total", "Bytes of verified copies.";
     REMOTE_COPIED_SEGMENTS = Counter "terrace_remote_copied_segments_total", "Verified copies.";
     REMOTE_CORRUPT_CHUNKS = Counter "terrace_remote_corrupt_chunks_total", "Chunks of the store that failed their check.";
+    REMOTE_SCRUBBED_BYTES = Counter "terrace_remote_scrubbed_bytes_total", "Bytes that the scrubber read back.";
+    REMOTE_SCRUBBED_SEGMENTS = Counter "terrace_remote_scrubbed_segments_total", "Segments that the scrubber read back.";
+    REMOTE_SCRUB_DAMAGED = Counter "terrace_remote_scrub_damaged_total",
+        "Segments that the scrubber found missing or damaged.";
     REMOTE_CACHE_HITS = Counter "terrace_remote_cache_hits_total", "Chunks that were found in a cache, by tier.";
     REMOTE_CACHE_MISSES = Counter "terrace_remote_cache_misses_total", "Chunks that were in no cache.";
     REMOTE_CACHE_BYTES = Gauge "terrace_remote_cache_bytes", "Bytes in a cache, by tier.";

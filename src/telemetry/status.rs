@@ -59,6 +59,31 @@ pub struct TierStatus {
     pub uncopied_bytes: u64,
     /// Age of the oldest record in them.
     pub oldest_uncopied_age_seconds: Option<f64>,
+    /// What was asked of the store since the start.
+    #[serde(default)]
+    pub usage: Vec<PurposeStatus>,
+    /// `remote.cost.currency`.
+    #[serde(default)]
+    pub currency: String,
+}
+
+/// What was asked of the store for one purpose since the start.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PurposeStatus {
+    /// The purpose.
+    pub purpose: String,
+    /// Requests that write or list.
+    pub class_a: u64,
+    /// Requests that read.
+    pub class_b: u64,
+    /// Requests that cost nothing.
+    pub free: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Their price.
+    pub price: f64,
 }
 
 impl Status {

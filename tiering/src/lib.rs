@@ -9,6 +9,7 @@
 //! - [`upload`], [`read`], [`delete`]: the three things done to a segment object.
 //! - [`manifest`]: what the bucket itself knows of a partition.
 //! - [`cluster`]: who owns a prefix, what the broker knew (metadata snapshots), which topics are gone.
+//! - [`check`]: is what is stored still whole? For the scrubber and for people.
 //! - [`restore`]: a broker's state from the bucket alone.
 //! - [`cache`]: chunks in memory, then on a local disk.
 //! - [`store`]: the bucket, metered, throttled, with deadlines and a circuit breaker.
@@ -16,6 +17,7 @@
 //! - [`inspect`]: the same bytes for people.
 
 pub mod cache;
+pub mod check;
 pub mod cluster;
 pub mod cursor;
 pub mod delete;

@@ -16,10 +16,12 @@ use crate::platform::fs::SharedFs;
 use crate::platform::random::SharedRandom;
 use crate::platform::task::Tasks;
 use crate::read::reader::Reader;
+use crate::store::admin::S3Admin;
 use crate::store::bucket::{Bucket, Deadlines};
 use crate::store::error::StoreError;
 use crate::store::health::StoreHealth;
-use crate::store::open::{self, StoreKind};
+use crate::store::meter::{Purpose, Usage};
+use crate::store::open::{self, Opened, StoreKind};
 use crate::store::probe;
 use crate::upload::verify::Verify;
 
@@ -147,6 +149,7 @@ pub struct Tier {
     pub(crate) machine: Machine,
     pub(crate) options: TierOptions,
     pub(crate) kind: StoreKind,
+    pub(crate) admin: Option<Arc<S3Admin>>,
     pub(crate) reader: Arc<Reader>,
     /// Bytes of copies in memory, in KiB.
     pub(crate) copy_memory: Arc<Semaphore>,
@@ -156,10 +159,18 @@ impl Tier {
     /// Opens the store that the options name and checks that it creates "if absent".
     pub async fn open(options: TierOptions, machine: Machine) -> Result<Arc<Self>, TierError> {
         let opened = open::open(&options, &machine.fs)?;
-        Self::over(opened.store, opened.kind, opened.root, options, machine).await
+        Self::over_opened(opened, options, machine).await
     }
 
-    /// A tier over a store that is open already; tests put a faulty one here.
+    /// A tier over a store that is open already.
+    pub async fn over_opened(opened: Opened, options: TierOptions, machine: Machine) -> Result<Arc<Self>, TierError> {
+        let names = Names::new(&opened.root, &options.cluster_id);
+        let bucket = Bucket::new(opened.store, opened.kind, &options, &machine);
+        probe::create_if_absent(&bucket, &names, &options.uri, &machine.random).await?;
+        Self::assemble(bucket, names, opened.kind, opened.admin, options, machine).await
+    }
+
+    /// The same over a store of any make; tests put a faulty one here.
     pub async fn over(
         store: Arc<dyn ObjectStore>,
         kind: StoreKind,
@@ -167,17 +178,39 @@ impl Tier {
         options: TierOptions,
         machine: Machine,
     ) -> Result<Arc<Self>, TierError> {
-        let names = Names::new(&root, &options.cluster_id);
-        let bucket = Bucket::new(store, kind, &options, &machine);
-        probe::create_if_absent(&bucket, &names, &options.uri, &machine.random).await?;
-        let reader = Reader::open(bucket.clone(), names.clone(), &options, kind, &machine).await?;
+        Self::over_opened(Opened { store, kind, root, admin: None }, options, machine).await
+    }
+
+    /// A tier for the command line, beside a broker that may run: nothing is written into the bucket or into the cache.
+    pub async fn for_reading(options: TierOptions, machine: Machine) -> Result<Arc<Self>, TierError> {
+        let opened = open::open(&options, &machine.fs)?;
+        let options = TierOptions { disk_cache: None, ..options };
+        let names = Names::new(&opened.root, &options.cluster_id);
+        let bucket = Bucket::new(opened.store, opened.kind, &options, &machine);
+        Self::assemble(bucket, names, opened.kind, opened.admin, options, machine).await
+    }
+
+    async fn assemble(
+        bucket: Bucket,
+        names: Names,
+        kind: StoreKind,
+        admin: Option<Arc<S3Admin>>,
+        options: TierOptions,
+        machine: Machine,
+    ) -> Result<Arc<Self>, TierError> {
+        let reader = Reader::open(bucket.on(Purpose::Replay), names.clone(), &options, kind, &machine).await?;
         let copy_memory = Arc::new(Semaphore::new(kib(options.copy_memory_bytes) as usize));
-        Ok(Arc::new(Self { bucket, names, machine, options, kind, reader, copy_memory }))
+        Ok(Arc::new(Self { bucket, names, machine, options, kind, admin, reader, copy_memory }))
     }
 
     /// Does the store answer, and since when?
     pub fn health(&self) -> StoreHealth {
         self.bucket.health()
+    }
+
+    /// What was asked of the store since the start.
+    pub fn usage(&self) -> Usage {
+        self.bucket.usage()
     }
 
     /// What kind of store it is.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    ConsumerGroupSettings, Dirs, GroupSettings, LogSettings, OffsetsSettings, RemoteSettings, Requests, Topics,
+    ConsumerGroupSettings, Dirs, GroupSettings, LogSettings, OffsetsSettings, Prices, RemoteSettings, Requests, Topics,
     TransactionSettings,
 };
 use crate::config::given::ConfigError;
@@ -281,6 +281,14 @@ pub(super) fn remote(reader: &mut Reader<'_>, dirs: &Dirs) -> RemoteSettings {
         manifest_retention_ms: reader.size("remote.manifest.retention.ms"),
         delete_grace_ms: reader.size("remote.delete.grace.ms"),
         orphan_age_ms: reader.size("remote.orphan.age.ms"),
+        scrub_ratio_per_day: reader.real("remote.scrub.ratio.per.day"),
+        prices: Prices {
+            currency: reader.text("remote.cost.currency").unwrap_or_default(),
+            class_a_requests: reader.real("remote.cost.class.a.requests"),
+            class_b_requests: reader.real("remote.cost.class.b.requests"),
+            storage_gb_month: reader.real("remote.cost.storage.gb.month"),
+            egress_gb: reader.real("remote.cost.egress.gb"),
+        },
         fetch_wait_ms_max: reader.size("remote.fetch.max.wait.ms"),
         list_offsets_timeout_ms: reader.size("remote.list.offsets.request.timeout.ms"),
         task_interval_ms: reader.size("remote.log.manager.task.interval.ms"),

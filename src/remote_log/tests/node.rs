@@ -139,6 +139,7 @@ impl Machines {
                 delete_grace_ms: 0,
                 snapshot_interval_ms: 60_000,
                 orphan_age_ms: 86_400_000,
+                scrub_ratio_per_day: 0.01,
             },
         });
         Running { log, partitions, rolls, meta }

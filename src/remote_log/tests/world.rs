@@ -121,6 +121,7 @@ impl World {
             delete_grace_ms: GRACE_MS,
             snapshot_interval_ms: 60_000,
             orphan_age_ms: 86_400_000,
+            scrub_ratio_per_day: 0.01,
         };
         let log = RemoteLog::new(RemoteLogParts {
             tier: Arc::clone(&tier),

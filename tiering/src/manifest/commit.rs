@@ -6,6 +6,7 @@ use super::load::corrupt;
 use super::{Committed, LeafRef, ManifestEntry, ManifestError, Root, format, invariants};
 use crate::platform::crash_point::{self, CrashPoint};
 use crate::store::bucket::Created;
+use crate::store::meter::Purpose;
 use crate::tier::Tier;
 
 /// Entries that a root holds itself at most.
@@ -77,7 +78,7 @@ impl Tier {
             let crc = crc32c::crc32c(&bytes);
             let key = self.names.manifest(topic, partition, root.name());
             crash_point::reach(CrashPoint::ManifestBeforeRoot);
-            if self.bucket.create(&key, bytes).await? == Created::New {
+            if self.bucket.on(Purpose::Manifest).create(&key, bytes).await? == Created::New {
                 crash_point::reach(CrashPoint::ManifestAfterRoot);
                 return Ok(Committed { root: root.into(), crc });
             }
@@ -111,8 +112,9 @@ impl Tier {
             crc: crc32c::crc32c(&bytes),
         };
         let key = self.names.manifest(topic, partition, leaf.name());
-        let created = self.bucket.create(&key, bytes).await?;
-        if created == Created::Exists && crc32c::crc32c(&self.bucket.get(&key).await?) != leaf.crc {
+        let created = self.bucket.on(Purpose::Manifest).create(&key, bytes).await?;
+        if created == Created::Exists && crc32c::crc32c(&self.bucket.on(Purpose::Manifest).get(&key).await?) != leaf.crc
+        {
             return Err(corrupt(&key, "another leaf has its key".to_owned()));
         }
         Ok(leaf)

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{Committed, LeafRef, Manifest, ManifestEntry, ManifestError, Root, format, invariants};
 use crate::names::ManifestName;
 use crate::store::StoreError;
+use crate::store::meter::Purpose;
 use crate::tier::Tier;
 
 /// The newest root of one partition, as its key says.
@@ -54,7 +55,7 @@ impl Tier {
             }
             None
         };
-        self.bucket.list(&self.names.all_manifests(), None, pick).await?;
+        self.bucket.on(Purpose::Manifest).list(&self.names.all_manifests(), None, pick).await?;
         let mut roots: Vec<_> = newest
             .into_iter()
             .map(|((topic, partition), (leader_epoch, generation))| NewestRoot {
@@ -75,7 +76,7 @@ impl Tier {
             let (_, _, name) = names.parse_manifest(&meta.location)?;
             Some((name, meta.last_modified.timestamp_millis()))
         };
-        self.bucket.list(&names.manifests(topic, partition), None, pick).await
+        self.bucket.on(Purpose::Manifest).list(&names.manifests(topic, partition), None, pick).await
     }
 
     pub(crate) async fn load_root(
@@ -85,7 +86,7 @@ impl Tier {
         name: ManifestName,
     ) -> Result<Committed, ManifestError> {
         let key = self.names.manifest(topic, partition, name);
-        let bytes = self.bucket.get(&key).await?;
+        let bytes = self.bucket.on(Purpose::Manifest).get(&key).await?;
         let root = format::parse_root(&bytes).map_err(|error| corrupt(&key, error.to_string()))?;
         if (root.topic, root.partition, root.name()) != (topic, partition, name) {
             return Err(corrupt(&key, "it belongs elsewhere".to_owned()));
@@ -100,7 +101,7 @@ impl Tier {
         leaf: &LeafRef,
     ) -> Result<Vec<ManifestEntry>, ManifestError> {
         let key = self.names.manifest(topic, partition, leaf.name());
-        let bytes = self.bucket.get(&key).await?;
+        let bytes = self.bucket.on(Purpose::Manifest).get(&key).await?;
         if crc32c::crc32c(&bytes) != leaf.crc {
             return Err(corrupt(&key, "its CRC is not the one in the root".to_owned()));
         }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::ManifestError;
 use crate::names::ManifestName;
 use crate::retention;
+use crate::store::meter::Purpose;
 use crate::tier::Tier;
 
 /// A leaf that no root names may be one whose root is being written.
@@ -24,7 +25,7 @@ impl Tier {
         let kept = retention::kept(&written, now_ms, self.options.manifest_retention_ms);
         let mut removed = 0;
         for ((name, _), _) in roots.iter().zip(&kept).filter(|(_, kept)| !**kept) {
-            self.bucket.delete(&self.names.manifest(topic, partition, *name)).await?;
+            self.bucket.on(Purpose::Manifest).delete(&self.names.manifest(topic, partition, *name)).await?;
             removed += 1;
         }
         let leaves = listed.iter().filter(|(name, _)| !is_root(name));
@@ -39,7 +40,7 @@ impl Tier {
             named.extend(root.root.leaves.iter().map(super::LeafRef::name));
         }
         for (leaf, _) in old.iter().filter(|(leaf, _)| !named.contains(leaf)) {
-            self.bucket.delete(&self.names.manifest(topic, partition, *leaf)).await?;
+            self.bucket.on(Purpose::Manifest).delete(&self.names.manifest(topic, partition, *leaf)).await?;
             removed += 1;
         }
         Ok(removed)
@@ -55,7 +56,7 @@ impl Tier {
             ManifestName::Root { leader_epoch, generation } => (1, *leader_epoch, *generation),
         });
         for name in &names {
-            self.bucket.delete(&self.names.manifest(topic, partition, *name)).await?;
+            self.bucket.on(Purpose::Manifest).delete(&self.names.manifest(topic, partition, *name)).await?;
         }
         Ok(names.len())
     }

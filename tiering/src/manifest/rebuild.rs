@@ -6,6 +6,7 @@ use super::ManifestEntry;
 use crate::names::ObjectRef;
 use crate::object::footer::Footer;
 use crate::read::ReadError;
+use crate::store::meter::Purpose;
 use crate::tier::Tier;
 
 impl Tier {
@@ -37,7 +38,11 @@ impl Tier {
     pub async fn list_segments(&self, topic: Uuid, partition: i32) -> Result<Vec<ObjectRef>, ReadError> {
         let names = &self.names;
         let prefix = names.segments(topic, partition);
-        Ok(self.bucket.list(&prefix, None, |meta| names.parse_segment(&meta.location, meta.size)).await?)
+        Ok(self
+            .bucket
+            .on(Purpose::Restore)
+            .list(&prefix, None, |meta| names.parse_segment(&meta.location, meta.size))
+            .await?)
     }
 }
 

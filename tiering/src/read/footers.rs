@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use moka::future::Cache;
+use object_store::path::Path;
 use uuid::Uuid;
 
 use super::ReadError;
@@ -38,27 +39,30 @@ impl Footers {
     }
 
     async fn fetch(&self, object: &ObjectRef) -> Result<Arc<Footer>, ReadError> {
-        let key = self.names.segment(object);
-        let wrong = |error: FooterError| ReadError::Footer { key: key.to_string(), error };
-        let end = object.object_bytes;
-        let tail = self.bucket.get_range(&key, end.saturating_sub(TAIL_BYTES)..end).await?;
-        let (before, trailer) =
-            tail.split_last_chunk::<TRAILER_LEN>().ok_or(wrong(FooterError::Malformed("length")))?;
-        let trailer = Trailer::parse(trailer, end).map_err(wrong)?;
-        let len = trailer.footer_len as usize;
-        let footer = match before.len().checked_sub(len) {
-            Some(at) => Footer::parse(&before[at..], &trailer),
-            None => {
-                let range = trailer.footer_position..trailer.footer_position + trailer.footer_len;
-                Footer::parse(&self.bucket.get_range(&key, range).await?, &trailer)
-            }
-        }
-        .map_err(wrong)?;
-        let identity = &footer.identity;
-        let told = (identity.uuid, identity.topic, identity.partition, identity.base_offset, identity.last_offset);
-        if told != (object.uuid, object.topic, object.partition, object.base_offset, object.last_offset) {
-            return Err(wrong(FooterError::Malformed("it describes another segment")));
-        }
-        Ok(Arc::new(footer))
+        fetch(&self.bucket, &self.names.segment(object), object).await.map(Arc::new)
     }
+}
+
+/// The footer as it lies in the bucket; one GET, two where it is long.
+pub(crate) async fn fetch(bucket: &Bucket, key: &Path, object: &ObjectRef) -> Result<Footer, ReadError> {
+    let wrong = |error: FooterError| ReadError::Footer { key: key.to_string(), error };
+    let end = object.object_bytes;
+    let tail = bucket.get_range(key, end.saturating_sub(TAIL_BYTES)..end).await?;
+    let (before, trailer) = tail.split_last_chunk::<TRAILER_LEN>().ok_or(wrong(FooterError::Malformed("length")))?;
+    let trailer = Trailer::parse(trailer, end).map_err(wrong)?;
+    let len = trailer.footer_len as usize;
+    let footer = match before.len().checked_sub(len) {
+        Some(at) => Footer::parse(&before[at..], &trailer),
+        None => {
+            let range = trailer.footer_position..trailer.footer_position + trailer.footer_len;
+            Footer::parse(&bucket.get_range(key, range).await?, &trailer)
+        }
+    }
+    .map_err(wrong)?;
+    let identity = &footer.identity;
+    let told = (identity.uuid, identity.topic, identity.partition, identity.base_offset, identity.last_offset);
+    if told != (object.uuid, object.topic, object.partition, object.base_offset, object.last_offset) {
+        return Err(wrong(FooterError::Malformed("it describes another segment")));
+    }
+    Ok(footer)
 }

@@ -10,6 +10,7 @@ use crate::manifest::{Committed, ManifestEntry, ManifestError, rebuild};
 use crate::names::{ManifestName, ObjectRef};
 use crate::read::ReadError;
 use crate::store::StoreError;
+use crate::store::meter::Purpose;
 use crate::tier::Tier;
 
 /// One partition at the cut.
@@ -44,7 +45,7 @@ impl Tier {
         let names = &self.names;
         let pick = |meta: object_store::ObjectMeta| names.parse_segment(&meta.location, meta.size);
         let mut of_partition: HashMap<(Uuid, i32), Vec<ObjectRef>> = HashMap::new();
-        for object in self.bucket.list(&names.all_segments(), None, pick).await? {
+        for object in self.bucket.on(Purpose::Restore).list(&names.all_segments(), None, pick).await? {
             of_partition.entry((object.topic, object.partition)).or_default().push(object);
         }
         Ok(of_partition)

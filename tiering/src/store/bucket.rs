@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::StoreError;
 use super::health::{Health, StoreHealth};
-use super::meter::{self, Op};
+use super::meter::{Meter, Op, Purpose, Usage};
 use super::open::StoreKind;
 use super::retry::Retry;
 use super::throttle::Throttle;
@@ -25,6 +25,8 @@ use crate::tier::{Machine, TierOptions};
 
 /// Bytes read at once from a local directory.
 const LOCAL_PIECE_BYTES: u64 = 1 << 20;
+/// Keys that a store tells in one answer; a listing of more is as many requests.
+const LIST_PAGE_KEYS: u64 = 1000;
 
 /// How long the store may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +59,9 @@ pub enum Created {
     Exists,
 }
 
-/// A store with manners. Cheap to clone.
+/// A store with manners, for one purpose. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Bucket(Arc<Inner>);
+pub struct Bucket(Arc<Inner>, Purpose);
 
 #[derive(Debug)]
 struct Inner {
@@ -70,13 +72,14 @@ struct Inner {
     download: Throttle,
     health: Health,
     retry: Retry,
+    meter: Meter,
 }
 
 impl Bucket {
-    /// Wraps a store.
+    /// Wraps a store; what nobody says another purpose for is metadata.
     pub fn new(store: Arc<dyn ObjectStore>, kind: StoreKind, options: &TierOptions, machine: &Machine) -> Self {
         metrics::gauge!("terrace_remote_store_up").set(1.0);
-        Self(Arc::new(Inner {
+        let inner = Inner {
             store,
             kind,
             deadlines: options.deadlines,
@@ -84,7 +87,19 @@ impl Bucket {
             download: Throttle::new(options.download_bytes_per_s),
             health: Health::new(machine.clock.clone()),
             retry: Retry::new(machine.random.clone()),
-        }))
+            meter: Meter::new(),
+        };
+        Self(Arc::new(inner), Purpose::Metadata)
+    }
+
+    /// The same store for another purpose.
+    pub fn on(&self, purpose: Purpose) -> Self {
+        Self(Arc::clone(&self.0), purpose)
+    }
+
+    /// What was asked of the store so far, for any purpose.
+    pub fn usage(&self) -> Usage {
+        self.0.meter.usage()
     }
 
     /// Does the store answer, and since when?
@@ -116,7 +131,7 @@ impl Bucket {
         self.0.download.take(len).await;
         let deadline = self.0.deadlines.transfer(len);
         let bytes = self.retried(Op::Get, deadline, || self.0.store.get_range(key, range.clone())).await?;
-        meter::received(bytes.len() as u64);
+        self.0.meter.received(self.1, bytes.len() as u64);
         if bytes.len() as u64 != len {
             return Err(StoreError::Unavailable(format!("{} of {len} bytes of '{key}' came", bytes.len())));
         }
@@ -187,7 +202,7 @@ impl Bucket {
                 }
             })
             .await?;
-        meter::sent(len);
+        self.0.meter.sent(self.1, len);
         Ok(created)
     }
 
@@ -199,7 +214,7 @@ impl Bucket {
     /// Waits for one part of `len` bytes. A part cannot be sent again at this level: its number is taken.
     pub async fn finish_part(&self, part: UploadPart, len: u64) -> Result<(), StoreError> {
         self.once(Op::PutPart, self.0.deadlines.transfer(len), part).await?;
-        meter::sent(len);
+        self.0.meter.sent(self.1, len);
         Ok(())
     }
 
@@ -217,7 +232,7 @@ impl Bucket {
 
     /// Gives up an object of several parts; a failure leaves what the store's own clean-up removes.
     pub async fn abort_parts(&self, upload: &mut dyn MultipartUpload) {
-        if let Err(error) = self.once(Op::PutPart, self.0.deadlines.request, upload.abort()).await {
+        if let Err(error) = self.once(Op::Delete, self.0.deadlines.request, upload.abort()).await {
             tracing::debug!(%error, "multipart upload was not aborted");
         }
     }
@@ -243,8 +258,10 @@ impl Bucket {
         loop {
             self.0.health.admit()?;
             let started = Instant::now();
-            let outcome = self.list_once(prefix, after, &mut pick, &mut found).await;
-            meter::request(Op::List, started.elapsed(), &outcome);
+            let mut keys = 0;
+            let outcome = self.list_once(prefix, after, &mut keys, &mut pick, &mut found).await;
+            let pages = keys.div_ceil(LIST_PAGE_KEYS).max(1);
+            self.0.meter.request(self.1, Op::List, pages, started.elapsed(), &outcome);
             self.0.health.record(&outcome);
             match outcome {
                 Ok(()) => break,
@@ -265,6 +282,7 @@ impl Bucket {
         &self,
         prefix: &Path,
         after: Option<&Path>,
+        keys: &mut u64,
         pick: &mut impl FnMut(ObjectMeta) -> Option<T>,
         found: &mut Vec<T>,
     ) -> Result<(), StoreError> {
@@ -277,7 +295,10 @@ impl Bucket {
         loop {
             match timeout(deadline, stream.next()).await.map_err(|_| StoreError::Timeout(deadline))? {
                 None => return Ok(()),
-                Some(Ok(meta)) => found.extend(pick(meta)),
+                Some(Ok(meta)) => {
+                    *keys += 1;
+                    found.extend(pick(meta));
+                }
                 // An object that went away while it was listed.
                 Some(Err(object_store::Error::NotFound { .. })) => {}
                 Some(Err(error)) => return Err(error.into()),
@@ -294,7 +315,7 @@ impl Bucket {
     }
 
     async fn arrived(&self, bytes: u64) {
-        meter::received(bytes);
+        self.0.meter.received(self.1, bytes);
         self.0.download.take(bytes).await;
     }
 
@@ -310,7 +331,7 @@ impl Bucket {
             Ok(answer) => answer.map_err(StoreError::from),
             Err(_) => Err(StoreError::Timeout(deadline)),
         };
-        meter::request(op, started.elapsed(), &outcome);
+        self.0.meter.request(self.1, op, 1, started.elapsed(), &outcome);
         self.0.health.record(&outcome);
         outcome
     }

@@ -59,7 +59,7 @@ impl From<object_store::Error> for StoreError {
 }
 
 /// The error and its causes on one line, without repeating what a cause already said.
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

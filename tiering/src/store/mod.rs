@@ -1,6 +1,7 @@
 //! The bucket: every request to the object store goes through [`Bucket`], which gives it a deadline, counts it, holds it to
 //! the rate limits, retries what may be retried and remembers whether the store answers at all.
 
+pub mod admin;
 pub mod bucket;
 pub mod error;
 pub mod faulty;

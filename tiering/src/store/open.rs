@@ -11,6 +11,7 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
+use super::admin::S3Admin;
 use crate::platform::fs::SharedFs;
 use crate::tier::{TierError, TierOptions};
 
@@ -44,13 +45,20 @@ pub struct Opened {
     pub kind: StoreKind,
     /// The prefix that the URI names.
     pub root: Path,
+    /// Asks S3 what the store's crate does not; `None` elsewhere.
+    pub admin: Option<Arc<S3Admin>>,
 }
 
 /// Opens what the options name. Nothing is asked of the store yet.
 pub fn open(options: &TierOptions, fs: &SharedFs) -> Result<Opened, TierError> {
     let uri = options.uri.as_str();
     if uri == "memory:" {
-        return Ok(Opened { store: Arc::new(InMemory::new()), kind: StoreKind::Memory, root: Path::default() });
+        return Ok(Opened {
+            store: Arc::new(InMemory::new()),
+            kind: StoreKind::Memory,
+            root: Path::default(),
+            admin: None,
+        });
     }
     match uri.split_once("://") {
         Some(("file", path)) => open_local(path, fs),
@@ -69,7 +77,7 @@ fn open_local(path: &str, fs: &SharedFs) -> Result<Opened, TierError> {
         // Off by default in the crate; without it an upload that was verified could be gone after a power loss.
         .with_fsync(true)
         .with_automatic_cleanup(true);
-    Ok(Opened { store: Arc::new(store), kind: StoreKind::Local, root: Path::default() })
+    Ok(Opened { store: Arc::new(store), kind: StoreKind::Local, root: Path::default(), admin: None })
 }
 
 /// The directory of a `file://` URI; one that does not begin with a slash is relative to the working directory.
@@ -126,7 +134,7 @@ pub fn s3(builder: AmazonS3Builder, options: &TierOptions) -> Result<Opened, Tie
         },
     };
     let store = builder
-        .with_client_options(client)
+        .with_client_options(client.clone())
         .with_retry(retry)
         .with_checksum_algorithm(Checksum::SHA256)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
@@ -135,7 +143,10 @@ pub fn s3(builder: AmazonS3Builder, options: &TierOptions) -> Result<Opened, Tie
         .build()
         .map_err(|error| TierError::Uri(error.to_string()))?;
     let root = Path::from_url_path(url.path()).map_err(|error| TierError::Uri(error.to_string()))?;
-    Ok(Opened { store: Arc::new(store), kind: StoreKind::S3, root })
+    let store = Arc::new(store);
+    let admin = S3Admin::new(Arc::clone(&store), &client, options.deadlines);
+    let admin = admin.map_err(|error| TierError::Uri(error.to_string()))?;
+    Ok(Opened { store, kind: StoreKind::S3, root, admin: Some(Arc::new(admin)) })
 }
 
 #[cfg(test)]

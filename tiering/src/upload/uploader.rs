@@ -13,7 +13,8 @@ use tokio::time::timeout;
 
 use crate::object::footer::Footer;
 use crate::platform::crash_point::{self, CrashPoint};
-use crate::store::StoreError;
+use crate::store::meter::Purpose;
+use crate::store::{Bucket, StoreError};
 use crate::tier::{Tier, kib};
 use crate::upload::parts::{PART_BYTES, Parts};
 use crate::upload::verify::Expected;
@@ -50,20 +51,26 @@ impl Tier {
         let (_, bytes) = parts.next().await?;
         // The uuid in the key is new, so an object that exists is ours, from an attempt whose answer was lost. Whether it
         // is whole is for the verification to say.
-        self.bucket.create(key, bytes).await?;
+        self.bucket.on(Purpose::Copy).create(key, bytes).await?;
         Ok(())
     }
 
     async fn send_parts(&self, key: &Path, parts: Parts, deadline: Duration) -> Result<(), UploadError> {
-        let mut upload = self.bucket.start_parts(key).await?;
-        let sent = in_time(deadline, self.send_each(upload.as_mut(), parts)).await;
+        let bucket = self.bucket.on(Purpose::Copy);
+        let mut upload = bucket.start_parts(key).await?;
+        let sent = in_time(deadline, self.send_each(&bucket, upload.as_mut(), parts)).await;
         if sent.is_err() {
-            self.bucket.abort_parts(upload.as_mut()).await;
+            bucket.abort_parts(upload.as_mut()).await;
         }
         sent
     }
 
-    async fn send_each(&self, upload: &mut dyn MultipartUpload, mut parts: Parts) -> Result<(), UploadError> {
+    async fn send_each(
+        &self,
+        bucket: &Bucket,
+        upload: &mut dyn MultipartUpload,
+        mut parts: Parts,
+    ) -> Result<(), UploadError> {
         let mut in_flight = FuturesUnordered::new();
         while parts.next_len() > 0 {
             let len = parts.next_len();
@@ -76,15 +83,15 @@ impl Tier {
             };
             let (rest, bytes) = parts.next().await?;
             parts = rest;
-            self.bucket.before_part(len).await;
+            bucket.before_part(len).await;
             // Parts are numbered in the order of these calls.
             let part = upload.put_part(bytes.into());
-            in_flight.push(async move { (self.bucket.finish_part(part, len).await, memory) });
+            in_flight.push(async move { (bucket.finish_part(part, len).await, memory) });
         }
         while let Some(done) = in_flight.next().await {
             part_done(done)?;
         }
-        Ok(self.bucket.complete_parts(upload).await?)
+        Ok(bucket.complete_parts(upload).await?)
     }
 
     /// Memory for a part; one that is larger than all there is gets all.

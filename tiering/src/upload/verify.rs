@@ -6,6 +6,7 @@ use object_store::path::Path;
 
 use crate::object::footer::Footer;
 use crate::object::trailer::{TRAILER_LEN, Trailer};
+use crate::store::meter::Purpose;
 use crate::tier::Tier;
 use crate::upload::UploadError;
 use crate::upload::parts::ChunkCheck;
@@ -33,11 +34,12 @@ pub(super) struct Expected {
 impl Tier {
     pub(super) async fn verify(&self, key: &Path, expected: &Expected) -> Result<(), UploadError> {
         let failed = |what: String| Err(UploadError::Verification(what));
-        let size = self.bucket.head(key).await?.size;
+        let bucket = self.bucket.on(Purpose::Copy);
+        let size = bucket.head(key).await?.size;
         if size != expected.object_bytes {
             return failed(format!("it has {size} bytes of {}", expected.object_bytes));
         }
-        let tail = self.bucket.get_range(key, expected.footer.log_bytes..size).await?;
+        let tail = bucket.get_range(key, expected.footer.log_bytes..size).await?;
         match read_tail(&tail, size) {
             Err(error) => return failed(error.to_string()),
             Ok(footer) if footer.identity.uuid != expected.footer.identity.uuid => {
@@ -54,7 +56,7 @@ impl Tier {
 
     async fn read_back(&self, key: &Path, footer: &Footer) -> Result<(), UploadError> {
         let mut check = ChunkCheck::new(footer.chunks.clone());
-        let mut pieces = self.bucket.get_stream(key, 0..footer.log_bytes).await?;
+        let mut pieces = self.bucket.on(Purpose::Copy).get_stream(key, 0..footer.log_bytes).await?;
         while let Some(piece) = pieces.try_next().await? {
             check.feed(&piece).map_err(|chunk| UploadError::Verification(format!("chunk {chunk} fails its CRC")))?;
         }

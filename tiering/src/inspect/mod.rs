@@ -1,19 +1,25 @@
-//! The bucket for people: what `terrace remote ls` and `terrace remote dump` show. Nothing is written, no broker is needed.
+//! The bucket for people: what `terrace remote` shows. Nothing is written, no broker is needed.
+//!
+//! - [`show`]: objects as text.
+//! - [`verify`]: is everything there that the manifests name, and whole?
 
-use std::fmt::Write as _;
+mod show;
+pub mod verify;
+
 use std::path::Path as FilePath;
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use object_store::path::Path;
 
 use crate::cluster::snapshot::Snapshot;
-use crate::manifest::{ManifestEntry, Root, format};
+use crate::manifest::{Manifest, format};
 use crate::names::{ManifestName, Names};
 use crate::object::footer::{Footer, FooterError};
 use crate::object::trailer::{TRAILER_LEN, Trailer};
-use crate::platform::fs::{Open, SharedFs};
+use crate::platform::fs::Open;
 use crate::store::{Bucket, StoreError, open};
-use crate::tier::{Machine, TierError, TierOptions};
+use crate::tier::{Machine, Tier, TierError, TierOptions};
 
 /// What a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +103,8 @@ pub enum InspectError {
 pub struct Inspector {
     bucket: Bucket,
     root: Path,
-    fs: SharedFs,
+    options: TierOptions,
+    machine: Machine,
 }
 
 impl Inspector {
@@ -105,7 +112,13 @@ impl Inspector {
     pub fn open(options: &TierOptions, machine: &Machine) -> Result<Self, TierError> {
         let opened = open::open(options, &machine.fs)?;
         let bucket = Bucket::new(opened.store, opened.kind, options, machine);
-        Ok(Self { bucket, root: opened.root, fs: machine.fs.clone() })
+        Ok(Self { bucket, root: opened.root, options: options.clone(), machine: machine.clone() })
+    }
+
+    /// The tier of one cluster, for reading.
+    pub async fn tier(&self, cluster_id: &str) -> Result<Arc<Tier>, TierError> {
+        let options = TierOptions { cluster_id: cluster_id.to_owned(), ..self.options.clone() };
+        Tier::for_reading(options, self.machine.clone()).await
     }
 
     /// The ids of the clusters below the URI.
@@ -136,16 +149,23 @@ impl Inspector {
         let corrupt = |reason: String| InspectError::Corrupt { key: key.to_owned(), reason };
         let kind = kind(&names, &path);
         if kind == Kind::Segment {
-            return Ok(show_footer(&self.footer(&path).await?.map_err(|error| corrupt(error.to_string()))?));
+            return Ok(show::footer(&self.footer(&path).await?.map_err(|error| corrupt(error.to_string()))?));
         }
         let bytes = self.bucket.get(&path).await?;
         match kind {
-            Kind::Root => format::parse_root(&bytes).map(|root| show_root(&root)).map_err(|e| corrupt(e.to_string())),
-            Kind::Leaf => format::parse_leaf(&bytes).map(|all| show_entries(&all)).map_err(|e| corrupt(e.to_string())),
-            Kind::Snapshot => Snapshot::parse(&bytes).map(|snapshot| show_snapshot(&snapshot)).map_err(corrupt),
+            Kind::Root => format::parse_root(&bytes).map(|root| show::root(&root)).map_err(|e| corrupt(e.to_string())),
+            Kind::Leaf => format::parse_leaf(&bytes).map(|all| show::entries(&all)).map_err(|e| corrupt(e.to_string())),
+            Kind::Snapshot => Snapshot::parse(&bytes).map(|snapshot| show::snapshot(&snapshot)).map_err(corrupt),
             Kind::ClusterFile | Kind::Owner | Kind::Tombstone => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Kind::Segment | Kind::Unknown => Err(InspectError::Key(key.to_owned())),
         }
+    }
+
+    /// What a partition's newest manifest says, its leaves included.
+    pub fn show_manifest(manifest: &Manifest) -> String {
+        let root = &manifest.committed.root;
+        let in_leaves = manifest.entries.len().saturating_sub(root.entries.len());
+        show::entries(&manifest.entries[..in_leaves]) + &show::root(root)
     }
 
     /// Copies an object into a new file.
@@ -153,7 +173,7 @@ impl Inspector {
         let path = Path::parse(key).map_err(|_| InspectError::Key(key.to_owned()))?;
         let failed = |source| InspectError::File { path: file.to_owned(), source };
         let size = self.bucket.head(&path).await?.size;
-        let out = self.fs.open(file, Open::CreateNew).map_err(failed)?;
+        let out = self.machine.fs.open(file, Open::CreateNew).map_err(failed)?;
         let mut pieces = self.bucket.get_stream(&path, 0..size).await?;
         let mut position = 0;
         while let Some(piece) = pieces.try_next().await? {
@@ -196,73 +216,4 @@ fn kind(names: &Names, key: &Path) -> Kind {
     } else {
         Kind::Unknown
     }
-}
-
-/// Writing to a `String` cannot fail, so its results are dropped below.
-fn show_footer(footer: &Footer) -> String {
-    let identity = &footer.identity;
-    let mut out = String::new();
-    let _ = writeln!(out, "cluster           {}", identity.cluster_id);
-    let _ = writeln!(out, "topic             {} ({})", identity.topic_name, identity.topic);
-    let _ = writeln!(out, "partition         {}", identity.partition);
-    let _ = writeln!(out, "offsets           {}..={}", identity.base_offset, identity.last_offset);
-    let _ = writeln!(out, "copy              {} by leader epoch {}", identity.uuid, identity.leader_epoch);
-    let _ = writeln!(out, "records           {} in {} batches", identity.record_count, identity.batch_count);
-    let _ = writeln!(
-        out,
-        "timestamps        first {}, largest {} at offset {}",
-        identity.first_timestamp, identity.max_timestamp, identity.max_timestamp_offset
-    );
-    let _ = writeln!(out, "log bytes         {}", footer.log_bytes);
-    let _ = writeln!(out, "producer snapshot {} bytes", footer.producer_snapshot.len());
-    let _ = writeln!(out, "aborted           {}", footer.aborted.len());
-    for (epoch, offset) in &footer.epochs {
-        let _ = writeln!(out, "epoch {epoch} from offset {offset}");
-    }
-    for (number, chunk) in footer.chunks.iter().enumerate() {
-        let _ = writeln!(
-            out,
-            "chunk {number}: position {} length {} first offset {} largest timestamp {} crc {:08x}",
-            chunk.position, chunk.length, chunk.first_offset, chunk.max_timestamp, chunk.crc
-        );
-    }
-    out
-}
-
-fn show_root(root: &Root) -> String {
-    let mut out = String::new();
-    let _ = writeln!(out, "topic id    {}", root.topic);
-    let _ = writeln!(out, "partition   {}", root.partition);
-    let _ = writeln!(out, "generation  {} in leader epoch {}", root.generation, root.leader_epoch);
-    let _ = writeln!(out, "writer      {} at {} ms", root.writer, root.written_at_ms);
-    let _ = writeln!(out, "log start   {}", root.log_start);
-    let _ = writeln!(out, "tier end    {}", root.tier_end);
-    for leaf in &root.leaves {
-        let _ = writeln!(
-            out,
-            "leaf {}: offsets {}..={} in {} segments",
-            leaf.uuid, leaf.first_offset, leaf.last_offset, leaf.entry_count
-        );
-    }
-    out + &show_entries(&root.entries)
-}
-
-fn show_entries(entries: &[ManifestEntry]) -> String {
-    let mut out = String::new();
-    for entry in entries {
-        let _ = writeln!(
-            out,
-            "segment {}: offsets {}..={} epoch {} log bytes {} largest timestamp {}",
-            entry.uuid, entry.base_offset, entry.last_offset, entry.leader_epoch, entry.log_bytes, entry.max_timestamp
-        );
-    }
-    out
-}
-
-fn show_snapshot(snapshot: &Snapshot) -> String {
-    let mut out = format!("snapshot {}\n", snapshot.number);
-    for section in &snapshot.sections {
-        let _ = writeln!(out, "section {}: {} bytes", section.kind, section.bytes.len());
-    }
-    out
 }

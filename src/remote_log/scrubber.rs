@@ -1,0 +1,226 @@
+//! Reads back a share of all segments each day (`remote.scrub.ratio.per.day`), so that bytes that rotted in the store are
+//! known before somebody needs them. What it reads goes into no cache and to no reader.
+//!
+//! Nothing is kept of how far it is: the wall clock tells. Time is cut into cycles in which everything has its turn once
+//! (100 days at a ratio of 0.01); within a cycle each segment has a place that follows from its uuid and the cycle's
+//! number. A restart goes on at the place of the moment. What had its place while the broker was down has another one in
+//! the next cycle, so that a broker that is down at the same hours each day still covers everything.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use terrace_tiering::ObjectRef;
+use terrace_tiering::store::StoreError;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::job::RemoteLog;
+use super::observe;
+use super::state::object_of;
+use crate::metadata::image::PartitionId;
+use crate::metadata::remote_log::SegmentState;
+
+/// Between two turns; a turn reads what had its place since the last.
+const TURN_EVERY: Duration = Duration::from_secs(600);
+const DAY_MS: f64 = 86_400_000.0;
+/// A turn looks back no further: after an outage or a jump of the clock, at most this much is made up for.
+const LOOK_BACK_MS: i64 = 86_400_000;
+/// It reads at twice the average rate that the ratio asks for, and not below this.
+const RATE_MIN: f64 = (1 << 20) as f64;
+/// Damaged segments that are named in health.
+const NAMED_MAX: usize = 3;
+
+/// A moment in the course of scrubbing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    cycle: u64,
+    /// Of 2^64.
+    position: u64,
+}
+
+impl Place {
+    /// Where the scrubber is at a wall time.
+    pub(super) fn at(now_ms: i64, ratio_per_day: f64) -> Self {
+        let cycle_ms = (DAY_MS / ratio_per_day).max(1.0) as u128;
+        let now_ms = now_ms.max(0) as u128;
+        // What is left of a cycle is below its length, so the quotient is below 2^64.
+        Self { cycle: (now_ms / cycle_ms) as u64, position: (((now_ms % cycle_ms) << 64) / cycle_ms) as u64 }
+    }
+
+    /// Where a segment has its turn in a cycle: anywhere, evenly, and elsewhere in the next cycle.
+    fn of(segment: Uuid, cycle: u64) -> Self {
+        let (high, low) = segment.as_u64_pair();
+        // The finisher of SplitMix64.
+        let mut word = high ^ low ^ cycle.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        Self { cycle, position: word ^ (word >> 31) }
+    }
+}
+
+/// Does the segment have its turn from `from` on, before `to`?
+fn is_due(segment: Uuid, from: Place, to: Place) -> bool {
+    (from.cycle..=to.cycle).any(|cycle| (from..to).contains(&Place::of(segment, cycle)))
+}
+
+/// Segments that were found damaged in this life of the broker and are still named.
+#[derive(Debug, Default)]
+pub(super) struct Damaged(Mutex<BTreeMap<Uuid, String>>);
+
+impl Damaged {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, String>> {
+        // A map of texts: a panic elsewhere leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What health says; `None` when there are none.
+    pub(super) fn summary(&self) -> Option<String> {
+        let damaged = self.lock();
+        let named: Vec<&str> = damaged.values().take(NAMED_MAX).map(String::as_str).collect();
+        (!named.is_empty()).then(|| format!("{} damaged segments in the bucket: {}", damaged.len(), named.join("; ")))
+    }
+}
+
+impl RemoteLog {
+    pub(super) async fn scrub_until(self: Arc<Self>, stopping: CancellationToken) {
+        let ratio = self.settings.scrub_ratio_per_day;
+        if ratio <= 0.0 {
+            return;
+        }
+        let mut done_ms = self.clock.now_ms();
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(TURN_EVERY) => {}
+            }
+            let now_ms = self.clock.now_ms();
+            // A clock that went back begins anew where it is.
+            let from_ms = done_ms.clamp(now_ms.saturating_sub(LOOK_BACK_MS), now_ms);
+            let scrubbed = tokio::select! {
+                () = stopping.cancelled() => return,
+                scrubbed = self.scrub(Place::at(from_ms, ratio), Place::at(now_ms, ratio)) => scrubbed,
+            };
+            match scrubbed {
+                Ok(()) => done_ms = now_ms,
+                Err(error) => {
+                    tracing::warn!(%error, "stored segments cannot be checked now; the next turn takes them too");
+                    done_ms = from_ms;
+                }
+            }
+        }
+    }
+
+    /// Reads back every readable segment that has its turn between two places. An error of the store ends it.
+    pub(super) async fn scrub(&self, from: Place, to: Place) -> Result<(), StoreError> {
+        let (mut due, mut known, mut stored_bytes) = (Vec::new(), HashSet::new(), 0);
+        for state in self.all_states() {
+            for segment in &state.lock().await.remote.segments {
+                known.insert(segment.uuid);
+                if segment.state == SegmentState::CopyFinished {
+                    stored_bytes += segment.object_bytes;
+                    if is_due(segment.uuid, from, to) {
+                        due.push((state.id, object_of(state.id, segment)));
+                    }
+                }
+            }
+        }
+        self.damaged.lock().retain(|uuid, _| known.contains(uuid));
+        let rate = RATE_MIN.max(2.0 * stored_bytes as f64 * self.settings.scrub_ratio_per_day * 1000.0 / DAY_MS);
+        for (id, object) in due {
+            self.scrub_one(id, &object, rate).await?;
+        }
+        Ok(())
+    }
+
+    async fn scrub_one(&self, id: PartitionId, object: &ObjectRef, bytes_per_s: f64) -> Result<(), StoreError> {
+        let mut check = self.tier.check(object).await?;
+        while let Some(bytes) = check.read_on().await? {
+            observe::scrubbed_bytes(bytes);
+            tokio::time::sleep(Duration::from_secs_f64(bytes as f64 / bytes_per_s)).await;
+        }
+        observe::scrubbed_segment();
+        let Some(first) = check.damage().first() else {
+            self.damaged.lock().remove(&object.uuid);
+            return Ok(());
+        };
+        let state = self.state(id);
+        let named = state.lock().await.remote.segments.iter().any(|segment| {
+            // One that was marked meanwhile may be gone, and rightly so.
+            segment.uuid == object.uuid && segment.state == SegmentState::CopyFinished
+        });
+        if !named {
+            return Ok(());
+        }
+        for damage in check.damage() {
+            tracing::error!(
+                topic = %object.topic,
+                partition = object.partition,
+                key = check.key(),
+                "a segment in the bucket is damaged: {damage}; it is not served. Put the object back from a version or a \
+                 backup of the bucket, or delete its records; docs/operating/outages.md says how"
+            );
+        }
+        let what = format!("{}/{} {first} ({})", object.topic.simple(), object.partition, check.key());
+        if self.damaged.lock().insert(object.uuid, what).is_none() {
+            observe::scrub_found_damage();
+        }
+        Ok(())
+    }
+
+    /// What of the bucket was found damaged and is still named; `None` when nothing is known to be.
+    pub fn damage(&self) -> Option<String> {
+        self.damaged.summary()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use terrace_tiering::platform::random::{Random, SeededRandom};
+
+    use super::*;
+
+    #[test]
+    fn a_cycle_covers_everything_once_whatever_its_turns() {
+        let random = SeededRandom::new(9);
+        let segments: Vec<Uuid> = (0..2000).map(|_| random.uuid()).collect();
+        let (ratio, cycle_ms) = (0.01, 8_640_000_000);
+        let start_ms = 7 * cycle_ms;
+        let mut turns = vec![0; segments.len()];
+        let (mut now_ms, mut last) = (start_ms, Place::at(start_ms, ratio));
+        while now_ms < start_ms + cycle_ms {
+            now_ms = (now_ms + (random.next_u64() % 90_000_000) as i64).min(start_ms + cycle_ms);
+            let to = Place::at(now_ms, ratio);
+            segments
+                .iter()
+                .zip(&mut turns)
+                .for_each(|(segment, turns)| *turns += i32::from(is_due(*segment, last, to)));
+            last = to;
+        }
+        assert!(turns.iter().all(|turns| *turns == 1));
+    }
+
+    #[test]
+    fn a_broker_that_is_down_at_the_same_hours_each_day_covers_everything_in_time() {
+        let random = SeededRandom::new(9);
+        let mut left: Vec<Uuid> = (0..500).map(|_| random.uuid()).collect();
+        // Up for 12 hours a day.
+        for day in 0..1500 {
+            let from_ms = day * 86_400_000;
+            let (from, to) = (Place::at(from_ms, 0.01), Place::at(from_ms + 43_200_000, 0.01));
+            left.retain(|segment| !is_due(*segment, from, to));
+        }
+        assert_eq!(left.len(), 0, "15 cycles, each with half of what is left");
+    }
+
+    #[test]
+    fn places_are_even() {
+        let random = SeededRandom::new(3);
+        let segments: Vec<Uuid> = (0..10_000).map(|_| random.uuid()).collect();
+        let day = |day: i64| Place::at(day * 86_400_000, 0.01);
+        for at in 300..310 {
+            let due = segments.iter().filter(|segment| is_due(**segment, day(at), day(at + 1))).count();
+            assert!((60..140).contains(&due), "{due} of 10 000 on a day");
+        }
+    }
+}
