@@ -42,7 +42,7 @@ enum Command {
     Config(config::ConfigCommand),
     /// Print which APIs of Apache Kafka are served, as docs/compatibility.md.
     Compatibility,
-    /// Look into the object store.
+    /// Look into the object store, check it, clean it.
     #[command(subcommand)]
     Remote(remote::RemoteCommand),
     /// Take over the data of a stopped Apache Kafka broker, once and for good.
@@ -142,6 +142,7 @@ mod tests {
     #[case::dump(&["remote", "dump", "key", "--out", "f"], true)]
     #[case::verify(&["remote", "verify", "orders", "--full"], true)]
     #[case::gc(&["remote", "gc", "--delete", "--override", "a=b"], true)]
+    #[case::doctor(&["remote", "doctor", "--put-abort-rule", "--json"], true)]
     #[case::cost(&["remote", "cost", "--address", "h:1", "--json"], true)]
     #[case::adopt(&["adopt", "a", "b", "--recover", "--override", "node.id=2"], true)]
     #[case::adopt_nothing(&["adopt"], false)]

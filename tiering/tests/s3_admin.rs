@@ -2,9 +2,11 @@
 
 mod fixture;
 
-use fixture::{Backend, Minio};
+use fixture::{Backend, Minio, machine};
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
+use terrace_tiering::inspect::Inspector;
+use terrace_tiering::inspect::doctor::Verdict;
 use terrace_tiering::store::StoreError;
 use terrace_tiering::store::admin::{S3Admin, Versioning};
 
@@ -50,6 +52,30 @@ async fn a_lifecycle_rule_is_put_beside_others(admin: &S3Admin) {
     assert_eq!(told, [("one", "one/", true), ("two", "two/", true)], "what was there is there");
 }
 
+fn doctor(backend: &Backend) -> Inspector {
+    let (opened, options) = (backend.opened("").unwrap(), backend.s3_options(""));
+    Inspector::over(opened, &options, &machine())
+}
+
+async fn a_bucket_that_does_all_is_called_good(backend: &Backend) {
+    let found = doctor(backend).examine(None, 0).await;
+    let not_good: Vec<_> = found.iter().filter(|each| each.verdict != Verdict::Good).collect();
+    assert!(found.len() >= 12, "{found:#?}");
+    assert!(matches!(not_good[..], [one] if one.check == "lifecycle rules"), "no rule yet: {not_good:#?}");
+    let refused = doctor(backend).put_abort_rule(1).await;
+    assert!(refused.verdict == Verdict::Warn && refused.seen.contains("refused"), "{refused:?}");
+}
+
+async fn a_rule_that_deletes_data_is_a_failure(backend: &Backend) {
+    let admin = backend.opened("").unwrap().admin.unwrap();
+    let rule = "<Rule><ID>purge</ID><Filter><Prefix>some/</Prefix></Filter><Status>Enabled</Status>\
+                <Expiration><Days>9</Days></Expiration></Rule>";
+    admin.put_rule(rule).await.unwrap();
+    let found = doctor(backend).examine(None, 0).await;
+    let failed: Vec<_> = found.iter().filter(|each| each.verdict == Verdict::Fail).collect();
+    assert!(matches!(failed[..], [one] if one.seen.contains("'purge' deletes objects")), "{failed:#?}");
+}
+
 #[tokio::test]
 async fn minio() {
     let Some(minio) = Minio::start().await else { return };
@@ -60,5 +86,7 @@ async fn minio() {
     let key = Path::from("some/prefix/probe");
     assert!(admin.refuses_wrong_checksum(&key).await.unwrap());
     assert!(opened.store.head(&key).await.is_err(), "nothing is left of it");
+    a_bucket_that_does_all_is_called_good(&minio.backend).await;
     a_lifecycle_rule_is_put_beside_others(admin).await;
+    a_rule_that_deletes_data_is_a_failure(&minio.backend).await;
 }

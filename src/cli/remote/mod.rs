@@ -9,6 +9,7 @@
 //! | 3 | the store could not be asked, or the broker must not be passed over |
 
 mod cost;
+mod doctor;
 mod dump;
 mod gc;
 mod ls;
@@ -45,6 +46,8 @@ pub(super) enum RemoteCommand {
     Verify(verify::VerifyArgs),
     /// Find segments that nothing names; with --delete remove them.
     Gc(gc::GcArgs),
+    /// Check that the store does what a tier needs; exit code 1 if it does not.
+    Doctor(doctor::DoctorArgs),
     /// What the tier costs: what is stored, and what a running broker asked for.
     Cost(cost::CostArgs),
 }
@@ -83,6 +86,7 @@ pub(super) fn run(command: &RemoteCommand) -> Result<(), Failure> {
             RemoteCommand::Dump(arguments) => dump::run(arguments).await,
             RemoteCommand::Verify(arguments) => verify::run(arguments).await,
             RemoteCommand::Gc(arguments) => gc::run(arguments).await,
+            RemoteCommand::Doctor(arguments) => doctor::run(arguments).await,
             RemoteCommand::Cost(arguments) => cost::run(arguments).await,
         }
     })

@@ -1,8 +1,10 @@
 //! The bucket for people: what `terrace remote` shows. Nothing is written, no broker is needed.
 //!
+//! - [`doctor`]: does the store do what a tier needs?
 //! - [`show`]: objects as text.
 //! - [`verify`]: is everything there that the manifests name, and whole?
 
+pub mod doctor;
 mod show;
 pub mod verify;
 
@@ -18,7 +20,9 @@ use crate::names::{ManifestName, Names};
 use crate::object::footer::{Footer, FooterError};
 use crate::object::trailer::{TRAILER_LEN, Trailer};
 use crate::platform::fs::Open;
-use crate::store::{Bucket, StoreError, open};
+use crate::store::admin::S3Admin;
+use crate::store::open::{self, Opened, StoreKind};
+use crate::store::{Bucket, StoreError};
 use crate::tier::{Machine, Tier, TierError, TierOptions};
 
 /// What a key is.
@@ -103,6 +107,8 @@ pub enum InspectError {
 pub struct Inspector {
     bucket: Bucket,
     root: Path,
+    kind: StoreKind,
+    admin: Option<Arc<S3Admin>>,
     options: TierOptions,
     machine: Machine,
 }
@@ -110,9 +116,14 @@ pub struct Inspector {
 impl Inspector {
     /// Opens the store that the options name; their cluster id does not matter.
     pub fn open(options: &TierOptions, machine: &Machine) -> Result<Self, TierError> {
-        let opened = open::open(options, &machine.fs)?;
-        let bucket = Bucket::new(opened.store, opened.kind, options, machine);
-        Ok(Self { bucket, root: opened.root, options: options.clone(), machine: machine.clone() })
+        Ok(Self::over(open::open(options, &machine.fs)?, options, machine))
+    }
+
+    /// The same over a store that is open already.
+    pub fn over(opened: Opened, options: &TierOptions, machine: &Machine) -> Self {
+        let Opened { store, kind, root, admin } = opened;
+        let bucket = Bucket::new(store, kind, options, machine);
+        Self { bucket, root, kind, admin, options: options.clone(), machine: machine.clone() }
     }
 
     /// The tier of one cluster, for reading.
