@@ -53,7 +53,8 @@ put_bin() {
   mv -f "$peers_bin/.$2.$$" "$peers_bin/$2"
 }
 
-# go_install NAME MODULE VERSION: skipped when that very version is there; an old pin is built anew.
+# go_install NAME MODULE VERSION [PACKAGE]: a program of a Go module, of the folder PACKAGE in it; skipped when that very
+# version is there, an old pin is built anew.
 go_install() (
   if [[ -x $peers_bin/$1 ]]; then
     command -v go >/dev/null || return 0
@@ -66,8 +67,10 @@ go_install() (
   trap 'rm -rf "$work"' EXIT
   # The module proxy alone: no version-control checkout of anything.
   GOBIN=$work GOPROXY=${proxy//[,|]direct/} GONOPROXY=none GOWORK=off GOFLAGS='-buildvcs=false -mod=mod' \
-    retry go install -trimpath -ldflags='-s -w' "$2@$3"
-  put_bin "$work/$1" "$1"
+    retry go install -trimpath -ldflags='-s -w' "$2${4:+/$4}@$3"
+  # The program has the name of its folder.
+  path=$2${4:+/$4}
+  put_bin "$work/${path##*/}" "$1"
 )
 
 # started_at PID: the kernel's start time of a live process; nothing for a dead one or a zombie.

@@ -18,6 +18,8 @@ pub enum Peer {
     Kafka,
     /// MinIO.
     Minio,
+    /// Toxiproxy.
+    Toxiproxy,
     /// kcat.
     Kcat,
     /// Python with confluent-kafka and kafka-python.
@@ -36,6 +38,7 @@ impl Peer {
         match self {
             Peer::Kafka => "kafka",
             Peer::Minio => "minio",
+            Peer::Toxiproxy => "toxiproxy",
             Peer::Kcat => "kcat",
             Peer::Python => "python",
             Peer::Go => "go",
@@ -48,6 +51,7 @@ impl Peer {
         match self {
             Peer::Kafka => home().join("kafka/libs/.pins").exists(),
             Peer::Minio => home().join("bin/minio").exists(),
+            Peer::Toxiproxy => home().join("bin/toxiproxy-server").exists(),
             Peer::Kcat => on_path("kcat"),
             Peer::Python => home().join("python/.pins").exists(),
             Peer::Go => home().join("bin/go-clients").exists(),
@@ -199,7 +203,22 @@ impl Minio {
 
     /// The endpoint's URL.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Ends it by SIGKILL; its data stays.
+    pub fn kill(&self) {
+        run(self.script().arg("kill"));
+    }
+
+    /// Starts it again after a [`Minio::kill`].
+    pub fn start_again(&self) {
+        run(self.script().arg("start"));
     }
 
     /// The environment that a client needs.
@@ -216,5 +235,68 @@ impl Drop for Minio {
     fn drop(&mut self) {
         let _ = self.script().arg("stop").output();
         let _ = std::fs::remove_dir_all(&self.home);
+    }
+}
+
+/// A running Toxiproxy of one test, stopped when dropped.
+#[derive(Debug)]
+pub struct Toxiproxy {
+    home: PathBuf,
+    port: u16,
+}
+
+impl Toxiproxy {
+    /// Starts one without a proxy; `None` when it is not installed.
+    pub fn start() -> Option<Self> {
+        if !have(&[Peer::Toxiproxy]) {
+            return None;
+        }
+        let port = free_port();
+        let home = std::env::temp_dir().join(format!("terrace-toxiproxy-peer-{}-{port}", std::process::id()));
+        let toxiproxy = Self { home, port };
+        run(toxiproxy.script().arg("start"));
+        Some(toxiproxy)
+    }
+
+    fn script(&self) -> Command {
+        let mut command = script("toxiproxy");
+        command.env("TOXIPROXY_PEER_HOME", &self.home).env("TOXIPROXY_PEER_PORT", self.port.to_string());
+        command
+    }
+
+    /// Makes a proxy to `upstream`; where it listens.
+    pub fn proxy(&self, name: &str, upstream: SocketAddr) -> SocketAddr {
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        self.post(
+            "proxies",
+            &format!(r#"{{"name":"{name}","listen":"{listen}","upstream":"{upstream}","enabled":true}}"#),
+        );
+        listen
+    }
+
+    /// Adds a toxic to a proxy, for what comes from upstream and for what goes there.
+    pub fn poison(&self, proxy: &str, kind: &str, attributes: &str) {
+        for stream in ["upstream", "downstream"] {
+            let toxic = format!(
+                r#"{{"name":"{kind}-{stream}","type":"{kind}","stream":"{stream}","attributes":{{{attributes}}}}}"#
+            );
+            self.post(&format!("proxies/{proxy}/toxics"), &toxic);
+        }
+    }
+
+    /// Removes all toxics.
+    pub fn heal(&self) {
+        self.post("reset", "{}");
+    }
+
+    fn post(&self, path: &str, body: &str) {
+        let url = format!("http://127.0.0.1:{}/{path}", self.port);
+        run(Command::new("curl").args(["-sS", "-m", "10", "--fail-with-body", "-X", "POST", "-d", body, &url]));
+    }
+}
+
+impl Drop for Toxiproxy {
+    fn drop(&mut self) {
+        let _ = self.script().arg("stop").output();
     }
 }

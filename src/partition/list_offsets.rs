@@ -74,7 +74,7 @@ impl Partition {
                 _ => Found::NOTHING,
             },
             OffsetSpec::MaxTimestamp => visible(self.at_max_timestamp().await?),
-            OffsetSpec::Time(timestamp) => visible(self.at_time(timestamp, &offsets).await?),
+            OffsetSpec::Time(timestamp) => visible(self.at_time(timestamp, offsets).await?),
         })
     }
 
@@ -82,31 +82,49 @@ impl Partition {
         Found { offset, timestamp, leader_epoch: self.epoch_of(offset) }
     }
 
-    async fn at_time(self: &Arc<Self>, timestamp: i64, offsets: &Offsets) -> Result<Found, ReadError> {
-        if offsets.log_start < offsets.local_start
-            && let Some((offset, found)) = self.cold_time(timestamp, offsets.log_start, offsets.local_start).await?
-        {
-            return Ok(self.found(offset, found));
+    /// Records move from the local log to the bucket, and out of it, while both are asked: what was asked of a tier that
+    /// they had left is asked again.
+    async fn at_time(self: &Arc<Self>, timestamp: i64, mut offsets: Offsets) -> Result<Found, ReadError> {
+        loop {
+            let Offsets { log_start, local_start, .. } = offsets;
+            if log_start < local_start {
+                match self.cold_time(timestamp, log_start, local_start).await {
+                    Ok(Some((offset, found))) => return Ok(self.found(offset, found)),
+                    Ok(None) => {}
+                    // What was deleted meanwhile can be read no more, and is no answer either.
+                    Err(_) if self.offsets().log_start > log_start => {
+                        offsets = self.offsets();
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let (found, asked_from) = self.off_worker(move |partition| partition.local_at_time(timestamp)).await?;
+            if asked_from > local_start {
+                offsets = self.offsets();
+                continue;
+            }
+            return Ok(found.map_or(Found::NOTHING, |(offset, timestamp)| self.found(offset, timestamp)));
         }
-        let found = self.off_worker(move |partition| partition.local_at_time(timestamp)).await?;
-        Ok(found.map_or(Found::NOTHING, |(offset, timestamp)| self.found(offset, timestamp)))
     }
 
     async fn at_max_timestamp(self: &Arc<Self>) -> Result<Found, ReadError> {
-        let remote = self.remote_chain();
-        let log_start = self.offsets().log_start;
-        // Of equal timestamps the first record's is the answer.
-        let remote = remote
+        // In this order: what leaves the local log meanwhile is in the bucket already.
+        let local = self.off_worker(|partition| partition.local_max_timestamp()).await?;
+        let (remote, Offsets { log_start, local_start, .. }) = (self.remote_chain(), self.offsets());
+        // Of equal timestamps the first record's is the answer. What both tiers have, the local index knows to the record.
+        let largest = remote
             .segments
             .iter()
-            .filter(|segment| segment.max_timestamp_offset >= log_start)
+            .filter(|segment| segment.max_timestamp_offset >= log_start && segment.base_offset < local_start)
             .map(|segment| (segment.max_timestamp_offset, segment.max_timestamp))
             .reduce(|best, next| if next.1 > best.1 { next } else { best });
-        let local = self.off_worker(|partition| partition.local_max_timestamp()).await?;
-        let best = match (remote, local) {
-            (Some(remote), Some(local)) if local.1 > remote.1 => Some(local),
-            (Some(remote), _) => Some(remote),
-            (None, local) => local,
+        let best = match (largest, local) {
+            (Some(remote), local) if local.is_none_or(|local| remote.1 >= local.1) => {
+                // A row names the batch by its last offset.
+                Some(self.cold_time(remote.1, log_start, local_start).await?.unwrap_or(remote))
+            }
+            (_, local) => local,
         };
         Ok(best.map_or(Found::NOTHING, |(offset, timestamp)| self.found(offset, timestamp)))
     }
@@ -121,20 +139,21 @@ impl Partition {
         done.map_err(|error| ReadError::Storage(error.to_string()))?
     }
 
-    /// The first local record at `timestamp` or later: its offset and its time.
-    fn local_at_time(&self, timestamp: i64) -> Result<Option<(Offset, i64)>, ReadError> {
-        let (view, upto, mut from) = self.local_moment()?;
+    /// The first local record at `timestamp` or later: its offset and its time; and where the local log began then.
+    fn local_at_time(&self, timestamp: i64) -> Result<(Option<(Offset, i64)>, Offset), ReadError> {
+        let (view, upto, local_start) = self.local_moment()?;
+        let mut from = local_start;
         let max_decompressed = self.topic_config().record_decompressed_max_bytes;
         while let Some(range) = view.find_time(timestamp, from, &upto)? {
             let batch = load(&range)?;
             if let Some(found) = find_in(&batch, timestamp, from, max_decompressed) {
-                return Ok(Some(found));
+                return Ok((Some(found), local_start));
             }
             // A batch that says it has such a record and has none (or cannot be opened) is skipped.
             let Ok((header, _)) = BatchView::header_only(&batch) else { break };
             from = header.next_offset();
         }
-        Ok(None)
+        Ok((None, local_start))
     }
 
     /// The local record with the largest timestamp.

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use terrace_tiering::object::footer::{self, SegmentIdentity};
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
-use terrace_tiering::store::health::StoreHealth;
 use terrace_tiering::upload::{SegmentUpload, UploadError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +34,7 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 pub(super) enum CopyError {
     #[error(transparent)]
     NotOwner(#[from] NotOwner),
-    #[error("object store is down: {0}")]
+    #[error("{0}")]
     StoreDown(String),
     #[error("local segment {0}")]
     Local(WalkError),
@@ -138,9 +137,9 @@ impl RemoteLog {
         segment: SealedInfo,
         stopping: &CancellationToken,
     ) -> Result<Outcome, CopyError> {
-        if let StoreHealth::Down { reason, .. } = self.tier.health() {
+        if let Err(error) = self.tier.takes_writes().await {
             // The owner check asks the store every few seconds; it finds out when it is back.
-            return Err(CopyError::StoreDown(reason));
+            return Err(CopyError::StoreDown(error.to_string()));
         }
         let (files, walked) = match open_and_walk(partition, segment).await {
             Ok(read) => read,

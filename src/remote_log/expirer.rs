@@ -162,9 +162,11 @@ impl RemoteLog {
             return Ok(());
         }
         self.write_root_of(state.id, known).await?;
-        let over_at = self.clock.now_ms().saturating_sub(self.settings.delete_grace_ms);
+        let (now_ms, grace_ms) = (self.clock.now_ms(), self.settings.delete_grace_ms);
         let over = |segment: &&Arc<RemoteSegment>| match segment.state {
-            SegmentState::DeleteStarted { at_ms } => at_ms <= over_at,
+            // A mark that lies further ahead than the grace time was made while the clock was wrong: nobody knows when it
+            // would be over.
+            SegmentState::DeleteStarted { at_ms } => now_ms.abs_diff(at_ms) >= grace_ms.unsigned_abs(),
             SegmentState::CopyStarted | SegmentState::CopyFinished => false,
         };
         let over: Vec<_> = known.remote.segments.iter().filter(over).map(Arc::clone).collect();

@@ -42,15 +42,26 @@ impl RemoteLog {
         }
     }
 
-    /// Finds, reports and deletes; returns how many.
-    pub(super) async fn delete_orphans(&self) -> Result<usize, OrphanError> {
-        self.may_write()?;
-        let mut known: HashSet<Uuid> = HashSet::new();
+    /// Of all segments in any state.
+    async fn known_uuids(&self) -> HashSet<Uuid> {
+        let mut known = HashSet::new();
         for state in self.all_states() {
             known.extend(state.lock().await.remote.segments.iter().map(|segment| segment.uuid));
         }
-        let orphans = self.tier.find_orphans(&known, self.settings.orphan_age_ms).await?;
+        known
+    }
+
+    /// Finds, reports and deletes; returns how many.
+    pub(super) async fn delete_orphans(&self) -> Result<usize, OrphanError> {
+        self.may_write()?;
+        let known = self.known_uuids().await;
+        let mut orphans = self.tier.find_orphans(&known, self.settings.orphan_age_ms).await?;
         self.ownership.check(&self.tier).await?;
+        if !orphans.is_empty() {
+            // Age alone is no proof: clocks jump. A copy that began after the first look has its row before its object.
+            let known = self.known_uuids().await;
+            orphans.retain(|orphan| !known.contains(&orphan.uuid));
+        }
         for orphan in &orphans {
             self.tier.delete(orphan).await.map_err(ManifestError::from)?;
             observe::deleted();

@@ -1,8 +1,12 @@
 //! The jobs over a faulty store and a partition without a log, step by step and over restarts.
 
+mod cases;
 mod copying;
 mod deleting;
+mod dying;
+mod hours;
 mod node;
 mod owning;
 mod scrubbing;
+mod seam;
 mod world;

@@ -213,6 +213,18 @@ impl Tier {
         self.bucket.usage()
     }
 
+    /// Fine when something may be written: the store was not found to be down. Where it only refused writes, a probe tells
+    /// whether it still does, because nobody else would.
+    pub async fn takes_writes(&self) -> Result<(), StoreError> {
+        if self.bucket.is_read_only() {
+            return probe::write(&self.bucket, &self.names, &self.machine.random).await;
+        }
+        match self.bucket.health() {
+            StoreHealth::Up { .. } => Ok(()),
+            StoreHealth::Down { reason, .. } => Err(StoreError::Down(reason)),
+        }
+    }
+
     /// What kind of store it is.
     pub fn kind(&self) -> StoreKind {
         self.kind

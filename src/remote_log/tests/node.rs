@@ -11,6 +11,7 @@ use terrace_tiering::platform::clock::{Clock, ManualClock};
 use terrace_tiering::platform::fs::RealFs;
 use terrace_tiering::platform::random::{Random, SeededRandom};
 use terrace_tiering::platform::task::Tasks;
+use terrace_tiering::store::faulty::Faulty;
 use terrace_tiering::store::open::StoreKind;
 use terrace_tiering::tier::Machine;
 use terrace_tiering::{Tier, TierOptions};
@@ -22,6 +23,7 @@ use super::world::P;
 use crate::config::topic::TopicConfig;
 use crate::metadata::embedded::EmbeddedStore;
 use crate::metadata::image::{Change, Topic};
+use crate::metadata::remote_log::RemoteLogMetadata;
 use crate::metadata::store::MetadataStore;
 use crate::partition::Partition;
 use crate::partition::append::{AppendOrigin, Appended};
@@ -33,40 +35,65 @@ use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::record_batch::{BatchView, Offset};
 
 /// What outlives a broker: its disk, its bucket, its topic's configuration.
-struct Machines {
-    dir: tempfile::TempDir,
-    bucket: Arc<InMemory>,
-    clock: Arc<ManualClock>,
-    random: Arc<SeededRandom>,
+pub(super) struct Machines {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) bucket: Faulty,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) random: Arc<SeededRandom>,
     config: Arc<Mutex<TopicConfig>>,
 }
 
-struct Running {
-    log: Arc<RemoteLog>,
-    partitions: Arc<Partitions>,
-    rolls: Arc<DueQueue>,
+pub(super) struct Running {
+    pub(super) log: Arc<RemoteLog>,
+    pub(super) tier: Arc<Tier>,
+    pub(super) partitions: Arc<Partitions>,
+    pub(super) rolls: Arc<DueQueue>,
     // Held: the store outlives the jobs.
-    meta: Arc<EmbeddedStore>,
+    pub(super) meta: Arc<EmbeddedStore>,
 }
 
 impl Machines {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::of(|config| config.segment_bytes = 600)
+    }
+
+    /// With a topic of this configuration.
+    pub(super) fn of(change: impl FnOnce(&mut TopicConfig)) -> Self {
         let mut config = topic_config();
-        config.segment_bytes = 600;
+        change(&mut config);
         Self {
             dir: tempfile::tempdir().unwrap(),
-            bucket: Arc::new(InMemory::new()),
+            bucket: Faulty::new(Arc::new(InMemory::new()), 1),
             clock: ManualClock::at(1_000_000),
             random: SeededRandom::new(5),
             config: Arc::new(Mutex::new(config)),
         }
     }
 
-    fn log_dir(&self) -> std::path::PathBuf {
+    /// Changes the topic's configuration, for a node that runs too.
+    pub(super) fn configure(&self, node: Option<&Running>, change: impl FnOnce(&mut TopicConfig)) {
+        let mut config = self.config.lock().unwrap();
+        change(&mut config);
+        if let Some(node) = node {
+            node.partition().set_topic_config(Arc::new(config.clone()));
+        }
+    }
+
+    pub(super) fn log_dir(&self) -> std::path::PathBuf {
         self.dir.path().join("log")
     }
 
-    async fn start(&self) -> Running {
+    /// The same node once more, after a stop, so that nothing of the bucket is in memory.
+    pub(super) async fn fresh_tier(&self, node: Running) -> Running {
+        node.stop().await;
+        self.start().await
+    }
+
+    pub(super) async fn start(&self) -> Running {
+        self.try_start().await.expect("the bucket is ours")
+    }
+
+    pub(super) async fn try_start(&self) -> Result<Running, String> {
         let (clock, random, fs) = (self.clock.clone(), self.random.clone(), RealFs::shared());
         let meta_file = self.dir.path().join("meta.redb");
         let meta = EmbeddedStore::open(&*fs, &meta_file, Some("cluster"), &*self.random).unwrap();
@@ -108,7 +135,9 @@ impl Machines {
         let partitions = Partitions::open(deps, &meta.image()).unwrap();
         let machine = Machine { clock: clock.clone(), random: random.clone(), fs, tasks: Tasks::new() };
         let options = TierOptions::new("memory:", "cluster");
-        let tier = Tier::over(self.bucket.clone(), StoreKind::Memory, Path::default(), options, machine).await.unwrap();
+        let store = Arc::new(self.bucket.clone());
+        let tier = Tier::over(store, StoreKind::Memory, Path::default(), options, machine).await;
+        let tier = tier.map_err(|error| error.to_string())?;
         partitions.set_tier(Arc::clone(&tier));
         attach::tell_rows(&*meta, &partitions).await.unwrap();
         let claim = OwnerClaim {
@@ -117,13 +146,13 @@ impl Machines {
             process: self.random.uuid(),
             claimed_at_ms: self.clock.now_ms(),
         };
-        let started = start::start(&tier, &*meta, claim).await.unwrap();
+        let started = start::start(&tier, &*meta, claim).await.map_err(|error| error.to_string())?;
         attach::attach(&tier, &started.loaded, &partitions).await;
         let rolls = Arc::new(DueQueue::default());
         let woken = Arc::clone(&rolls);
         partitions.on_roll(Arc::new(move |id| woken.wake(id)));
         let log = RemoteLog::new(RemoteLogParts {
-            tier,
+            tier: Arc::clone(&tier),
             metadata: meta.clone(),
             segments: meta.clone(),
             partitions: Arc::clone(&partitions) as _,
@@ -142,29 +171,29 @@ impl Machines {
                 scrub_ratio_per_day: 0.01,
             },
         });
-        Running { log, partitions, rolls, meta }
+        Ok(Running { log, tier, partitions, rolls, meta })
     }
 }
 
 impl Running {
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.partitions.close();
         self.log.close().await;
     }
 
     /// Ends, and nothing of the log directory is left.
-    fn lose_disk(self, machines: &Machines) {
+    pub(super) fn lose_disk(self, machines: &Machines) {
         // Its sync thread would go on to make files while they are removed.
         self.partitions.close();
         std::fs::remove_dir_all(machines.log_dir()).unwrap();
     }
 
-    fn partition(&self) -> Arc<Partition> {
+    pub(super) fn partition(&self) -> Arc<Partition> {
         self.partitions.get(P).unwrap()
     }
 
     /// Appends a batch of five records of producer 7.
-    fn append(&self, first_sequence: i32) -> Appended {
+    pub(super) fn append(&self, first_sequence: i32) -> Appended {
         let mut builder = BatchBuilder::new(0).with_producer(7, 0, first_sequence);
         for delta in 0..5 {
             builder.push(delta, 900_000 + i64::from(first_sequence), None, Some(b"some value"), [].into_iter());
@@ -172,13 +201,19 @@ impl Running {
         self.partition().append(&mut builder.finish(), AppendOrigin::Client, None).unwrap()
     }
 
-    async fn copy_all(&self) {
+    /// The last offsets of all remote segments in any state.
+    pub(super) async fn meta_rows(&self) -> Vec<Offset> {
+        let remote = self.meta.load(P).await.unwrap();
+        remote.segments.iter().map(|segment| segment.last_offset).collect()
+    }
+
+    pub(super) async fn copy_all(&self) {
         while self.log.copy_next(P, &CancellationToken::new()).await.unwrap() == super::super::copier::Outcome::Copied {
         }
     }
 
     /// All records from `from` on, as bytes, and how many answers came from the bucket.
-    async fn read_all(&self, from: Offset) -> (Vec<u8>, usize) {
+    pub(super) async fn read_all(&self, from: Offset) -> (Vec<u8>, usize) {
         let (mut all, mut cold, mut offset) = (Vec::new(), 0, from);
         loop {
             let spec = ReadSpec {

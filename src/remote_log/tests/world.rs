@@ -37,6 +37,11 @@ pub const P: PartitionId = PartitionId { topic: Uuid::from_u128(0xABC), partitio
 /// `remote.delete.grace.ms` of all tests.
 pub const GRACE_MS: i64 = 1000;
 
+/// Topic `t` under this id.
+pub fn topic(id: Uuid) -> Topic {
+    Topic { id, name: "t".into(), partition_count: 1, replication_factor: 1, config: BTreeMap::new() }
+}
+
 /// What outlives a broker.
 pub struct World {
     pub store: Faulty,
@@ -44,6 +49,8 @@ pub struct World {
     pub random: Arc<SeededRandom>,
     pub dir: tempfile::TempDir,
     pub partition: Arc<FakePartition>,
+    /// Partitions of other topics.
+    pub others: Vec<Arc<FakePartition>>,
     pub sections: Vec<Arc<dyn SectionSource>>,
 }
 
@@ -64,6 +71,7 @@ impl World {
             random: SeededRandom::new(5),
             dir: tempfile::tempdir().unwrap(),
             partition: FakePartition::new(P),
+            others: Vec::new(),
             sections: Vec::new(),
         }
     }
@@ -71,9 +79,7 @@ impl World {
     /// The first life, with the topic, and `sealed` segments to copy.
     pub async fn begin(&self, sealed: usize) -> Life {
         let life = self.start().await.unwrap();
-        let topic =
-            Topic { id: P.topic, name: "t".into(), partition_count: 1, replication_factor: 1, config: BTreeMap::new() };
-        life.meta.commit(None, vec![Change::CreateTopic(topic)]).await.unwrap();
+        life.meta.commit(None, vec![Change::CreateTopic(topic(P.topic))]).await.unwrap();
         for n in 0..sealed {
             self.partition.seal(1000 * (n as i64 + 1));
         }
@@ -109,11 +115,13 @@ impl World {
             claimed_at_ms: self.clock.now_ms(),
         };
         let started = start::start(&tier, &*meta, claim).await?;
-        if let Some(loaded) = started.loaded.get(&P) {
-            self.partition.set_remote_chain(Arc::new(loaded.remote.chain()));
-        }
         let partitions = Arc::new(FakePartitions::default());
-        partitions.add(&self.partition);
+        for partition in self.others.iter().chain([&self.partition]) {
+            if let Some(loaded) = started.loaded.get(&partition.id()) {
+                partition.set_remote_chain(Arc::new(loaded.remote.chain()));
+            }
+            partitions.add(partition);
+        }
         let rolls = Arc::new(DueQueue::default());
         let settings = RemoteLogSettings {
             copiers: 2,

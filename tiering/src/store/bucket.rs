@@ -107,6 +107,11 @@ impl Bucket {
         self.0.health.get()
     }
 
+    /// Does it answer reads, and refuse writes?
+    pub fn is_read_only(&self) -> bool {
+        self.0.health.is_read_only()
+    }
+
     /// How long the store may take.
     pub fn deadlines(&self) -> Deadlines {
         self.0.deadlines
@@ -130,12 +135,20 @@ impl Bucket {
         let len = range.end.saturating_sub(range.start);
         self.0.download.take(len).await;
         let deadline = self.0.deadlines.transfer(len);
-        let bytes = self.retried(Op::Get, deadline, || self.0.store.get_range(key, range.clone())).await?;
-        self.0.meter.received(self.1, bytes.len() as u64);
-        if bytes.len() as u64 != len {
-            return Err(StoreError::Unavailable(format!("{} of {len} bytes of '{key}' came", bytes.len())));
+        let mut attempt = 1;
+        loop {
+            let bytes = self.retried(Op::Get, deadline, || self.0.store.get_range(key, range.clone())).await?;
+            self.0.meter.received(self.1, bytes.len() as u64);
+            if bytes.len() as u64 == len {
+                return Ok(bytes);
+            }
+            // Bytes may be lost on the way, once. An object that is too short every time is no fault of the store's health.
+            match self.0.retry.after(attempt).filter(|_| attempt == 1) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(StoreError::Short(key.to_string())),
+            }
+            attempt += 1;
         }
-        Ok(bytes)
     }
 
     /// This range of an object, as it arrives: one request, not retried. The pieces have any size; every wait has the
@@ -163,7 +176,7 @@ impl Bucket {
                 Ok(Some(Err(error))) => Err(error.into()),
                 Err(_) => Err(StoreError::Timeout(deadline)),
             };
-            bucket.0.health.record(&piece);
+            bucket.0.health.record(Op::Get, &piece);
             Some((piece, None))
         });
         Ok(pieces.boxed())
@@ -192,18 +205,38 @@ impl Bucket {
         let payload: PutPayload = bytes.into();
         let len = payload.content_length() as u64;
         self.0.upload.take(len).await;
-        let created = self
-            .retried(Op::Put, self.0.deadlines.transfer(len), || async {
-                let options = PutOptions::from(PutMode::Create);
-                match self.0.store.put_opts(key, payload.clone(), options).await {
-                    Ok(_) => Ok(Created::New),
-                    Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
-                    Err(error) => Err(error),
-                }
-            })
-            .await?;
-        self.0.meter.sent(self.1, len);
-        Ok(created)
+        let mut attempt = 1;
+        loop {
+            let created = self.create_once(key, &payload).await?;
+            self.0.meter.sent(self.1, len);
+            if created == Created::New {
+                return Ok(created);
+            }
+            // The key may be refused (409 of S3) because another request for it is on its way, most likely our own whose
+            // answer was not waited for. Then there is nothing yet to compare with.
+            match self.head(key).await {
+                Ok(_) => return Ok(Created::Exists),
+                Err(StoreError::NotFound(_)) => match self.0.retry.after(attempt) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(StoreError::Unavailable(format!("'{key}' is refused for another request"))),
+                },
+                Err(error) => return Err(error),
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn create_once(&self, key: &Path, payload: &PutPayload) -> Result<Created, StoreError> {
+        let deadline = self.0.deadlines.transfer(payload.content_length() as u64);
+        let request = || async {
+            let options = PutOptions::from(PutMode::Create);
+            match self.0.store.put_opts(key, payload.clone(), options).await {
+                Ok(_) => Ok(Created::New),
+                Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
+                Err(error) => Err(error),
+            }
+        };
+        self.retried(Op::Put, deadline, request).await
     }
 
     /// Begins an object of several parts.
@@ -256,13 +289,13 @@ impl Bucket {
         let mut attempt = 1;
         // A LIST that broke off begins anew: there is no place to go on from that all stores understand.
         loop {
-            self.0.health.admit()?;
+            self.0.health.admit(Op::List)?;
             let started = Instant::now();
             let mut keys = 0;
             let outcome = self.list_once(prefix, after, &mut keys, &mut pick, &mut found).await;
             let pages = keys.div_ceil(LIST_PAGE_KEYS).max(1);
             self.0.meter.request(self.1, Op::List, pages, started.elapsed(), &outcome);
-            self.0.health.record(&outcome);
+            self.0.health.record(Op::List, &outcome);
             match outcome {
                 Ok(()) => break,
                 Err(error) => match self.0.retry.after(attempt).filter(|_| error.is_transient()) {
@@ -325,14 +358,14 @@ impl Bucket {
         deadline: Duration,
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
-        self.0.health.admit()?;
+        self.0.health.admit(op)?;
         let started = Instant::now();
         let outcome = match timeout(deadline, request).await {
             Ok(answer) => answer.map_err(StoreError::from),
             Err(_) => Err(StoreError::Timeout(deadline)),
         };
         self.0.meter.request(self.1, op, 1, started.elapsed(), &outcome);
-        self.0.health.record(&outcome);
+        self.0.health.record(op, &outcome);
         outcome
     }
 

@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The store has failed many times in a row; nothing is sent until the next probe.
     #[error("object store is down: {0}")]
     Down(String),
+    /// The object has fewer bytes than whoever names it says.
+    #[error("object is shorter than it must be: {0}")]
+    Short(String),
     /// The store cannot do what was asked.
     #[error("object store does not support this: {0}")]
     Unsupported(String),
@@ -30,7 +33,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Timeout(_) | Self::Down(_) => true,
-            Self::NotFound(_) | Self::Denied(_) | Self::Unsupported(_) => false,
+            Self::NotFound(_) | Self::Denied(_) | Self::Short(_) | Self::Unsupported(_) => false,
         }
     }
 }
@@ -46,6 +49,8 @@ impl From<object_store::Error> for StoreError {
             | E::NotSupported { .. }
             | E::InvalidPath { .. }
             | E::UnknownConfigurationKey { .. } => Self::Unsupported(text),
+            E::Generic { .. } if is_expired(&text) => Self::Denied(text),
+            E::Generic { .. } if is_short(&text) => Self::Short(text),
             // The last three answer conditions; the one condition that is sent ("if absent") is handled before this.
             E::Generic { .. }
             | E::JoinError { .. }
@@ -56,6 +61,18 @@ impl From<object_store::Error> for StoreError {
             _ => Self::Unavailable(text),
         }
     }
+}
+
+/// S3 says 400, not 403, of credentials that were good once.
+fn is_expired(text: &str) -> bool {
+    ["<Code>ExpiredToken</Code>", "<Code>InvalidToken</Code>", "<Code>TokenRefreshRequired</Code>"]
+        .iter()
+        .any(|code| text.contains(code))
+}
+
+/// A range that begins behind the end, as S3 and as the crate's own stores say it; the crate hides the type.
+fn is_short(text: &str) -> bool {
+    ["416 Range Not Satisfiable", "but object was only"].iter().any(|words| text.contains(words))
 }
 
 /// The error and its causes on one line, without repeating what a cause already said.

@@ -1,17 +1,12 @@
 //! A store that fails on purpose, for tests: at random from a seed, or exactly where a test says. It also counts.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+mod requests;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt};
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
-};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use object_store::{Error, ObjectStore, Result};
 use tokio::sync::Semaphore;
 
 use super::meter::Op;
@@ -20,26 +15,48 @@ use crate::platform::random::{Random, SeededRandom};
 /// What goes wrong with one request.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// An error, nothing done.
+    /// An error, nothing done; what a 503 or a refused connection is in the end.
     Error,
-    /// Done, but the answer is an error.
+    /// Done, but the answer is an error: the reply was lost.
     ErrorAfter,
-    /// No answer, ever.
+    /// No answer, ever, and nothing done.
     Hang,
+    /// Done, and no answer, ever.
+    HangAfter,
     /// The answer waits for a permit.
     Wait(Arc<Semaphore>),
+    /// The answer takes this long.
+    Slow(Duration),
+    /// The request is refused: credentials that expired, or lack a right.
+    Denied,
+    /// No such object, whatever there is.
+    Missing,
+    /// 409: another request for the key is on its way. Nothing done.
+    Conflict,
+    /// The body ends in an error after so many bytes: the connection was reset.
+    Cut(usize),
+    /// The body ends after so many bytes as if that were all.
+    Short(usize),
     /// One bit of the bytes is wrong, on the way up or down.
     FlipBit,
     /// "If absent" is ignored.
     Overwrite,
 }
 
+/// What hits a request at random unless a test says otherwise.
+const USUAL: [Fault; 2] = [Fault::Error, Fault::ErrorAfter];
+
 #[derive(Debug, Default)]
 struct Plan {
     next: HashMap<Op, VecDeque<Fault>>,
+    /// For the call that puts parts together.
+    next_complete: VecDeque<Fault>,
     counts: HashMap<Op, u64>,
-    errors_per_mille: u64,
+    at_random: Vec<Fault>,
+    per_mille: u64,
     down: bool,
+    denied: HashSet<Op>,
+    stepwise: bool,
 }
 
 /// Wraps a store. Clones share their plan.
@@ -61,14 +78,27 @@ impl Faulty {
         self.plan().next.entry(op).or_default().push_back(fault);
     }
 
+    /// The next object of several parts meets this when they are put together.
+    pub fn next_complete(&self, fault: Fault) {
+        self.plan().next_complete.push_back(fault);
+    }
+
     /// Forgets the faults that nobody met yet.
     pub fn clear(&self) {
-        self.plan().next.clear();
+        let mut plan = self.plan();
+        plan.next.clear();
+        plan.next_complete.clear();
     }
 
     /// From now on this share of all requests fails, half of them after they were done.
     pub fn fail_at_random(&self, per_mille: u64) {
-        self.plan().errors_per_mille = per_mille;
+        self.fail_at_random_with(per_mille, &USUAL);
+    }
+
+    /// From now on this share of all requests meets one of these.
+    pub fn fail_at_random_with(&self, per_mille: u64, faults: &[Fault]) {
+        let mut plan = self.plan();
+        (plan.per_mille, plan.at_random) = (per_mille, faults.to_vec());
     }
 
     /// From now on every request fails, or none because of this.
@@ -76,9 +106,24 @@ impl Faulty {
         self.plan().down = down;
     }
 
+    /// From now on all requests of these kinds are refused, and no others.
+    pub fn deny(&self, ops: &[Op]) {
+        self.plan().denied = ops.iter().copied().collect();
+    }
+
+    /// From now on each request gives way before and after it is done, so that a test can stop its sender there.
+    pub fn set_stepwise(&self, stepwise: bool) {
+        self.plan().stepwise = stepwise;
+    }
+
     /// How many requests of this kind came.
     pub fn count(&self, op: Op) -> u64 {
         self.plan().counts.get(&op).copied().unwrap_or(0)
+    }
+
+    /// How many requests came.
+    pub fn count_all(&self) -> u64 {
+        self.plan().counts.values().sum()
     }
 
     fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
@@ -91,158 +136,71 @@ impl Faulty {
         if plan.down {
             return Some(Fault::Error);
         }
+        if plan.denied.contains(&op) {
+            return Some(Fault::Denied);
+        }
         if let Some(fault) = plan.next.get_mut(&op).and_then(VecDeque::pop_front) {
             return Some(fault);
         }
-        let roll = self.random.next_u64() % 1000;
-        let fault = if roll.is_multiple_of(2) { Fault::Error } else { Fault::ErrorAfter };
-        (roll < plan.errors_per_mille).then_some(fault)
+        let roll = self.random.next_u64();
+        if roll % 1000 >= plan.per_mille {
+            return None;
+        }
+        let which = (roll >> 32) as usize % plan.at_random.len().max(1);
+        plan.at_random.get(which).cloned()
     }
 
     /// What comes before the request; the fault that concerns the request itself is left.
     async fn before(&self, op: Op) -> Result<Option<Fault>> {
-        match self.draw(op) {
-            Some(Fault::Error) => Err(injected()),
-            Some(Fault::Hang) => std::future::pending().await,
-            Some(Fault::Wait(gate)) => {
-                // A closed gate is an open one.
-                let _ = gate.acquire().await.map(tokio::sync::SemaphorePermit::forget);
-                Ok(None)
-            }
-            other => Ok(other),
+        let fault = self.draw(op);
+        self.step().await;
+        met(fault).await
+    }
+
+    async fn step(&self) {
+        if self.plan().stepwise {
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// What comes behind the request.
+    async fn after<T>(&self, fault: Option<Fault>, outcome: Result<T>) -> Result<T> {
+        self.step().await;
+        answered(fault, outcome).await
+    }
+}
+
+/// Faults that keep a request from being done, or hold it up.
+async fn met(fault: Option<Fault>) -> Result<Option<Fault>> {
+    let path = || "injected".to_owned();
+    match fault {
+        Some(Fault::Error) => Err(injected()),
+        Some(Fault::Denied) => Err(Error::PermissionDenied { path: path(), source: "injected".into() }),
+        Some(Fault::Missing) => Err(Error::NotFound { path: path(), source: "injected".into() }),
+        Some(Fault::Conflict) => Err(Error::AlreadyExists { path: path(), source: "injected".into() }),
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::Wait(gate)) => {
+            // A closed gate is an open one.
+            let _ = gate.acquire().await.map(tokio::sync::SemaphorePermit::forget);
+            Ok(None)
+        }
+        Some(Fault::Slow(wait)) => {
+            tokio::time::sleep(wait).await;
+            Ok(None)
+        }
+        other => Ok(other),
+    }
+}
+
+/// Faults of the answer.
+async fn answered<T>(fault: Option<Fault>, outcome: Result<T>) -> Result<T> {
+    match fault {
+        Some(Fault::ErrorAfter) => outcome.and(Err(injected())),
+        Some(Fault::HangAfter) if outcome.is_ok() => std::future::pending().await,
+        _ => outcome,
     }
 }
 
 fn injected() -> Error {
     Error::Generic { store: "faulty", source: "injected".into() }
-}
-
-fn after<T>(fault: Option<Fault>, outcome: Result<T>) -> Result<T> {
-    match fault {
-        Some(Fault::ErrorAfter) => outcome.and(Err(injected())),
-        _ => outcome,
-    }
-}
-
-fn flipped(payload: PutPayload) -> PutPayload {
-    flip(&Bytes::from(payload)).into()
-}
-
-fn flip(bytes: &[u8]) -> Bytes {
-    let mut bytes = bytes.to_vec();
-    let middle = bytes.len() / 2;
-    if let Some(byte) = bytes.get_mut(middle) {
-        *byte ^= 1;
-    }
-    bytes.into()
-}
-
-impl std::fmt::Display for Faulty {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Faulty({})", self.inner)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Faulty {
-    async fn put_opts(&self, key: &Path, mut payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
-        let fault = self.before(Op::Put).await?;
-        match fault {
-            Some(Fault::FlipBit) => payload = flipped(payload),
-            Some(Fault::Overwrite) => options.mode = PutMode::Overwrite,
-            _ => {}
-        }
-        after(fault, self.inner.put_opts(key, payload, options).await)
-    }
-
-    async fn put_multipart_opts(&self, key: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        let inner = self.inner.put_multipart_opts(key, options).await?;
-        Ok(Box::new(FaultyUpload { inner, faulty: self.clone() }))
-    }
-
-    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
-        let fault = self.before(if options.head { Op::Head } else { Op::Get }).await?;
-        let mut answer = after(fault.clone(), self.inner.get_opts(key, options).await)?;
-        if matches!(fault, Some(Fault::FlipBit)) {
-            let (meta, range, attributes) = (answer.meta.clone(), answer.range.clone(), answer.attributes.clone());
-            let extensions = std::mem::take(&mut answer.extensions);
-            let bytes = flip(&answer.bytes().await?);
-            let payload = GetResultPayload::Stream(futures::stream::iter([Ok(bytes)]).boxed());
-            return Ok(GetResult { payload, meta, range, attributes, extensions });
-        }
-        Ok(answer)
-    }
-
-    fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let faulty = self.clone();
-        let each = keys.and_then(move |key| {
-            let faulty = faulty.clone();
-            async move {
-                let fault = faulty.before(Op::Delete).await?;
-                let one = futures::stream::iter([Ok(key.clone())]).boxed();
-                let gone: Result<Vec<Path>> = faulty.inner.delete_stream(one).try_collect().await;
-                after(fault, gone.map(|_| key))
-            }
-        });
-        each.boxed()
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (faulty, prefix) = (self.clone(), prefix.cloned());
-        let stream = async move {
-            let fault = faulty.before(Op::List).await;
-            let failed = fault.and_then(|fault| after(fault, Ok(()))).err();
-            match failed {
-                Some(error) => futures::stream::iter([Err(error)]).boxed(),
-                None => faulty.inner.list(prefix.as_ref()),
-            }
-        };
-        stream.flatten_stream().boxed()
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let fault = self.before(Op::List).await?;
-        after(fault, self.inner.list_with_delimiter(prefix).await)
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
-
-#[derive(Debug)]
-struct FaultyUpload {
-    inner: Box<dyn MultipartUpload>,
-    faulty: Faulty,
-}
-
-#[async_trait]
-impl MultipartUpload for FaultyUpload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        // The part's number is taken here, in the order of the calls, whatever becomes of it.
-        let fault = self.faulty.draw(Op::PutPart);
-        let data = if matches!(fault, Some(Fault::FlipBit)) { flipped(data) } else { data };
-        let part = self.inner.put_part(data);
-        async move {
-            match fault {
-                Some(Fault::Error) => Err(injected()),
-                Some(Fault::Hang) => std::future::pending().await,
-                Some(Fault::Wait(gate)) => {
-                    let _ = gate.acquire().await.map(tokio::sync::SemaphorePermit::forget);
-                    part.await
-                }
-                other => after(other, part.await),
-            }
-        }
-        .boxed()
-    }
-
-    async fn complete(&mut self) -> Result<PutResult> {
-        self.inner.complete().await
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
-    }
 }

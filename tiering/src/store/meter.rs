@@ -48,6 +48,14 @@ impl Op {
             Self::Delete => Class::Free,
         }
     }
+
+    /// Does it change what is stored?
+    pub(super) fn writes(self) -> bool {
+        match self {
+            Self::Put | Self::PutPart | Self::Delete => true,
+            Self::Get | Self::Head | Self::List => false,
+        }
+    }
 }
 
 /// How a request is billed.
@@ -146,7 +154,9 @@ impl Outcome {
             Err(StoreError::NotFound(_)) => Self::NotFound,
             Err(StoreError::Denied(_)) => Self::Denied,
             Err(StoreError::Timeout(_)) => Self::Timeout,
-            Err(StoreError::Down(_) | StoreError::Unavailable(_) | StoreError::Unsupported(_)) => Self::Error,
+            Err(
+                StoreError::Down(_) | StoreError::Unavailable(_) | StoreError::Unsupported(_) | StoreError::Short(_),
+            ) => Self::Error,
         }
     }
 }

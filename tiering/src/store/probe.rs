@@ -1,4 +1,4 @@
-//! Does the store create "if absent"? Everything that keeps two brokers apart rests on it.
+//! Does the store create "if absent"? Everything that keeps two brokers apart rests on it. And does it take writes?
 
 use super::Bucket;
 use super::bucket::Created;
@@ -26,4 +26,11 @@ pub(crate) async fn create_if_absent(
         Created::Exists => Ok(()),
         Created::New => Err(TierError::NotConditional(uri.to_owned())),
     }
+}
+
+/// Does the store take writes again?
+pub(crate) async fn write(bucket: &Bucket, names: &Names, random: &SharedRandom) -> Result<(), StoreError> {
+    let key = names.probe(random.uuid());
+    bucket.create(&key, "probe").await?;
+    bucket.delete(&key).await
 }
