@@ -135,7 +135,8 @@ impl Inspector {
         const CHECK: &str = "bucket";
         match self.bucket.list_directories(&self.root).await {
             Ok(_) => good(CHECK, "it is there, and what is in it can be listed"),
-            Err(StoreError::NotFound(_)) => {
+            // The store's crate has no error of its own for it.
+            Err(error) if matches!(error, StoreError::NotFound(_)) || error.to_string().contains("NoSuchBucket") => {
                 fail(CHECK, "it does not exist", "make the bucket, or correct remote.storage.uri")
             }
             Err(error @ StoreError::Denied(_)) => fail(
