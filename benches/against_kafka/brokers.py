@@ -86,11 +86,15 @@ class Terrace(Broker):
     def log_dir(self):
         return self.folder / "data/log"
 
+    def metric(self, name, labels=""):
+        """The sum of a metric's series whose labels have `labels` among them."""
+        page = urllib.request.urlopen(f"http://127.0.0.1:{self.port + 1}/metrics").read().decode()
+        series = re.findall(rf"^{name}(?:{{([^}}]*)}})? (\S+)$", page, re.M)
+        return sum(float(value) for found, value in series if labels in found)
+
     def own_rss_mib(self):
         """Resident memory less what the budgets hold at this moment."""
-        page = urllib.request.urlopen(f"http://127.0.0.1:{self.port + 1}/metrics").read().decode()
-        held = re.findall(r"^terrace_memory_budget_held_bytes\{[^}]*\} (\S+)$", page, re.M)
-        return rss_mib(self.pid) - sum(map(float, held)) / (1 << 20)
+        return rss_mib(self.pid) - self.metric("terrace_memory_budget_held_bytes") / (1 << 20)
 
 
 class Kafka(Broker):

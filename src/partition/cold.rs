@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use terrace_tiering::object::chunk::CHUNK_BYTES;
 use terrace_tiering::read::ReadHint;
 use terrace_tiering::{ObjectRef, Tier};
 
@@ -100,7 +101,9 @@ async fn from_disk(partition: Arc<Partition>, spec: ReadSpec) -> Result<ColdReco
 impl BucketRead {
     async fn load(self) -> Result<ColdRecords, ReadError> {
         let failed = |error| ReadError::Storage(format!("{error}"));
-        let read = self.tier.read(&self.object, self.offset, self.max_bytes, self.hint).await.map_err(failed)?;
+        // Of the first chunk perhaps only the end is wanted; what is too much is cut off.
+        let max_bytes = self.max_bytes.saturating_add(CHUNK_BYTES);
+        let read = self.tier.read(&self.object, self.offset, max_bytes, self.hint).await.map_err(failed)?;
         let chunks = trim(read.chunks, self.offset, self.upto, self.max_bytes, self.min_one);
         let aborted = match (self.isolation, chunks.last()) {
             (Isolation::ReadCommitted, Some(last)) => {

@@ -53,9 +53,9 @@ pub struct TierOptions {
     pub disk_cache: Option<DiskCacheOptions>,
     /// Memory for footers.
     pub footer_cache_bytes: u64,
-    /// `remote.read.ahead.stream.bytes`.
+    /// `remote.read.ahead.stream.bytes`: what is on its way for one reader.
     pub read_ahead_stream_bytes: u64,
-    /// `remote.read.ahead.max.bytes`: all downloads of the node that are on their way.
+    /// `remote.read.ahead.max.bytes`: all downloads of the node, until they were read.
     pub read_ahead_max_bytes: u64,
     /// `remote.copy.memory.bytes`: all uploads of the node together.
     pub copy_memory_bytes: u64,
@@ -165,7 +165,7 @@ impl Tier {
     /// A tier over a store that is open already.
     pub async fn over_opened(opened: Opened, options: TierOptions, machine: Machine) -> Result<Arc<Self>, TierError> {
         let names = Names::new(&opened.root, &options.cluster_id);
-        let bucket = Bucket::new(opened.store, opened.kind, &options, &machine);
+        let bucket = Bucket::new(opened.store, opened.dir, &options, &machine);
         probe::create_if_absent(&bucket, &names, &options.uri, &machine.random).await?;
         Self::assemble(bucket, names, opened.kind, opened.admin, options, machine).await
     }
@@ -178,7 +178,7 @@ impl Tier {
         options: TierOptions,
         machine: Machine,
     ) -> Result<Arc<Self>, TierError> {
-        Self::over_opened(Opened { store, kind, root, admin: None }, options, machine).await
+        Self::over_opened(Opened { store, kind, root, dir: None, admin: None }, options, machine).await
     }
 
     /// A tier for the command line, beside a broker that may run: nothing is written into the bucket or into the cache.
@@ -186,7 +186,7 @@ impl Tier {
         let opened = open::open(&options, &machine.fs)?;
         let options = TierOptions { disk_cache: None, ..options };
         let names = Names::new(&opened.root, &options.cluster_id);
-        let bucket = Bucket::new(opened.store, opened.kind, &options, &machine);
+        let bucket = Bucket::new(opened.store, opened.dir, &options, &machine);
         Self::assemble(bucket, names, opened.kind, opened.admin, options, machine).await
     }
 
@@ -237,11 +237,7 @@ impl Tier {
         let budget = |name, limit, held| MemoryBudget { name, limit, held };
         [
             budget("chunk-cache", options.memory_cache_bytes, self.memory_cache_bytes()),
-            budget(
-                "read-ahead",
-                options.read_ahead_max_bytes,
-                taken(options.read_ahead_max_bytes, self.reader.downloads_free_kib()),
-            ),
+            budget("read-ahead", options.read_ahead_max_bytes, self.reader.ahead_bytes()),
             budget(
                 "copy",
                 options.copy_memory_bytes,

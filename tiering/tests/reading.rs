@@ -3,11 +3,14 @@
 mod fixture;
 
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fixture::{Segment, faulty, options, over};
 use object_store::path::Path;
 use rstest::rstest;
+use terrace_tiering::platform::fs::{Fs, Open, RealFs};
 use terrace_tiering::platform::random::{Random, SeededRandom};
 use terrace_tiering::read::{ReadError, ReadHint};
 use terrace_tiering::store::faulty::{Fault, Faulty};
@@ -101,7 +104,7 @@ async fn a_download_outlives_the_request_that_began_it() {
     let before = store.count(Op::Get);
     let gate = Arc::new(Semaphore::new(0));
     store.next(Op::Get, Fault::Wait(gate.clone()));
-    let gone = tokio::time::timeout(std::time::Duration::from_millis(20), read(&tier, &object, 0)).await;
+    let gone = tokio::time::timeout(Duration::from_millis(20), read(&tier, &object, 0)).await;
     assert!(gone.is_err());
     gate.add_permits(1);
     assert_eq!(read(&tier, &object, 0).await.unwrap(), chunk_of(&segment, 0));
@@ -296,7 +299,7 @@ async fn readers_that_come_and_go_leave_nothing_behind() {
                 } else {
                     (number + 1) % chunks.len()
                 };
-                let patience = std::time::Duration::from_micros(if jump & 16 == 0 { 200 } else { 60_000_000 });
+                let patience = Duration::from_micros(if jump & 16 == 0 { 200 } else { 60_000_000 });
                 let offset = chunks[number].first_offset;
                 match tokio::time::timeout(patience, read(&tier, &object, offset)).await {
                     Ok(Ok(bytes)) => assert_eq!(bytes, chunk_of(segment, number)),
@@ -311,5 +314,227 @@ async fn readers_that_come_and_go_leave_nothing_behind() {
     store.fail_at_random(0);
     for (number, chunk) in segment.upload.chunks.iter().enumerate() {
         assert_eq!(read(&tier, &object, chunk.first_offset).await.unwrap(), chunk_of(&segment, number));
+    }
+}
+
+/// As many segments as asked, one behind the other, in one store; and a tier that has read nothing of them.
+async fn stored_chain(segments: &[Segment], options: TierOptions) -> (Arc<Tier>, Faulty, Vec<ObjectRef>) {
+    let (writer, store) = faulty(TierOptions { disk_cache: None, ..options.clone() }, StoreKind::Memory).await;
+    let mut objects = Vec::new();
+    for segment in segments {
+        objects.push(segment.object(&writer.upload(segment.upload.clone()).await.unwrap()));
+    }
+    (over(&store, options, StoreKind::Memory).await, store, objects)
+}
+
+/// Lets everything that can go on go on, on the deterministic clock.
+async fn quiet() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// What the issue asks: one partition, sequential, the window grown, footers left out.
+#[tokio::test(start_paused = true)]
+async fn a_replay_of_a_gibibyte_costs_at_most_eighty_gets() {
+    let segments: Vec<Segment> = (0..4).map(|number| Segment::new(number * 660, 660, 70_000)).collect();
+    let (tier, store, objects) = stored_chain(&segments, options()).await;
+    for object in &objects {
+        tier.footer(object).await.unwrap();
+    }
+    let (mut bytes, mut before) = (0, 0);
+    for (at, segment) in segments.iter().enumerate() {
+        let hint = ReadHint { next: objects.get(at + 1).copied() };
+        for chunk in &segment.upload.chunks {
+            let read = tier.read(&objects[at], chunk.first_offset, 1, hint).await.unwrap();
+            assert_eq!(read.first_offset, chunk.first_offset);
+            if at > 0 {
+                bytes += u64::from(chunk.length);
+            }
+            quiet().await;
+        }
+        if at == 0 {
+            before = store.count(Op::Get);
+        }
+    }
+    // What was fetched ahead at the start of the count counts too.
+    let (gets, most) = (store.count(Op::Get) - before, (bytes * 80) >> 30);
+    assert!(gets <= most, "{gets} GETs for {bytes} bytes, {most} are allowed");
+}
+
+/// The reader never waits at the border of two segments: what lies behind it is on its way before he gets there.
+#[tokio::test(start_paused = true)]
+async fn read_ahead_crosses_the_border_of_segments() {
+    let segments = [Segment::new(0, 120, 100_000), Segment::new(120, 120, 100_000)];
+    let (tier, store, objects) = stored_chain(&segments, options()).await;
+    let hint = ReadHint { next: Some(objects[1]) };
+    for chunk in &segments[0].upload.chunks {
+        tier.read(&objects[0], chunk.first_offset, 1, hint).await.unwrap();
+        quiet().await;
+    }
+    let before = store.count(Op::Get);
+    let first = tier.read(&objects[1], 120, 1, ReadHint::default());
+    assert_eq!(
+        futures::poll!(std::pin::pin!(first)).map(|read| read.unwrap().chunks[0].clone()),
+        Poll::Ready(chunk_of(&segments[1], 0))
+    );
+    assert_eq!(store.count(Op::Get), before);
+}
+
+/// With memory for it, four GETs of one reader are on their way at once, and never a fifth.
+#[tokio::test(start_paused = true)]
+async fn at_most_four_gets_of_a_reader_are_on_their_way() {
+    let segment = Segment::new(0, 900, 100_000);
+    let options = TierOptions { read_ahead_stream_bytes: 64 << 20, read_ahead_max_bytes: 512 << 20, ..options() };
+    let (tier, store, object) = stored(&segment, options).await;
+    let chunks = &segment.upload.chunks;
+    read(&tier, &object, chunks[0].first_offset).await.unwrap();
+    let gate = Arc::new(Semaphore::new(0));
+    (0..20).for_each(|_| store.next(Op::Get, Fault::Wait(gate.clone())));
+    let before = store.count(Op::Get);
+    // One GET for the chunk that is wanted, and three ahead of it.
+    let waiting = tokio::time::timeout(Duration::from_secs(1), read(&tier, &object, chunks[1].first_offset)).await;
+    assert!(waiting.is_err());
+    assert_eq!(store.count(Op::Get) - before, 4);
+    gate.add_permits(20);
+}
+
+/// What is on its way for one reader stays within `remote.read.ahead.stream.bytes`, what is on its way or waits for all of
+/// them within `remote.read.ahead.max.bytes`.
+#[tokio::test(start_paused = true)]
+async fn read_ahead_stays_within_its_two_bounds() {
+    let chunk_max = 1_100_000;
+    let segments: Vec<Segment> = (0..4).map(|number| Segment::new(number * 500, 500, 100_000)).collect();
+    let options = TierOptions { read_ahead_stream_bytes: 8 << 20, read_ahead_max_bytes: 24 << 20, ..options() };
+    let (tier, _, objects) = stored_chain(&segments, options).await;
+    let held = || tier.budgets()[1].held;
+    for number in 0..segments[0].upload.chunks.len() {
+        for (at, segment) in segments.iter().enumerate() {
+            // The later ones begin later.
+            let Some(number) = number.checked_sub(at * 12) else { continue };
+            let before = held();
+            read(&tier, &objects[at], segment.upload.chunks[number].first_offset).await.unwrap();
+            assert!(held() <= before + (8 << 20) + 2 * chunk_max, "one reader has begun {} bytes", held() - before);
+            assert!(held() <= 24 << 20, "all of them hold {} bytes", held());
+            quiet().await;
+        }
+    }
+}
+
+/// A reader who takes his time finds what was read ahead for him, however much another one replays meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_fast_replay_takes_nothing_from_a_slow_one() {
+    let segments = [Segment::new(0, 400, 100_000), Segment::new(400, 3000, 100_000)];
+    let (tier, store, objects) =
+        stored_chain(&segments, TierOptions { memory_cache_bytes: 32 << 20, ..options() }).await;
+    let mut fast = segments[1].upload.chunks.iter();
+    let mut waits = 0;
+    for (number, chunk) in segments[0].upload.chunks.iter().enumerate() {
+        let before = store.count(Op::Get);
+        let mut slow = Box::pin(read(&tier, &objects[0], chunk.first_offset));
+        let bytes = match futures::poll!(&mut slow) {
+            Poll::Ready(bytes) => bytes.unwrap(),
+            Poll::Pending => {
+                waits += 1;
+                slow.await.unwrap()
+            }
+        };
+        assert_eq!(bytes, chunk_of(&segments[0], number));
+        assert!(store.count(Op::Get) - before <= 4, "nothing is fetched twice");
+        // Many times as fast, and more bytes than all caches and budgets hold.
+        for chunk in fast.by_ref().take(8) {
+            read(&tier, &objects[1], chunk.first_offset).await.unwrap();
+            quiet().await;
+        }
+    }
+    assert!(waits <= 2, "the slow reader waited {waits} times");
+}
+
+/// Many replays at once: each chunk is fetched once, though all that they would read ahead alone is far more than there is
+/// memory for, and each has its turn.
+#[tokio::test(start_paused = true)]
+async fn many_replays_share_the_memory_and_fetch_nothing_twice() {
+    let segments: Vec<Segment> = (0..40).map(|number| Segment::new(number * 60, 60, 100_000)).collect();
+    let options = TierOptions { memory_cache_bytes: 24 << 20, read_ahead_max_bytes: 48 << 20, ..options() };
+    let (tier, store, objects) = stored_chain(&segments, options).await;
+    for object in &objects {
+        tier.footer(object).await.unwrap();
+    }
+    let before = store.count(Op::Get);
+    for number in 0..segments[0].upload.chunks.len() {
+        for (segment, object) in segments.iter().zip(&objects) {
+            // As a consumer whose answers hold less than a chunk.
+            for _ in 0..3 {
+                let offset = segment.upload.chunks[number].first_offset;
+                assert_eq!(read(&tier, object, offset).await.unwrap(), chunk_of(segment, number));
+            }
+        }
+        quiet().await;
+    }
+    let chunks = segments.iter().map(|segment| segment.upload.chunks.len() as u64).sum::<u64>();
+    let gets = store.count(Op::Get) - before;
+    assert!(gets <= chunks, "{gets} GETs for {chunks} chunks");
+}
+
+/// Memory that readers hold who do not come back is given to those who read.
+#[tokio::test(start_paused = true)]
+async fn readers_who_stay_away_hold_nobody_up() {
+    let segments: Vec<Segment> = (0..3).map(|number| Segment::new(number * 400, 400, 100_000)).collect();
+    let options = TierOptions { read_ahead_max_bytes: 8 << 20, ..options() };
+    let (tier, _, objects) = stored_chain(&segments, options).await;
+    for at in [0, 1] {
+        for chunk in &segments[at].upload.chunks[..6] {
+            read(&tier, &objects[at], chunk.first_offset).await.unwrap();
+            quiet().await;
+        }
+    }
+    let begun = tokio::time::Instant::now();
+    for (number, chunk) in segments[2].upload.chunks.iter().enumerate() {
+        assert_eq!(read(&tier, &objects[2], chunk.first_offset).await.unwrap(), chunk_of(&segments[2], number));
+    }
+    assert!(begun.elapsed() <= Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+/// A directory's objects come in whole chunks, one GET a window, and leave the page cache behind the reader.
+#[tokio::test]
+async fn a_directory_is_read_in_windows_and_its_pages_are_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = TierOptions::new(format!("file://{}", dir.path().display()), "cluster");
+    let tier = Tier::open(options, fixture::machine()).await.unwrap();
+    let segment = Segment::new(0, 400, 100_000);
+    let object = segment.object(&tier.upload(segment.upload.clone()).await.unwrap());
+    let path = dir.path().join(tier.names().segment(&object).as_ref());
+    let file = std::fs::File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    for (number, chunk) in segment.upload.chunks.iter().enumerate() {
+        assert_eq!(read(&tier, &object, chunk.first_offset).await.unwrap(), chunk_of(&segment, number));
+    }
+    let opened = RealFs.open(&path, Open::Read).unwrap();
+    let left = (0..400).filter(|at| opened.read_cached_at(&mut [0], at * 100_000 + 50_000).is_ok()).count();
+    assert!(left <= 20, "{left} of 400 places are still in the page cache");
+
+    std::fs::remove_file(&path).unwrap();
+    let fresh = Tier::open(TierOptions::new(tier.uri(), "cluster"), fixture::machine()).await.unwrap();
+    assert!(matches!(fresh.footer(&object).await, Err(ReadError::Gone(_))));
+}
+
+/// A limit of bytes per second holds for a directory as for a bucket, and for what is copied as for what is read back.
+#[tokio::test]
+async fn byte_quotas_hold_both_ways() {
+    let segment = Segment::new(0, 30, 100_000);
+    for local in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let uri = if local { format!("file://{}", dir.path().display()) } else { "memory:".to_owned() };
+        let limit = Some(2_000_000);
+        let options =
+            TierOptions { upload_bytes_per_s: limit, download_bytes_per_s: limit, ..TierOptions::new(uri, "cluster") };
+        let tier = Tier::open(options, fixture::machine()).await.unwrap();
+        let begun = std::time::Instant::now();
+        let object = segment.object(&tier.upload(segment.upload.clone()).await.unwrap());
+        // Three megabytes up, and at once three back to be checked; one second's worth passes freely each way.
+        assert!(begun.elapsed().as_secs_f64() >= 0.9, "{:?}", begun.elapsed());
+        let begun = std::time::Instant::now();
+        for (number, chunk) in segment.upload.chunks.iter().enumerate() {
+            assert_eq!(read(&tier, &object, chunk.first_offset).await.unwrap(), chunk_of(&segment, number));
+        }
+        assert!(begun.elapsed().as_secs_f64() >= 0.9, "{:?}", begun.elapsed());
     }
 }

@@ -12,10 +12,6 @@ use super::reading::{Budget, Outcome, Records};
 use super::{Fetch, Node};
 use crate::partition::waiters::Watcher;
 
-/// Partitions of one Fetch that are read from the disk at once; the others come with the next one. The answer leaves with
-/// the first anyway, and other readers want the disk too.
-const DISK_READS_TOGETHER: usize = 4;
-
 /// Longer than any disk takes that still works.
 const DISK_PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -82,21 +78,17 @@ impl Fetch {
     /// Starts all cold reads at once. The answer goes out with the first that is there, or when hot partitions have
     /// enough; a failure of the store is told only when nothing else came until `deadline`. Local records are waited for
     /// as long as the disk takes, as in Kafka, whose readers block: an answer without them would only be asked again, and
-    /// a disk that is behind already would be asked twice.
+    /// a disk that is behind already would be asked twice. Those stand in the node's line for the disk until the first of
+    /// them is there; who was not next by then leaves it.
     async fn wait_cold(&mut self, node: &Node, watcher: &Watcher, deadline: Instant) {
         self.drop_copies();
         let mut loads = FuturesUnordered::new();
-        let mut disk_reads_left = DISK_READS_TOGETHER;
+        let mut of_disk = false;
         for (at, read) in self.buffers.reads.iter_mut().enumerate() {
             if let Records::Cold(cold) = &mut read.outcome.records
                 && let Some(cold) = cold.take()
             {
-                if cold.is_on_disk() {
-                    if disk_reads_left == 0 {
-                        continue;
-                    }
-                    disk_reads_left -= 1;
-                }
+                of_disk |= cold.is_on_disk();
                 loads.push(async move { (at, cold.load().await) });
             }
         }
@@ -105,7 +97,7 @@ impl Fetch {
         watcher.arm(missing, self.isolation);
         let mut hot_moved = watcher.has_moved();
         let mut failures = Vec::new();
-        let deadline = if disk_reads_left < DISK_READS_TOGETHER { Instant::now() + DISK_PATIENCE } else { deadline };
+        let deadline = if of_disk { Instant::now() + DISK_PATIENCE } else { deadline };
         let mut hot = std::pin::pin!(watcher.wait(deadline));
         // Polled at least once, so that every load has begun: a download outlives the request that began it.
         loop {

@@ -8,18 +8,18 @@
 //! Nothing is synced: after a power loss a file may hold anything. Every read is checked against the CRC that the object's
 //! footer has, and a file that fails is removed. All methods block.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use moka::notification::RemovalCause;
-use moka::sync::Cache;
 use uuid::Uuid;
 
 use super::memory::{ChunkKey, ENTRY_SHARE_MAX};
+use super::policy::Ranked;
 use crate::object::chunk::ChunkEntry;
-use crate::platform::fs::{Open, SharedFs, with_suffix};
+use crate::platform::fs::{Open, SharedFile, SharedFs, with_suffix};
 use crate::tier::{DiskCacheOptions, TierOptions};
 
 const DIRECTORIES: u32 = 256;
@@ -30,8 +30,9 @@ const TEMPORARY: &str = ".tmp";
 pub struct DiskCache {
     files: Files,
     /// Length of each file. An entry that leaves takes its file along.
-    index: Cache<ChunkKey, u32>,
+    index: Ranked<u32>,
     entry_max: u64,
+    written: Written,
 }
 
 impl DiskCache {
@@ -42,18 +43,10 @@ impl DiskCache {
             fs.create_dir_all(&files.directory(number))?;
         }
         let unlink = files.clone();
-        let evicted = move |key: Arc<ChunkKey>, _: u32, cause: RemovalCause| {
-            if cause != RemovalCause::Replaced {
-                unlink.remove(&key);
-            }
-        };
-        let index = Cache::builder()
-            .max_capacity(disk.bytes)
-            .weigher(|_: &ChunkKey, len: &u32| *len)
-            .eviction_policy(options.cache_policy.into())
-            .eviction_listener(evicted)
-            .build();
-        let cache = Self { files, index, entry_max: disk.bytes / ENTRY_SHARE_MAX };
+        let index =
+            Ranked::new(disk.bytes, options.cache_policy, |len: &u32| *len, move |key, _: &u32| unlink.remove(key));
+        let entry_max = disk.bytes / ENTRY_SHARE_MAX;
+        let cache = Self { files, index, entry_max, written: Written::default() };
         cache.scan()?;
         Ok(Arc::new(cache))
     }
@@ -71,29 +64,33 @@ impl DiskCache {
                 }
             }
         }
-        self.settle();
+        self.show();
         Ok(())
     }
 
     /// Is there a file for the chunk? It may still turn out to be bad.
     pub fn contains(&self, key: &ChunkKey) -> bool {
-        self.index.contains_key(key)
+        self.index.contains(key)
     }
 
-    /// The chunk, if it is here and whole.
+    /// The chunk, if it is here and whole. Its bytes leave the page cache: the reader has them now.
     pub fn read(&self, key: &ChunkKey, chunk: &ChunkEntry) -> Option<Bytes> {
         let len = self.index.get(key)?;
-        let whole = |bytes: &Vec<u8>| bytes.len() == chunk.length as usize && crc32c::crc32c(bytes) == chunk.crc;
-        match self.files.fs.read(&self.files.path(key)) {
-            Ok(bytes) if whole(&bytes) => return Some(bytes.into()),
-            Ok(_) => {
+        match self.files.read(key, chunk) {
+            // It was downloaded for somebody; this is the second reading.
+            Ok(Some(bytes)) => {
+                self.index.read_again(key);
+                return Some(bytes);
+            }
+            Ok(None) => {
                 metrics::counter!("terrace_remote_cache_corrupt_total").increment(1);
                 tracing::warn!(object = %key.object, chunk = key.number, len, "cached chunk fails its CRC; removed");
             }
             Err(error) => tracing::debug!(object = %key.object, chunk = key.number, %error, "cached chunk not read"),
         }
-        self.index.invalidate(key);
-        self.settle();
+        self.index.remove(key);
+        self.files.remove(key);
+        self.show();
         None
     }
 
@@ -104,23 +101,48 @@ impl DiskCache {
             return;
         }
         match self.files.write(&key, chunk) {
-            Ok(()) => self.index.insert(key, chunk.len() as u32),
+            Ok(file) => {
+                self.index.insert(key, chunk.len() as u32);
+                self.written.add(file, len);
+            }
             Err(error) => {
                 metrics::counter!("terrace_remote_cache_write_errors_total").increment(1);
                 tracing::debug!(%error, "chunk not written to the disk cache");
             }
         }
-        self.settle();
+        self.show();
     }
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.index.weighted_size()
+        self.index.weight()
     }
 
-    fn settle(&self) {
-        self.index.run_pending_tasks();
+    fn show(&self) {
         metrics::gauge!("terrace_remote_cache_bytes", "tier" => "disk").set(self.bytes() as f64);
+    }
+}
+
+/// Files that were written shortly before. A chunk that was just read is rarely read from here soon, so its pages leave the
+/// page cache: asked at once, the kernel only begins to write them out, and those that are written it drops when it is
+/// asked again.
+#[derive(Debug, Default)]
+struct Written(Mutex<VecDeque<(SharedFile, u64)>>);
+
+/// Files between the two times that the kernel is asked.
+const WRITTEN_MAX: usize = 32;
+
+impl Written {
+    fn add(&self, file: SharedFile, len: u64) {
+        file.leave_cache(0, len);
+        let oldest = {
+            let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            files.push_back((file, len));
+            if files.len() > WRITTEN_MAX { files.pop_front() } else { None }
+        };
+        if let Some((file, len)) = oldest {
+            file.leave_cache(0, len);
+        }
     }
 }
 
@@ -140,12 +162,26 @@ impl Files {
         self.directory(directory_number(key)).join(name)
     }
 
-    fn write(&self, key: &ChunkKey, chunk: &Bytes) -> io::Result<()> {
+    /// The chunk's bytes; `None` when they are not what they must be.
+    fn read(&self, key: &ChunkKey, chunk: &ChunkEntry) -> io::Result<Option<Bytes>> {
+        let file = self.fs.open(&self.path(key), Open::Read)?;
+        if file.len()? != u64::from(chunk.length) {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; chunk.length as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        file.leave_cache(0, u64::from(chunk.length));
+        Ok((crc32c::crc32c(&bytes) == chunk.crc).then(|| bytes.into()))
+    }
+
+    fn write(&self, key: &ChunkKey, chunk: &Bytes) -> io::Result<SharedFile> {
         let path = self.path(key);
         let temporary = with_suffix(&path, TEMPORARY);
         let written = self.fs.remove_file(&temporary).and_then(|()| {
-            self.fs.open(&temporary, Open::CreateNew)?.write_all_at(chunk, 0)?;
-            self.fs.rename_unsynced(&temporary, &path)
+            let file = self.fs.open(&temporary, Open::CreateNew)?;
+            file.write_all_at(chunk, 0)?;
+            self.fs.rename_unsynced(&temporary, &path)?;
+            Ok(file)
         });
         if written.is_err() {
             let _ = self.fs.remove_file(&temporary);

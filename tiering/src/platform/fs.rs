@@ -170,6 +170,9 @@ pub trait File: Send + Sync + Debug + 'static {
     fn bring_to_cache(&self, _position: u64, _len: u64, _ahead: u64) -> io::Result<()> {
         Ok(())
     }
+    /// Asks the kernel to drop a range from the page cache. What is dirty it begins to write out and keeps; nothing else
+    /// tells whether it complied.
+    fn leave_cache(&self, _position: u64, _len: u64) {}
     /// Makes the content durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
     /// As [`File::sync_data`], but what is dirty leaves in small steps, so that others who sync meanwhile wait for one of
@@ -421,6 +424,14 @@ impl File for RealFile {
             self.read_at(&mut byte, at - 1)?;
         }
         Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn leave_cache(&self, position: u64, len: u64) {
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            // Advice: a kernel that has none of it keeps the pages.
+            let _ = rustix::fs::fadvise(&self.0, position, Some(len), rustix::fs::Advice::DontNeed);
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

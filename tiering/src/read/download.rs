@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::ReadError;
 use super::reader::Reader;
-use crate::cache::memory::ChunkKey;
+use super::streams::{Share, Stream};
+use crate::cache::memory::{ChunkKey, NOBODY};
 use crate::names::ObjectRef;
 use crate::object::chunk::ChunkEntry;
 use crate::store::StoreError;
+use crate::tier::kib;
 
 type Outcome = Option<Result<Bytes, ReadError>>;
 
@@ -61,7 +63,7 @@ impl Flights {
         }
         let (sender, receiver) = watch::channel(None);
         flights.insert(key, receiver);
-        Err(Claim::Ours(Slot { key, chunk, wanted: false, sender, flights: self.clone() }))
+        Err(Claim::Ours(Slot { key, chunk, share: None, sender, flights: self.clone() }))
     }
 
     pub(super) fn is_flying(&self, key: &ChunkKey) -> bool {
@@ -79,8 +81,8 @@ impl Flights {
 pub(super) struct Slot {
     pub(super) key: ChunkKey,
     pub(super) chunk: ChunkEntry,
-    /// A request asked for it; otherwise it is read ahead.
-    pub(super) wanted: bool,
+    /// The memory that it may take.
+    share: Option<Share>,
     sender: watch::Sender<Outcome>,
     flights: Flights,
 }
@@ -90,9 +92,9 @@ impl Slot {
         Waiter(self.sender.subscribe())
     }
 
-    /// Does nobody wait any more, though a request wanted it? (One receiver is the table's own.)
-    fn is_abandoned(&self) -> bool {
-        self.wanted && self.sender.receiver_count() <= 1
+    /// Does somebody wait? (One receiver is the table's own.)
+    fn is_awaited(&self) -> bool {
+        self.sender.receiver_count() > 1
     }
 
     /// Hands the outcome to all who wait. The caller has put the chunk into the cache before, so that there is no moment
@@ -118,6 +120,21 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn bytes(&self) -> u64 {
         self.slots.iter().map(|slot| u64::from(slot.chunk.length)).sum()
+    }
+
+    /// KiB of memory that it takes.
+    pub(super) fn kib(&self) -> u32 {
+        self.slots.iter().map(|slot| kib(slot.chunk.length.into())).fold(0, u32::saturating_add)
+    }
+
+    /// Deals out the memory for the whole window to its chunks; what is left over goes back.
+    pub(super) fn share(&mut self, stream: &Arc<Stream>, mut memory: OwnedSemaphorePermit) {
+        for slot in &mut self.slots {
+            let bytes = u64::from(slot.chunk.length);
+            // A window larger than all there is has less.
+            let part = memory.split(memory.num_permits().min(kib(bytes) as usize));
+            slot.share = part.map(|part| Share::new(Arc::clone(stream), bytes, part));
+        }
     }
 
     fn fail(self, error: &ReadError) {
@@ -182,12 +199,17 @@ impl Reader {
         let [Some(first), Some(last)] = [window.slots.front(), window.slots.back()] else { return Ok(()) };
         let range = first.chunk.position..last.chunk.position + u64::from(last.chunk.length);
         let key = self.names.segment(&window.object);
-        let mut pieces = self.bucket.get_stream(&key, range).await?;
+        let lengths = window.slots.iter().map(|slot| slot.chunk.length).collect();
+        let mut pieces = self.bucket.get_chunks(&key, range, lengths).await?;
         let mut filling = BytesMut::new();
         while let Some(mut piece) = pieces.try_next().await? {
             while !piece.is_empty() {
                 let Some(slot) = window.slots.front() else { return Ok(()) };
                 let length = slot.chunk.length as usize;
+                if filling.is_empty() && piece.len() == length {
+                    self.arrived(window, std::mem::take(&mut piece))?;
+                    continue;
+                }
                 filling.reserve(length - filling.len());
                 let part = piece.split_to(piece.len().min(length - filling.len()));
                 filling.extend_from_slice(&part);
@@ -217,10 +239,17 @@ impl Reader {
         Ok(())
     }
 
-    fn deliver(&self, slot: Slot, bytes: Bytes) {
-        self.memory.insert(slot.key, bytes.clone());
-        if slot.is_abandoned() {
-            self.pins.insert(slot.key, bytes.clone());
+    fn deliver(&self, mut slot: Slot, bytes: Bytes) {
+        match slot.share.take() {
+            // Who reads here and there has what he wants, if he still waits for it.
+            Some(share) if !share.is_sequential() && slot.is_awaited() => {
+                self.memory.insert(slot.key, bytes.clone(), share.reader());
+            }
+            Some(mut share) => {
+                share.arrived();
+                self.kept.insert(slot.key, bytes.clone(), share);
+            }
+            None => self.memory.insert(slot.key, bytes.clone(), NOBODY),
         }
         slot.deliver(Ok(bytes));
     }

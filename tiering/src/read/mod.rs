@@ -2,9 +2,9 @@
 
 pub mod download;
 pub mod footers;
-pub mod pins;
-pub mod read_ahead;
+pub mod kept;
 pub mod reader;
+pub mod streams;
 
 use bytes::Bytes;
 

@@ -3,18 +3,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::download::{Claim, Flights, Waiter, Window};
 use super::footers::Footers;
-use super::pins::Pins;
-use super::read_ahead::{Stream, Streams};
+use super::kept::{IDLE_MAX, IDLE_UNDER_PRESSURE, Kept, Released};
+use super::streams::{Memory, Stream, Streams};
 use super::{ChunkRead, ReadError, ReadHint};
 use crate::cache::disk::DiskCache;
-use crate::cache::memory::{ChunkKey, MemoryCache};
+use crate::cache::memory::{ChunkKey, MemoryCache, NOBODY};
 use crate::names::{Names, ObjectRef};
+use crate::object::chunk::ChunkEntry;
 use crate::object::footer::Footer;
 use crate::platform::task::Tasks;
 use crate::store::bucket::Bucket;
@@ -23,6 +25,8 @@ use crate::tier::{Machine, Tier, TierError, TierOptions, kib};
 
 /// Chunks that wait to be written to the disk tier.
 const DISK_WRITES_MAX: usize = 16;
+/// How far ahead of a reader anything is looked for that is not at hand.
+const DISTANCE_MAX: u64 = 64 << 20;
 
 /// Everything that reads share.
 #[derive(Debug)]
@@ -36,11 +40,9 @@ pub struct Reader {
     footers: Footers,
     flights: Flights,
     streams: Streams,
-    pub(super) pins: Pins,
-    /// Bytes of all downloads on their way, in KiB; whoever waits longest is next.
-    budget: Arc<Semaphore>,
-    budget_kib: u32,
-    ahead_max: u64,
+    pub(super) kept: Kept,
+    /// For what is on its way or kept.
+    ahead: Memory,
 }
 
 impl Tier {
@@ -73,8 +75,9 @@ impl Tier {
 }
 
 impl Reader {
-    pub(crate) fn downloads_free_kib(&self) -> usize {
-        self.budget.available_permits()
+    /// Bytes on their way, and of chunks that wait for their readers.
+    pub(crate) fn ahead_bytes(&self) -> u64 {
+        self.ahead.held()
     }
 
     pub(crate) async fn open(
@@ -95,7 +98,6 @@ impl Reader {
             }
             Some(_) | None => None,
         };
-        let budget_kib = kib(options.read_ahead_max_bytes);
         Ok(Arc::new(Self {
             memory: MemoryCache::new(options.memory_cache_bytes, options.cache_policy),
             disk,
@@ -103,11 +105,8 @@ impl Reader {
             footers: Footers::new(options.footer_cache_bytes, bucket.clone(), names.clone()),
             flights: Flights::default(),
             streams: Streams::new(),
-            pins: Pins::new(options.memory_cache_bytes / 2),
-            budget: Arc::new(Semaphore::new(budget_kib as usize)),
-            budget_kib,
-            // One stream must not push out of memory what was read ahead for the others.
-            ahead_max: options.read_ahead_stream_bytes.min(options.memory_cache_bytes / 4),
+            kept: Kept::default(),
+            ahead: Memory::new(options.read_ahead_max_bytes, options.read_ahead_stream_bytes),
             tasks: machine.tasks.clone(),
             bucket,
             names,
@@ -123,7 +122,9 @@ impl Reader {
     ) -> Result<ChunkRead, ReadError> {
         let footer = self.footers.get(object).await?;
         let first = footer.chunk_of_offset(offset).ok_or(ReadError::OffsetOutOfRange(offset))?;
-        let (stream, sequential) = self.streams.at(&key(object, first));
+        let place = key(object, first);
+        let (stream, sequential) = self.streams.at(&place);
+        self.move_on(&stream, &place);
         let wanted = self.want(object, &footer, first, &stream);
         if sequential {
             self.read_ahead(object, &footer, first + 1, &stream, hint).await;
@@ -132,22 +133,45 @@ impl Reader {
             Ok(bytes) => bytes,
             Err(waiter) => waiter.wait().await?,
         }];
-        let mut bytes = chunks[0].len() as u64;
-        let mut next = first + 1;
+        let mut handed = vec![place];
         // The rest of the answer does not wait: chunks on their way are for the next read.
+        let (mut bytes, mut next) = (chunks[0].len() as u64, first + 1);
         while bytes < max_bytes
-            && let Some(chunk) = footer.chunks.get(next).and_then(|_| self.memory.get(&key(object, next)))
+            && let Some(chunk) = footer.chunks.get(next).and_then(|_| self.at_hand(&key(object, next), &stream))
         {
             bytes += chunk.len() as u64;
             chunks.push(chunk);
+            handed.push(key(object, next));
             next += 1;
         }
         let (goes_on, next_offset) = match footer.chunks.get(next) {
             Some(chunk) => (Some(key(object, next)), chunk.first_offset),
             None => (hint.next.map(|next| key(&next, 0)), object.last_offset + 1),
         };
-        self.streams.ended(&stream, key(object, first), key(object, next - 1), goes_on);
+        self.streams.ended(&stream, &handed, goes_on);
         Ok(ChunkRead { first_offset: footer.chunks[first].first_offset, next_offset, chunks })
+    }
+
+    fn at_hand(&self, key: &ChunkKey, stream: &Stream) -> Option<Bytes> {
+        self.kept.get(key, stream.id()).or_else(|| self.memory.get(key, stream.id()))
+    }
+
+    /// The stream reads at `place`: what it had before is for the cache.
+    fn move_on(&self, stream: &Stream, place: &ChunkKey) {
+        let behind = stream.left_behind(place);
+        self.streams.leave(stream, &behind);
+        behind.iter().filter_map(|key| self.kept.release(key, stream.id())).for_each(|chunk| self.put_back(chunk));
+    }
+
+    fn put_back(&self, chunk: Released) {
+        self.memory.insert(chunk.key, chunk.bytes, chunk.reader);
+        if chunk.by_others {
+            self.memory.get(&chunk.key, NOBODY);
+        }
+    }
+
+    fn give_up(&self, idle: Duration) {
+        self.kept.give_up(idle).into_iter().for_each(|chunk| self.put_back(chunk));
     }
 
     /// The chunk, or the wait for it; a download is begun if none is on its way.
@@ -156,41 +180,46 @@ impl Reader {
         object: &ObjectRef,
         footer: &Footer,
         number: usize,
-        stream: &Stream,
+        stream: &Arc<Stream>,
     ) -> Result<Bytes, Waiter> {
         let key = key(object, number);
-        if let Some(bytes) = self.memory.get(&key) {
+        if let Some(bytes) = self.at_hand(&key, stream) {
             metrics::counter!("terrace_remote_cache_hits_total", "tier" => "memory").increment(1);
             return Ok(bytes);
         }
-        match self.flights.claim(key, footer.chunks[number], || self.memory.get(&key).or_else(|| self.pins.take(&key)))
-        {
+        match self.flights.claim(key, footer.chunks[number], || self.at_hand(&key, stream)) {
             Ok(bytes) => Ok(bytes),
             Err(Claim::Flying(waiter)) => Err(waiter),
-            Err(Claim::Ours(mut slot)) => {
+            Err(Claim::Ours(slot)) => {
                 let waiter = slot.waiter();
-                slot.wanted = true;
+                let bytes = match stream.is_sequential() {
+                    true => self.ahead.window(stream, self.streams.others(stream)),
+                    false => stream.window(),
+                };
                 let slots = VecDeque::from([slot]);
-                let window = self.widen(Window { object: *object, slots }, footer, number, stream.next_window());
-                self.start(window, None, None);
+                let window = self.widen(Window { object: *object, slots }, footer, number, bytes);
+                stream.grow();
+                self.give_up(IDLE_MAX);
+                self.start(window, stream, None, stream.one_more_get());
                 Err(waiter)
             }
         }
     }
 
-    /// Begins downloads behind what is at hand or on its way, until half of what a stream may have ahead is there.
+    /// Begins downloads behind what is at hand or on its way, as long as the stream may have more ahead.
     async fn read_ahead(
         self: &Arc<Self>,
         object: &ObjectRef,
         footer: &Arc<Footer>,
         from: usize,
-        stream: &Stream,
+        stream: &Arc<Stream>,
         hint: ReadHint,
     ) {
+        let others = self.streams.others(stream);
         let (mut object, mut footer, mut number) = (*object, footer.clone(), from);
         let mut next = hint.next;
-        let mut ahead = 0;
-        while ahead < self.ahead_max / 2 {
+        let mut distance = 0;
+        while distance <= DISTANCE_MAX && self.ahead.has_room(stream, others) {
             let Some(chunk) = footer.chunks.get(number) else {
                 let Some(behind) = next.take() else { return };
                 let Some(its_footer) = self.footers.at_hand(&behind).await else {
@@ -200,8 +229,8 @@ impl Reader {
                 continue;
             };
             let key = key(&object, number);
-            if self.memory.contains(&key) || self.flights.is_flying(&key) {
-                ahead += u64::from(chunk.length);
+            distance += u64::from(chunk.length);
+            if self.is_near(&key) || self.flights.is_flying(&key) {
                 number += 1;
                 continue;
             }
@@ -212,31 +241,71 @@ impl Reader {
             // Reading ahead takes what is free and never waits: who needs a chunk now comes first. The permits come before
             // the claim, for a claimed chunk must be fetched: somebody may already wait for it.
             let Some(get) = stream.one_more_get() else { return };
-            let bytes = stream.next_window().min(self.ahead_max - ahead).max(u64::from(chunk.length));
-            let wanted = kib(bytes).min(self.budget_kib);
-            let Ok(permit) = self.budget.clone().try_acquire_many_owned(wanted) else { return };
-            let Err(Claim::Ours(slot)) = self.flights.claim(key, *chunk, || self.memory.get(&key)) else { continue };
+            let bytes = self.ahead.window(stream, others);
+            let Some(permit) = self.memory_ahead(planned_kib(&footer.chunks[number..], bytes)) else { return };
+            let Err(Claim::Ours(slot)) = self.flights.claim(key, *chunk, || self.at_hand(&key, stream)) else {
+                continue;
+            };
             let window = Window { object, slots: VecDeque::from([slot]) };
             let window = self.widen(window, &footer, number, bytes);
-            ahead += window.bytes();
+            stream.grow();
             number += window.slots.len();
-            self.start(window, Some(permit), Some(get));
+            distance += window.bytes();
+            self.start(window, stream, Some(permit), Some(get));
         }
     }
 
-    /// Adds the chunks behind the window's first one, as long as they come from the same place and stay within `bytes`.
+    /// Memory for what nobody needs yet: what is free, or held by readers who stay away.
+    fn memory_ahead(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        self.ahead.try_take_ahead(kib).or_else(|| {
+            self.give_up(IDLE_UNDER_PRESSURE);
+            self.ahead.try_take_ahead(kib)
+        })
+    }
+
+    /// Memory for what is needed now: also that of readers who stay away, and of chunks that somebody has seen.
+    fn memory_at_once(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        self.ahead.try_take(kib).or_else(|| {
+            self.make_room(kib);
+            self.ahead.try_take(kib)
+        })
+    }
+
+    fn make_room(&self, kib: u32) {
+        self.give_up(IDLE_UNDER_PRESSURE);
+        self.kept.give_up_seen(u64::from(kib) << 10).into_iter().for_each(|chunk| self.put_back(chunk));
+    }
+
+    /// Waits for memory; who waits longest is next.
+    async fn memory_in_turn(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        let mut turn = std::pin::pin!(self.ahead.take(kib));
+        loop {
+            match tokio::time::timeout(IDLE_UNDER_PRESSURE / 8, &mut turn).await {
+                Ok(permit) => return permit,
+                Err(_) => self.make_room(kib),
+            }
+        }
+    }
+
+    fn is_near(&self, key: &ChunkKey) -> bool {
+        self.kept.contains(key) || self.memory.contains(key)
+    }
+
+    /// Adds the chunks behind the window's first one that come from the same place, to the first that ends at or behind
+    /// `bytes`.
     fn widen(&self, mut window: Window, footer: &Footer, first: usize, bytes: u64) -> Window {
         let on_disk = self.on_disk(&window);
         let mut sum = window.bytes();
         for (number, chunk) in footer.chunks.iter().enumerate().skip(first + 1) {
-            sum += u64::from(chunk.length);
             let key = key(&window.object, number);
             let elsewhere = self.disk.as_ref().is_some_and(|disk| disk.contains(&key)) != on_disk;
-            let useless = !self.memory.keeps(u64::from(chunk.length)) || self.memory.contains(&key);
-            if sum > bytes || elsewhere || useless {
+            let useless = !self.memory.keeps(u64::from(chunk.length)) || self.is_near(&key);
+            if sum >= bytes || elsewhere || useless {
                 break;
             }
-            match self.flights.claim(key, *chunk, || self.memory.get(&key)) {
+            sum += u64::from(chunk.length);
+            // It was looked for a moment ago; what has come since then is fetched once more, which is rare and harmless.
+            match self.flights.claim(key, *chunk, || None) {
                 Err(Claim::Ours(slot)) => window.slots.push_back(slot),
                 Ok(_) | Err(Claim::Flying(_)) => break,
             }
@@ -249,22 +318,26 @@ impl Reader {
         self.disk.as_ref().zip(first).is_some_and(|(disk, slot)| disk.contains(&slot.key))
     }
 
-    /// Runs the window's download as a task of its own. Without a permit it first waits for its share of the budget.
+    /// Runs the window's download as a task of its own. Without a permit it first waits for memory.
     fn start(
         self: &Arc<Self>,
-        window: Window,
+        mut window: Window,
+        stream: &Arc<Stream>,
         permit: Option<OwnedSemaphorePermit>,
         get: Option<OwnedSemaphorePermit>,
     ) {
-        let reader = self.clone();
+        let (reader, stream) = (self.clone(), stream.clone());
         let on_disk = self.on_disk(&window);
         let stopping = self.tasks.stopping();
+        let permit = permit.or_else(|| self.memory_at_once(window.kib()));
+        let is_waiting = permit.is_none();
+        if let Some(permit) = permit {
+            window.share(&stream, permit);
+        }
         let work = async move {
-            let wanted = kib(window.bytes()).min(reader.budget_kib);
-            let _budget = match permit {
-                Some(permit) => Some(permit),
-                None => reader.budget.clone().acquire_many_owned(wanted).await.ok(),
-            };
+            if is_waiting && let Some(permit) = reader.memory_in_turn(window.kib()).await {
+                window.share(&stream, permit);
+            }
             let _get = get;
             match on_disk {
                 true => reader.load(window).await,
@@ -289,6 +362,19 @@ impl Reader {
             }
         });
     }
+}
+
+/// Memory for the chunks of a window that ends at or behind `bytes`.
+fn planned_kib(chunks: &[ChunkEntry], bytes: u64) -> u32 {
+    let (mut sum, mut planned) = (0, 0u32);
+    for chunk in chunks {
+        sum += u64::from(chunk.length);
+        planned = planned.saturating_add(kib(chunk.length.into()));
+        if sum >= bytes {
+            break;
+        }
+    }
+    planned
 }
 
 fn key(object: &ObjectRef, number: usize) -> ChunkKey {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +17,15 @@ use object_store::{
 use tokio::time::{Instant, timeout};
 
 use super::StoreError;
+use super::directory::Directory;
 use super::health::{Health, StoreHealth};
 use super::meter::{Meter, Op, Purpose, Usage};
-use super::open::StoreKind;
 use super::retry::Retry;
 use super::throttle::Throttle;
 use crate::tier::{Machine, TierOptions};
 
-/// Bytes read at once from a local directory.
-const LOCAL_PIECE_BYTES: u64 = 1 << 20;
+/// Bytes read at once from a local directory, unless the caller says how many.
+const LOCAL_PIECE_BYTES: u32 = 1 << 20;
 /// Keys that a store tells in one answer; a listing of more is as many requests.
 const LIST_PAGE_KEYS: u64 = 1000;
 
@@ -66,7 +67,8 @@ pub struct Bucket(Arc<Inner>, Purpose);
 #[derive(Debug)]
 struct Inner {
     store: Arc<dyn ObjectStore>,
-    kind: StoreKind,
+    /// Of a store whose objects are files.
+    directory: Option<Directory>,
     deadlines: Deadlines,
     upload: Throttle,
     download: Throttle,
@@ -76,12 +78,12 @@ struct Inner {
 }
 
 impl Bucket {
-    /// Wraps a store; what nobody says another purpose for is metadata.
-    pub fn new(store: Arc<dyn ObjectStore>, kind: StoreKind, options: &TierOptions, machine: &Machine) -> Self {
+    /// Wraps a store, whose objects are files in `dir` if there is one; what nobody says another purpose for is metadata.
+    pub fn new(store: Arc<dyn ObjectStore>, dir: Option<PathBuf>, options: &TierOptions, machine: &Machine) -> Self {
         metrics::gauge!("terrace_remote_store_up").set(1.0);
         let inner = Inner {
             store,
-            kind,
+            directory: dir.map(|dir| Directory::new(dir, machine.fs.clone())),
             deadlines: options.deadlines,
             upload: Throttle::new(options.upload_bytes_per_s),
             download: Throttle::new(options.download_bytes_per_s),
@@ -158,8 +160,12 @@ impl Bucket {
         key: &Path,
         range: Range<u64>,
     ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
-        if self.0.kind == StoreKind::Local {
-            return Ok(self.local_stream(key.clone(), range));
+        if let Some(directory) = &self.0.directory {
+            let len = range.end.saturating_sub(range.start);
+            let whole = usize::try_from(len / u64::from(LOCAL_PIECE_BYTES)).unwrap_or(0);
+            let rest = (len % u64::from(LOCAL_PIECE_BYTES)) as u32;
+            let lengths = std::iter::repeat_n(LOCAL_PIECE_BYTES, whole).chain((rest > 0).then_some(rest)).collect();
+            return self.from_directory(directory, key, range.start, lengths).await;
         }
         let deadline = self.0.deadlines.request;
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
@@ -182,17 +188,46 @@ impl Bucket {
         Ok(pieces.boxed())
     }
 
-    /// The crate hands out files in pieces of 8 KiB, each by way of a blocking thread; larger ones cost a tenth.
-    fn local_stream(&self, key: Path, range: Range<u64>) -> BoxStream<'static, Result<Bytes, StoreError>> {
-        let pieces = futures::stream::try_unfold((self.clone(), key, range), |(bucket, key, rest)| async move {
-            if rest.is_empty() {
-                return Ok(None);
+    /// As [`Bucket::get_stream`] for a range that is made of pieces of these lengths. A directory hands out those very
+    /// pieces, read behind the runtime's back into memory of their own; they leave the page cache again.
+    pub async fn get_chunks(
+        &self,
+        key: &Path,
+        range: Range<u64>,
+        lengths: Vec<u32>,
+    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
+        match &self.0.directory {
+            Some(directory) => self.from_directory(directory, key, range.start, lengths).await,
+            None => self.get_stream(key, range).await,
+        }
+    }
+
+    async fn from_directory(
+        &self,
+        directory: &Directory,
+        key: &Path,
+        position: u64,
+        lengths: Vec<u32>,
+    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
+        let deadline = self.0.deadlines.request;
+        let mut pieces = directory.read(key, position, lengths);
+        let first = self.once(Op::Get, deadline, async { pieces.recv().await.transpose() }).await?;
+        let bucket = self.clone();
+        let pieces = futures::stream::try_unfold((first, pieces), move |(first, mut pieces)| {
+            let bucket = bucket.clone();
+            async move {
+                let piece = match first {
+                    Some(piece) => piece,
+                    None => match timeout(deadline, pieces.recv()).await.map_err(|_| StoreError::Timeout(deadline))? {
+                        Some(piece) => piece?,
+                        None => return Ok(None),
+                    },
+                };
+                bucket.arrived(piece.len() as u64).await;
+                Ok(Some((piece, (None, pieces))))
             }
-            let middle = rest.end.min(rest.start + LOCAL_PIECE_BYTES);
-            let piece = bucket.get_range(&key, rest.start..middle).await?;
-            Ok(Some((piece, (bucket, key, middle..rest.end))))
         });
-        pieces.boxed()
+        Ok(pieces.boxed())
     }
 
     /// How long to wait before a request that came as far as `attempt` (from 1) is sent again; `None` if it shall not be.

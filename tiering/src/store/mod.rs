@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod bucket;
+mod directory;
 pub mod error;
 pub mod faulty;
 pub mod health;

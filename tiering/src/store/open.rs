@@ -45,6 +45,8 @@ pub struct Opened {
     pub kind: StoreKind,
     /// The prefix that the URI names.
     pub root: Path,
+    /// Where the keys are paths of files.
+    pub dir: Option<PathBuf>,
     /// Asks S3 what the store's crate does not; `None` elsewhere.
     pub admin: Option<Arc<S3Admin>>,
 }
@@ -57,6 +59,7 @@ pub fn open(options: &TierOptions, fs: &SharedFs) -> Result<Opened, TierError> {
             store: Arc::new(InMemory::new()),
             kind: StoreKind::Memory,
             root: Path::default(),
+            dir: None,
             admin: None,
         });
     }
@@ -77,7 +80,7 @@ fn open_local(path: &str, fs: &SharedFs) -> Result<Opened, TierError> {
         // Off by default in the crate; without it an upload that was verified could be gone after a power loss.
         .with_fsync(true)
         .with_automatic_cleanup(true);
-    Ok(Opened { store: Arc::new(store), kind: StoreKind::Local, root: Path::default(), admin: None })
+    Ok(Opened { store: Arc::new(store), kind: StoreKind::Local, root: Path::default(), dir: Some(dir), admin: None })
 }
 
 /// The directory of a `file://` URI; one that does not begin with a slash is relative to the working directory.
@@ -146,7 +149,7 @@ pub fn s3(builder: AmazonS3Builder, options: &TierOptions) -> Result<Opened, Tie
     let store = Arc::new(store);
     let admin = S3Admin::new(Arc::clone(&store), &client, options.deadlines);
     let admin = admin.map_err(|error| TierError::Uri(error.to_string()))?;
-    Ok(Opened { store, kind: StoreKind::S3, root, admin: Some(Arc::new(admin)) })
+    Ok(Opened { store, kind: StoreKind::S3, root, dir: None, admin: Some(Arc::new(admin)) })
 }
 
 #[cfg(test)]

@@ -206,7 +206,7 @@ impl Fetcher {
 }
 
 /// The first batch of `bytes` if it is whole.
-fn split_batch(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn split_batch(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let len = u32::from_be_bytes(bytes.get(8..12)?.try_into().ok()?) as usize + 12;
     (len >= HEADER_BYTES).then(|| bytes.split_at_checked(len)).flatten()
 }
@@ -216,7 +216,8 @@ pub fn base_offset(batch: &[u8]) -> i64 {
     batch[..8].try_into().map_or(0, i64::from_be_bytes)
 }
 
-fn next_offset(batch: &[u8]) -> i64 {
+/// Offset behind a whole batch.
+pub fn next_offset(batch: &[u8]) -> i64 {
     let delta = batch[23..27].try_into().map_or(0, i32::from_be_bytes);
     base_offset(batch) + i64::from(delta) + 1
 }

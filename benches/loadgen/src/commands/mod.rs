@@ -9,6 +9,7 @@ mod hold;
 mod idle;
 mod produce;
 mod ready;
+mod seek;
 mod tail;
 
 use std::path::PathBuf;
@@ -102,6 +103,8 @@ pub enum Command {
     Fetch(fetch::Fetch),
     /// Produce at a fixed rate and read along: latency of acknowledgement and from end to end.
     Tail(tail::Tail),
+    /// Jump to places at random: time to the first record.
+    Seek(seek::Seek),
     /// Long polls at the end of the log.
     Idle(idle::Idle),
     /// Members of groups: how long they take to become stable, and what that costs.
@@ -140,6 +143,7 @@ pub fn run(command: Command) -> Outcome<Value> {
         Command::Produce(produce) => produce.run(),
         Command::Fetch(fetch) => fetch.run(),
         Command::Tail(tail) => tail.run(),
+        Command::Seek(seek) => seek.run(),
         Command::Idle(idle) => idle.run(),
         Command::Group(group) => group.run(),
         Command::Hold { broker, conns } => hold::hold(&broker, conns),
