@@ -42,7 +42,7 @@ impl Settings<'_> {
             return Err(Refusal::new(ErrorCode::InvalidTopicException, why));
         }
         // Kafka looks at the settings before it looks for the topic.
-        alter::validate_topic(self.config, self.dynamic(), name, &config).map_err(invalid_config)?;
+        alter::validate_topic(self.config, self.dynamic(), name, before, &config).map_err(invalid_config)?;
         let Some(topic) = topic else {
             let why = format!("The topic '{name}' does not exist.");
             return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, why));

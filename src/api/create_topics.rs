@@ -139,7 +139,7 @@ impl Creation<'_> {
         let set = |value: &Option<StrBytes>| value.as_deref().unwrap_or_default().to_owned();
         let overrides: ConfigOverrides =
             asked.configs.iter().map(|config| (config.name.to_string(), set(&config.value))).collect();
-        alter::validate_topic(self.config, self.dynamic(), name, &overrides)
+        alter::validate_topic(self.config, self.dynamic(), name, &ConfigOverrides::new(), &overrides)
             .map_err(|error| invalid(error.to_string()))?;
         Ok(overrides)
     }

@@ -10,7 +10,7 @@ use super::key::{Key, Kind, Mode};
 use super::keys::{self, Table};
 use super::layers::{Dynamic, Layers};
 use super::server::{BrokerConfig, RemoteSettings};
-use super::topic::TopicConfig;
+use super::topic::{Copies, TopicConfig};
 use super::value::{self, Invalid};
 
 pub use client_metrics::{Refused, validate_client_metrics};
@@ -132,15 +132,16 @@ fn no_list(resource: Resource, operation: Operation, name: &str, is_known: bool)
     })
 }
 
-/// Checks all settings that a topic would have.
+/// Checks all settings that a topic would have, which has `before` now.
 pub fn validate_topic(
     broker: &BrokerConfig,
     dynamic: Dynamic<'_>,
     name: &str,
+    before: &BTreeMap<String, String>,
     settings: &BTreeMap<String, String>,
 ) -> Result<(), Invalid> {
     known(&keys::TOPIC, "topic", settings)?;
-    let wants_tier = settings.get("remote.storage.enable").and_then(|text| value::parse_boolean(text)) == Some(true);
+    let wants_tier = names_tier(settings) == Some(true);
     let resolved = TopicConfig::resolve(broker, dynamic, name, settings);
     if resolved.min_compaction_lag_ms > resolved.max_compaction_lag_ms {
         return Err(Invalid::Rule(format!(
@@ -161,13 +162,33 @@ pub fn validate_topic(
         ));
     }
     if !resolved.remote_storage_enable {
-        return Ok(());
+        // A topic that is tiered by default only never asked for it: its copies stay readable.
+        return if names_tier(before) == Some(true) { turned_off(&resolved) } else { Ok(()) };
     }
     local_within_total(&resolved)?;
     if resolved.remote_log_copy_disable {
-        identical_without_copies(settings, &resolved)?;
+        identical_without_copies(&resolved)?;
     }
     Ok(())
+}
+
+/// What the topic itself says of tiering.
+fn names_tier(settings: &BTreeMap<String, String>) -> Option<bool> {
+    settings.get("remote.storage.enable").and_then(|text| value::parse_boolean(text))
+}
+
+/// Whoever turns tiering off says what becomes of the copies (KIP-950).
+fn turned_off(topic: &TopicConfig) -> Result<(), Invalid> {
+    if topic.copies() != Copies::Stay {
+        return Ok(());
+    }
+    Err(Invalid::Rule(
+        "It is invalid to disable remote storage without deleting remote data. If you want to keep the remote data and \
+         turn to read only, please set `remote.storage.enable=true,remote.log.copy.disable=true`. If you want to disable \
+         remote storage and delete all remote data, please set \
+         `remote.storage.enable=false,remote.log.delete.on.disable=true`."
+            .to_owned(),
+    ))
 }
 
 /// Keys that Kafka lets clients change only behind a listener's prefix.
@@ -254,8 +275,8 @@ pub(super) fn check_defaults(given: &Given, remote: &RemoteSettings) -> Vec<Conf
 
 /// The local part of a tiered topic is never kept longer than the whole.
 fn local_within_total(topic: &TopicConfig) -> Result<(), Invalid> {
-    check_pair("ms", topic.local_retention_ms, topic.retention_ms)?;
-    check_pair("bytes", topic.local_retention_bytes, topic.retention_bytes)
+    check_pair("bytes", topic.local_retention_bytes, topic.retention_bytes)?;
+    check_pair("ms", topic.local_retention_ms, topic.retention_ms)
 }
 
 fn check_pair<N: Copy + PartialOrd + ToString>(unit: &str, local: Option<N>, total: Option<N>) -> Result<(), Invalid> {
@@ -274,19 +295,18 @@ fn check_pair<N: Copy + PartialOrd + ToString>(unit: &str, local: Option<N>, tot
 }
 
 /// Without copies the local log is the whole log, so that both retentions must be one.
-fn identical_without_copies(settings: &BTreeMap<String, String>, topic: &TopicConfig) -> Result<(), Invalid> {
+fn identical_without_copies(topic: &TopicConfig) -> Result<(), Invalid> {
     let differ = |unit: &str| {
         Err(Invalid::Rule(format!(
             "When `remote.log.copy.disable` is set to true, the `local.retention.{unit}` and `retention.{unit}` must be \
              set to the identical value because there will be no more logs copied to the remote storage."
         )))
     };
-    let named = |name: &str| settings.contains_key(name);
-    if named("local.retention.ms") && topic.local_retention_ms != topic.retention_ms {
-        return differ("ms");
-    }
-    if named("local.retention.bytes") && topic.local_retention_bytes != topic.retention_bytes {
+    if topic.local_retention_bytes != topic.retention_bytes {
         return differ("bytes");
+    }
+    if topic.local_retention_ms != topic.retention_ms {
+        return differ("ms");
     }
     Ok(())
 }

@@ -101,6 +101,8 @@ pub struct TopicConfig {
     pub remote_log_copy_disable: bool,
     /// `remote.log.delete.on.disable`.
     pub remote_log_delete_on_disable: bool,
+    /// `remote.log.drain.on.disable`.
+    pub remote_log_drain_on_disable: bool,
     /// `remote.copy.lag.ms` with -2 resolved; -1: when it becomes eligible for local deletion; 0: at once.
     pub remote_copy_lag_ms: i64,
     /// `remote.copy.lag.bytes`, likewise.
@@ -128,6 +130,28 @@ impl TopicConfig {
         let own = BTreeMap::new();
         let layers = Layers { own: &own, dynamic: Dynamic::none(), given };
         Topic { layers, tier: Tier::of(remote), internal: false }.resolve()
+    }
+}
+
+/// What becomes of the copies of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// They stay, also where the topic is no longer tiered.
+    Stay,
+    /// They go, and with them all that is not local.
+    Go,
+    /// They go once all that they hold is local.
+    ComeBack,
+}
+
+impl TopicConfig {
+    /// What becomes of what was copied.
+    pub fn copies(&self) -> Copies {
+        match (self.remote_storage_enable, self.remote_log_drain_on_disable, self.remote_log_delete_on_disable) {
+            (false, true, _) => Copies::ComeBack,
+            (false, false, true) => Copies::Go,
+            (true, ..) | (false, false, false) => Copies::Stay,
+        }
     }
 }
 
@@ -240,6 +264,7 @@ impl Topic<'_> {
                 && self.flag("remote.storage.enable"),
             remote_log_copy_disable: self.flag("remote.log.copy.disable"),
             remote_log_delete_on_disable: self.flag("remote.log.delete.on.disable"),
+            remote_log_drain_on_disable: self.flag("remote.log.drain.on.disable"),
             remote_copy_lag_ms: match self.long("remote.copy.lag.ms") {
                 // The copies in the data folder save nothing until the local segments go.
                 -2 if self.tier.uri_is_set => 0,

@@ -135,7 +135,7 @@ impl Log {
         self.has_unwritten_epochs().then(|| self.epochs_file())
     }
 
-    fn has_unsynced_epochs(&self) -> bool {
+    pub(super) fn has_unsynced_epochs(&self) -> bool {
         self.active.is_some() && self.epochs_synced < self.epochs_version
     }
 

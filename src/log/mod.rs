@@ -20,6 +20,7 @@ pub mod moving;
 pub mod names;
 pub mod offset_index;
 pub mod open_files;
+pub mod pulled;
 pub mod recovery;
 mod replace;
 pub mod retention;
@@ -209,7 +210,7 @@ impl Log {
         random: &dyn Random,
     ) -> Result<(), LogError> {
         if self.active.is_none() {
-            self.create_active(config, random)?;
+            self.begin(config, random)?;
         }
         let Some(active) = &mut self.active else {
             return Err(LogError::Corrupt("log without an active segment".into()));

@@ -26,6 +26,9 @@ pub const TXN_SWAP: &str = "txnindex.swap";
 /// The base offsets of the segments that a cleaned one replaces.
 pub const REPLACES: &str = "replaces";
 
+/// A segment that is on its way back from the tier.
+pub const PULLED: &str = "log.pulled";
+
 /// In a directory whose log came from another one: where it stood when it came, until the checkpoint there says so.
 pub const MOVED: &str = "terrace-moved";
 

@@ -13,7 +13,7 @@
 //! way: cut bytes are copied before the cut.
 
 mod cut;
-mod indexes;
+pub(super) mod indexes;
 
 use std::io;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use terrace_tiering::platform::random::Random;
 
 use super::cleaner;
 use super::leader_epochs::{self, EpochCache};
-use super::names::{self, DELETED_SUFFIX, INDEX, LOG, TIME_INDEX, TXN_INDEX};
+use super::names::{self, DELETED_SUFFIX, INDEX, LOG, PULLED, TIME_INDEX, TXN_INDEX};
 use super::segment::{LogDirectory, Segment};
 use super::segment_index::SegmentIndex;
 use super::txn_index::{self, AbortedTransaction};
@@ -103,9 +103,9 @@ impl Listing {
 
 /// A segment's files as the directory lists them.
 #[derive(Debug, Clone, Copy)]
-struct Found {
-    base: Offset,
-    size: u64,
+pub(super) struct Found {
+    pub(super) base: Offset,
+    pub(super) size: u64,
 }
 
 /// Sees every batch in order; answers with the aborted transaction that the batch ends, if it is such a marker. Of data
@@ -219,8 +219,8 @@ impl Log {
     }
 }
 
-/// The segments of the directory by base offset. What cannot be part of a log any more is removed: segments that had left
-/// it, indexes without a `.log`.
+/// The segments of the directory by base offset. What cannot be part of a log is removed: segments that had left it, or had
+/// not yet come back from the tier, indexes without a `.log`.
 fn list(directory: &LogDirectory, Listing { entries, .. }: &Listing) -> Result<Vec<Found>, LogError> {
     let mut found: Vec<Found> = Vec::new();
     for entry in entries {
@@ -229,7 +229,8 @@ fn list(directory: &LogDirectory, Listing { entries, .. }: &Listing) -> Result<V
         }
     }
     found.sort_unstable_by_key(|segment| segment.base);
-    for entry in entries.iter().filter(|entry| entry.name.ends_with(DELETED_SUFFIX)) {
+    let is_pulled = |name| matches!(names::parse_segment_file(name), Some((_, PULLED)));
+    for entry in entries.iter().filter(|entry| entry.name.ends_with(DELETED_SUFFIX) || is_pulled(&entry.name)) {
         directory.fs.remove_file(&directory.path.join(&entry.name))?;
     }
     for entry in entries {

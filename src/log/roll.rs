@@ -88,8 +88,8 @@ impl Log {
         Ok(())
     }
 
-    /// Makes the directory and the first segment.
-    pub(super) fn create_active(&mut self, config: &TopicConfig, random: &dyn Random) -> Result<(), LogError> {
+    /// Makes the directory and the first segment, before anything is appended.
+    pub fn begin(&mut self, config: &TopicConfig, random: &dyn Random) -> Result<(), LogError> {
         self.directory.make()?;
         self.begin_segment(config, random)
     }

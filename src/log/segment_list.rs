@@ -81,6 +81,17 @@ impl SegmentList {
         Self { pieces, len: self.len + 1 }
     }
 
+    /// The same list with `segment` in front of it.
+    #[must_use]
+    pub fn with_oldest(&self, segment: Arc<Segment>) -> Self {
+        let mut pieces = self.pieces.clone();
+        match pieces.first_mut() {
+            Some(first) if first.len() < PIECE => *first = [segment].into_iter().chain(first.iter().cloned()).collect(),
+            _ => pieces.insert(0, Arc::new([segment])),
+        }
+        Self { pieces, len: self.len + 1 }
+    }
+
     /// The same list without its `count` oldest, and these.
     #[must_use]
     pub fn without_oldest(&self, count: usize) -> (Self, Vec<Arc<Segment>>) {
@@ -142,6 +153,12 @@ mod tests {
             let mut list: SegmentList = model.iter().copied().map(segment).collect();
             let mut next = begun as i64;
             for (added, removed) in steps {
+                for _ in 0..removed / 2 {
+                    let before = model.first().map_or(next, |first| first - 1);
+                    list = list.with_oldest(segment(before));
+                    model.insert(0, before);
+                    next = next.max(before + 1);
+                }
                 for _ in 0..added {
                     list = list.with(segment(next));
                     model.push(next);

@@ -16,6 +16,7 @@
 //! | [`durability`] | tickets, high watermark, the sync thread's side |
 //! | [`upkeep`], [`clean`] | roll by time, retention, checkpoint marks; compaction: called by the node's queues of due work |
 //! | [`registry`] | all partitions of the node; [`node_dirs`], [`due`] and [`deletion`] serve it |
+//! | [`pulling`] | takes segments back from the tier |
 //! | [`moving`] | takes a partition to another log directory while it serves |
 //! | [`slow_dir`] | keeps the appends of a disk that hangs away from the async workers |
 //! | `open`, `opening`, `start_rule`, `closing` | from files to a partition at work, at its first use; and back |
@@ -35,6 +36,7 @@ pub mod node_dirs;
 mod open;
 mod opening;
 pub mod producers;
+pub mod pulling;
 pub mod read;
 mod recompress;
 pub mod registry;
@@ -124,7 +126,8 @@ pub(crate) struct Shared {
     disk_reads: DiskReads,
     /// Another broker owns the bucket's prefix: nothing is appended any more.
     fenced: AtomicBool,
-    /// Who hears of every sealed segment, and again when all in it is decided; called under the partition's lock, so it may only take a note.
+    /// Who hears of every sealed segment, again when all in it is decided, and of every other configuration; called under
+    /// the partition's lock, so it may only take a note.
     on_roll: OnceLock<RollListener>,
     traffic: NodeTraffic,
 }
@@ -302,6 +305,9 @@ impl Partition {
     pub(crate) fn set_topic_config(&self, config: Arc<TopicConfig>) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.schedule_upkeep();
+        if let Some(listener) = self.shared.on_roll.get() {
+            listener(self.id);
+        }
     }
 
     /// The log directory that it is in.

@@ -215,6 +215,11 @@ impl NodeDir {
         self.full.load(Ordering::Relaxed)
     }
 
+    /// `log.dir.min.free.bytes`.
+    pub(super) fn min_free_bytes(&self) -> u64 {
+        self.min_free_bytes
+    }
+
     /// Looks how much space is left, and says so when produce stops or resumes.
     pub(super) fn look_at_space(&self) {
         self.note_free_bytes(machine::free_bytes(&self.path));

@@ -76,7 +76,8 @@ impl Partition {
     }
 
     async fn tier_compared(&self) {
-        if self.topic_config().remote_storage_enable {
+        // One that is no longer tiered may still have copies, and records that nothing else has.
+        if self.topic_config().remote_storage_enable || !self.remote_chain().segments.is_empty() {
             // The sender lives as long as the partition.
             let _ = self.shared.opening.tier_compared.subscribe().wait_for(|compared| *compared).await;
         }

@@ -162,8 +162,8 @@ impl Partitions {
         let _ = self.shared.tier.set(tier);
     }
 
-    /// Tells `listener` of every segment that is sealed from now on. It is called under the partition's lock and must only
-    /// take a note.
+    /// Tells `listener` of every segment that is sealed and of every partition that gets another configuration from now on.
+    /// It is called under the partition's lock and must only take a note.
     pub fn on_roll(&self, listener: RollListener) {
         let _ = self.shared.on_roll.set(listener);
     }

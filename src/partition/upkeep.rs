@@ -191,13 +191,15 @@ impl Partition {
         Ok(reached)
     }
 
-    /// Removes the sealed segments that end at or below `offset`, the oldest first.
+    /// Removes the sealed segments that end at or below `offset`, the oldest first: as far as they lie below the log start,
+    /// or a copy covers them at this moment.
     fn remove_local_below(&self, offset: Offset) -> Result<(), ReadError> {
         let _maintenance = self.maintenance();
         let removed = {
             let mut state = self.lock();
             let online = state.online()?;
-            let removed = online.log.advance_start(offset);
+            let covered = self.remote_chain().end().unwrap_or(Offset::MIN).max(online.log_start);
+            let removed = online.log.advance_start(offset.min(covered));
             if !removed.is_empty() {
                 self.mark_changed(online);
             }

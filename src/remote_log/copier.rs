@@ -21,6 +21,7 @@ use super::ownership::NotOwner;
 use super::partition::SharedPartition;
 use super::state::PartitionState;
 use super::walk::{self, WalkError, Walked};
+use crate::config::topic::Copies;
 use crate::log::txn_index::AbortedTransaction;
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::{RemoteLogError, RemoteSegment, SegmentState};
@@ -100,6 +101,11 @@ impl RemoteLog {
     pub(super) async fn copy_next(&self, id: PartitionId, stopping: &CancellationToken) -> Result<Outcome, CopyError> {
         let Some(partition) = self.partitions.get(id) else { return Ok(Outcome::Wait(None)) };
         let config = partition.topic_config();
+        match config.copies() {
+            Copies::Stay => {}
+            Copies::Go => self.given_up.notify_one(),
+            Copies::ComeBack => self.drained.notify_one(),
+        }
         if !config.remote_storage_enable || config.remote_log_copy_disable {
             return Ok(Outcome::Wait(None));
         }

@@ -21,6 +21,7 @@ use super::observe;
 use super::ownership::NotOwner;
 use super::partition::SharedPartition;
 use super::state::{Known, PartitionState, object_of};
+use crate::config::topic::Copies;
 use crate::metadata::remote_log::{RemoteLogError, RemoteSegment, SegmentState};
 use crate::partition::read::ReadError;
 use crate::protocol::record_batch::Offset;
@@ -46,7 +47,7 @@ pub(super) enum ExpireError {
 }
 
 impl RemoteLog {
-    /// Passes over all partitions every task interval, and when topics are deleted.
+    /// Passes over all partitions every task interval, when topics are deleted, and when one gives up its tier.
     pub(super) async fn expire_until(self: Arc<Self>, stopping: CancellationToken) {
         let mut images = self.metadata.watch();
         let mut ticks = tokio::time::interval(Duration::from_millis(self.settings.task_interval_ms.max(1)));
@@ -56,6 +57,7 @@ impl RemoteLog {
             tokio::select! {
                 () = stopping.cancelled() => return,
                 _ = ticks.tick() => {}
+                () = self.given_up.notified() => {}
                 changed = images.changed() => {
                     let left = images.borrow_and_update().topics.len();
                     let fewer = left < topics;
@@ -96,18 +98,41 @@ impl RemoteLog {
         }
         // A partition that is not open yet has a log start that nobody knows.
         let Some(partition) = self.partitions.get(state.id) else { return Ok(()) };
-        let all = gives_up_tier(&partition);
-        if all && state.lock().await.tier_end().is_some() {
+        let copies = partition.topic_config().copies();
+        if copies == Copies::Go && state.lock().await.tier_end().is_some() {
+            // As Kafka does: what only the bucket has is gone at once, for good.
             partition.raise_log_start(partition.offsets().local_start).await?;
         }
-        let log_start = partition.offsets().log_start;
         let mut known = state.lock().await;
+        let all = self.lets_go(&partition, copies, &known).await;
+        let log_start = partition.offsets().log_start;
         let useless = |segment: &RemoteSegment| all || segment.last_offset < log_start;
-        if self.mark(state, &mut known, useless, log_start).await? {
+        let marked = self.mark(state, &mut known, useless, log_start).await;
+        if all || matches!(marked, Ok(true)) {
             partition.set_remote_chain(Arc::new(known.remote.chain()));
+        }
+        if marked? {
             crash_point::reach(CrashPoint::RemoteDeleteAfterStarted);
         }
         self.delete_marked(state, &mut known).await
+    }
+
+    /// Are all copies of a topic that is no longer tiered useless by now? Then nothing local goes on their word any more.
+    async fn lets_go(&self, partition: &SharedPartition, copies: Copies, known: &Known) -> bool {
+        let Some(tier_end) = known.tier_end() else { return false };
+        let durable_below = match copies {
+            Copies::Stay => return false,
+            Copies::Go => None,
+            // What came back was synced; what was local all the time is made durable by the one who asks.
+            Copies::ComeBack => Some(tier_end),
+        };
+        let offsets = partition.offsets();
+        if offsets.local_start > offsets.log_start {
+            return false;
+        }
+        let partition = Arc::clone(partition);
+        let asked = tokio::task::spawn_blocking(move || partition.let_go_of_copies(durable_below));
+        asked.await.unwrap_or(false)
     }
 
     /// A deleted topic: a tombstone first, so that a restore from the bucket knows, then everything.
@@ -183,10 +208,4 @@ impl RemoteLog {
         known.finish_delete(&*self.segments, state.id, self.leader_epoch(), &uuids).await?;
         Ok(())
     }
-}
-
-/// Tiering was switched off for the topic, and what is in the bucket shall go (`remote.log.delete.on.disable`).
-fn gives_up_tier(partition: &SharedPartition) -> bool {
-    let config = partition.topic_config();
-    !config.remote_storage_enable && config.remote_log_delete_on_disable
 }

@@ -9,6 +9,7 @@ use terrace_tiering::platform::clock::SharedClock;
 use terrace_tiering::platform::random::SharedRandom;
 use terrace_tiering::platform::task::Tasks;
 use terrace_tiering::store::health::StoreHealth;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -106,6 +107,10 @@ pub struct RemoteLog {
     pub(super) rolls: Arc<DueQueue>,
     /// Partitions whose root is behind.
     pub(super) roots: DueQueue,
+    /// The copies of a topic that is no longer tiered shall go.
+    pub(super) given_up: Notify,
+    /// They shall come back first.
+    pub(super) drained: Notify,
     pub(super) snapshots: Snapshots,
     pub(super) damaged: Damaged,
     states: Mutex<HashMap<PartitionId, Arc<PartitionState>>>,
@@ -145,6 +150,8 @@ impl RemoteLog {
             settings: parts.settings,
             rolls: parts.rolls,
             roots,
+            given_up: Notify::new(),
+            drained: Notify::new(),
             snapshots: Snapshots::new(parts.sections),
             damaged: Damaged::default(),
             states: Mutex::new(states),
@@ -162,6 +169,7 @@ impl RemoteLog {
         }
         tasks.spawn("remote-log-manifests", Arc::clone(self).write_roots_until(stopping.clone()));
         tasks.spawn("remote-log-expirer", Arc::clone(self).expire_until(stopping.clone()));
+        tasks.spawn("remote-log-drainer", Arc::clone(self).drain_until(stopping.clone()));
         tasks.spawn("remote-log-snapshots", Arc::clone(self).snapshot_until(stopping.clone()));
         tasks.spawn("remote-log-orphans", Arc::clone(self).delete_orphans_until(stopping.clone()));
         tasks.spawn("remote-log-scrubber", Arc::clone(self).scrub_until(stopping.clone()));

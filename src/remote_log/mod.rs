@@ -10,6 +10,7 @@
 //! - [`attach`]: where each partition's local log begins, given what is in the tier.
 //! - [`copier`], [`lag`], [`walk`]: sealed segments go into the bucket.
 //! - [`expirer`]: objects below the log start go away.
+//! - [`drainer`]: copies come back into the local log of a topic that is no longer tiered.
 //! - [`orphans`]: what nobody knows goes away too.
 //! - [`cost`]: what all that costs.
 //! - [`scrubber`]: what stays is read back now and then.
@@ -19,6 +20,7 @@
 pub mod attach;
 pub mod copier;
 pub mod cost;
+mod drainer;
 pub mod due;
 pub mod expirer;
 mod job;

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::config::topic::TopicConfig;
+use crate::log::pulled::{Pulled, PulledFile};
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteChain;
 use crate::partition::read::ReadError;
@@ -36,6 +37,19 @@ pub trait TieredPartition: Send + Sync + Debug {
 
     /// Swaps what readers and local deletion know of the tier.
     fn set_remote_chain(&self, chain: Arc<RemoteChain>);
+
+    /// Bytes that its log directory can take; `None` where nobody knows.
+    fn room_bytes(&self) -> Option<u64>;
+
+    /// Where the records of a segment that comes back from the tier go. Blocks.
+    fn begin_pull(&self, base_offset: Offset) -> io::Result<PulledFile>;
+
+    /// Puts a segment that came back in front of the local log; false when that begins elsewhere by now. Blocks.
+    fn end_pull(&self, file: PulledFile, pulled: &Pulled) -> Result<bool, ReadError>;
+
+    /// Takes the copies away from readers and local retention if the local log has all that can be read, durably below
+    /// the given offset. Blocks.
+    fn let_go_of_copies(&self, durable_below: Option<Offset>) -> bool;
 
     /// Moves the log start up to `to`; returns once that is durable.
     async fn raise_log_start(&self, to: Offset) -> Result<(), ReadError>;
@@ -85,6 +99,22 @@ impl TieredPartition for Local {
 
     fn set_remote_chain(&self, chain: Arc<RemoteChain>) {
         self.0.set_remote_chain(chain);
+    }
+
+    fn room_bytes(&self) -> Option<u64> {
+        self.0.room_bytes()
+    }
+
+    fn begin_pull(&self, base_offset: Offset) -> io::Result<PulledFile> {
+        self.0.begin_pull(base_offset)
+    }
+
+    fn end_pull(&self, file: PulledFile, pulled: &Pulled) -> Result<bool, ReadError> {
+        self.0.end_pull(file, pulled)
+    }
+
+    fn let_go_of_copies(&self, durable_below: Option<Offset>) -> bool {
+        self.0.let_go_of_copies(durable_below)
     }
 
     async fn raise_log_start(&self, to: Offset) -> Result<(), ReadError> {

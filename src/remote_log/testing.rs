@@ -13,6 +13,7 @@ use super::partition::{PartitionSource, SharedPartition, TieredPartition};
 use crate::config::layers::Dynamic;
 use crate::config::server::BrokerConfig;
 use crate::config::topic::TopicConfig;
+use crate::log::pulled::{Pulled, PulledFile};
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteChain;
 use crate::partition::Offsets;
@@ -181,6 +182,28 @@ impl TieredPartition for FakePartition {
     fn set_remote_chain(&self, chain: Arc<RemoteChain>) {
         self.with(|fake| fake.chain = chain);
         self.published.notify_one();
+    }
+
+    fn room_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn begin_pull(&self, _: Offset) -> io::Result<PulledFile> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn end_pull(&self, _: PulledFile, _: &Pulled) -> Result<bool, ReadError> {
+        Ok(false)
+    }
+
+    fn let_go_of_copies(&self, _: Option<Offset>) -> bool {
+        self.with(|fake| {
+            let stands_alone = fake.offsets.local_start <= fake.offsets.log_start;
+            if stands_alone {
+                fake.chain = Arc::default();
+            }
+            stands_alone
+        })
     }
 
     async fn raise_log_start(&self, to: Offset) -> Result<(), ReadError> {

@@ -3,10 +3,12 @@
 mod cases;
 mod copying;
 mod deleting;
+mod draining;
 mod dying;
 mod hours;
 mod node;
 mod owning;
 mod scrubbing;
 mod seam;
+mod switching;
 mod world;

@@ -7,6 +7,7 @@
 //! - [`names`]: every object key is built and parsed there.
 //! - [`object`]: the layout of a segment object. [`sections`] and [`cursor`] are the bytes under it.
 //! - [`upload`], [`read`], [`delete`]: the three things done to a segment object.
+//! - [`whole`]: segments in order and as a whole, past the caches.
 //! - [`manifest`]: what the bucket itself knows of a partition.
 //! - [`cluster`]: who owns a prefix, what the broker knew (metadata snapshots), which topics are gone.
 //! - [`check`]: is what is stored still whole? For the scrubber and for people.
@@ -33,6 +34,7 @@ pub mod sections;
 pub mod store;
 pub mod tier;
 pub mod upload;
+pub mod whole;
 
 pub use names::ObjectRef;
 pub use tier::{Tier, TierOptions};

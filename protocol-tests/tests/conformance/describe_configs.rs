@@ -4,7 +4,7 @@ use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRe
 
 use crate::scenario::{Scenario, scenario, text};
 
-const TOPIC: i8 = 2;
+pub const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 
 fn describe(s: &mut Scenario, kind: i8, name: &str, keys: &[&str]) {
@@ -47,7 +47,7 @@ fn describe(s: &mut Scenario, kind: i8, name: &str, keys: &[&str]) {
     }
 }
 
-fn alter(s: &mut Scenario, kind: i8, name: &str, changes: &[(&str, i8, Option<&str>)]) {
+pub fn alter(s: &mut Scenario, kind: i8, name: &str, changes: &[(&str, i8, Option<&str>)]) {
     let configs = changes
         .iter()
         .map(|(key, operation, value)| {

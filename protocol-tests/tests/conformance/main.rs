@@ -29,3 +29,4 @@ mod recompression;
 mod record_rules;
 mod requests;
 mod scenario;
+mod tiering;

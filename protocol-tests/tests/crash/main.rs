@@ -16,7 +16,7 @@ use terrace_protocol_tests::checkers::bucket;
 use terrace_protocol_tests::checkers::history::History;
 use terrace_tiering::platform::crash_point::CrashPoint;
 use transactions::Transactions;
-use workloads::{Busy, CommittedOffsets, Compacted, DeletedTopic, Moving, Workload, busy_topic};
+use workloads::{Busy, CommittedOffsets, Compacted, DeletedTopic, Draining, Moving, Workload, busy_topic};
 
 /// Rounds of the random test; `TERRACE_CRASH_ROUNDS` asks for more.
 const ROUNDS: u64 = 8;
@@ -130,6 +130,7 @@ fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
         P::MoveBeforeCommit | P::MoveAfterCommit | P::MoveAfterRename | P::MoveAfterCheckpoint => {
             Box::new(Moving::begin(address))
         }
+        P::DrainBeforeName | P::DrainAfterName => Box::new(Draining::begin(address)),
         P::TopicDeleteAfterCommit => Box::new(DeletedTopic::begin(address)),
         P::GroupAfterAppend => Box::new(CommittedOffsets::begin(address)),
         P::TransactionAfterAppend

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_log_dirs_response::DescribeLogDirsResult;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     AlterReplicaLogDirsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeLogDirsRequest,
-    FindCoordinatorRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
+    FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    ProduceRequest,
 };
 use terrace_protocol_tests::batch::{self, Batch};
 use terrace_protocol_tests::checkers::history::History;
@@ -104,6 +106,45 @@ impl Workload for Moving {
             assert_eq!(answer.results[0].partitions[0].error_code, 0);
         }
         self.history.write(address, 3, 40)
+    }
+
+    fn check(&mut self, address: SocketAddr) {
+        self.history.check(address);
+    }
+}
+
+/// An idempotent producer to a tiered partition that is drained and tiered again all the time.
+pub struct Draining {
+    history: History,
+    steps: u32,
+}
+
+impl Draining {
+    pub fn begin(address: SocketAddr) -> Self {
+        let mut configs = busy_topic(false);
+        configs.push(("remote.storage.enable", "true".to_owned()));
+        configs.push(("remote.log.drain.on.disable", "true".to_owned()));
+        let mut history = History::begin(address, "history", 1, &configs).with_padding(4000);
+        history.write(address, 20, 40).expect("the broker is up");
+        Self { history, steps: 0 }
+    }
+}
+
+impl Workload for Draining {
+    fn step(&mut self, address: SocketAddr) -> io::Result<()> {
+        // Some steps of each, so that there is something that only the store has.
+        self.steps += 1;
+        let tiered = AlterableConfig::default()
+            .with_name(text("remote.storage.enable"))
+            .with_value(Some(text(if self.steps % 8 < 4 { "true" } else { "false" })));
+        let topic = AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text("history"))
+            .with_configs(vec![tiered]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![topic]);
+        let answer = RawClient::try_connect(address)?.try_call(1, &request)?;
+        assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
+        self.history.write(address, 5, 40)
     }
 
     fn check(&mut self, address: SocketAddr) {

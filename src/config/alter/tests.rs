@@ -15,7 +15,7 @@ fn broker(text: &str) -> BrokerConfig {
 }
 
 fn told(settings: &[(&str, &str)]) -> String {
-    let checked = validate_topic(&BrokerConfig::defaults(), Dynamic::none(), "t", &map(settings));
+    let checked = validate_topic(&BrokerConfig::defaults(), Dynamic::none(), "t", &map(&[]), &map(settings));
     checked.map_or_else(|e| e.to_string(), |()| "ok".to_owned())
 }
 
@@ -64,9 +64,39 @@ fn topic_settings_are_judged_in_kafkas_words(#[case] settings: &[(&str, &str)], 
 #[test]
 fn a_broker_without_a_tier_refuses_tiered_topics() {
     let broker = broker("remote.log.storage.system.enable=false");
-    let checked = validate_topic(&broker, Dynamic::none(), "t", &map(&[("remote.storage.enable", "true")]));
+    let checked = validate_topic(&broker, Dynamic::none(), "t", &map(&[]), &map(&[("remote.storage.enable", "true")]));
     let message = checked.expect_err("refused").to_string();
     assert!(message.starts_with("Tiered Storage functionality is disabled in the broker."), "{message}");
+}
+
+/// What tiering may become of what it is.
+#[rstest]
+#[case::kept(&[("remote.storage.enable", "true")], &[("remote.storage.enable", "true")], "")]
+#[case::begun(&[], &[("remote.storage.enable", "true")], "")]
+#[case::begun_again(&[("remote.storage.enable", "false")], &[("remote.storage.enable", "true")], "")]
+#[case::never_there(&[], &[("remote.storage.enable", "false")], "")]
+#[case::off(&[("remote.storage.enable", "true")], &[("remote.storage.enable", "false")], "It is invalid to disable")]
+#[case::off_by_default(&[("remote.storage.enable", "true")], &[], "It is invalid to disable")]
+#[case::read_only(&[("remote.storage.enable", "true")], &[("remote.storage.enable", "true"), ("remote.log.copy.disable", "true")], "")]
+#[case::drained(&[("remote.storage.enable", "true")], &[("remote.storage.enable", "false"), ("remote.log.drain.on.disable", "true")], "")]
+#[case::with_its_data(&[("remote.storage.enable", "true")], &[("remote.storage.enable", "false"), ("remote.log.delete.on.disable", "true")], "")]
+fn tiering_ends_only_where_it_is_said_what_becomes_of_the_copies(
+    #[case] before: &[(&str, &str)],
+    #[case] after: &[(&str, &str)],
+    #[case] refusal: &str,
+) {
+    let broker = broker("remote.storage.enable.default=false");
+    let checked = validate_topic(&broker, Dynamic::none(), "t", &map(before), &map(after));
+    let message = checked.err().map_or(String::new(), |error| error.to_string());
+    assert!(message.starts_with(refusal) && message.is_empty() == refusal.is_empty(), "{message}");
+}
+
+#[test]
+fn the_broker_s_local_retention_counts_where_copies_are_disabled() {
+    let broker = broker("log.local.retention.ms=100");
+    let settings = map(&[("remote.storage.enable", "true"), ("remote.log.copy.disable", "true")]);
+    let checked = validate_topic(&broker, Dynamic::none(), "t", &map(&[]), &settings);
+    assert!(checked.is_err_and(|error| error.to_string().contains("`local.retention.ms` and `retention.ms`")));
 }
 
 #[rstest]

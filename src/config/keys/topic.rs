@@ -35,6 +35,7 @@ pub(super) const KEYS: &[Key] = &[
     long("remote.copy.lag.ms").default("-2").at_least(-2).synonyms(&[same("log.remote.copy.lag.ms")]).says("How long a sealed segment waits for its copy: 0 not at all, -1 until it may go locally, -2 is 0 with remote.storage.uri set and else -1."),
     boolean("remote.log.copy.disable").default("false").says("Nothing more is copied; what was copied stays readable."),
     boolean("remote.log.delete.on.disable").default("false").says("Turning remote.storage.enable off deletes what was copied."),
+    boolean("remote.log.drain.on.disable").default("false").ours().says("Turning remote.storage.enable off first brings what only the store has back into the local log, then deletes the copies."),
     boolean("remote.storage.enable").default("true").differs(Some("false"), "tiering is on for topics that are not compacted").synonyms(&[same("remote.storage.enable.default")]).says("Sealed segments are copied to the store. Not for compacted topics."),
     long("retention.bytes").default("-1").synonyms(&[same("log.retention.bytes")]).says("Bytes of a partition over both tiers; -1 is no limit."),
     long("retention.ms").default("604800000").at_least(-1).synonyms(&[same("log.retention.ms"), minutes("log.retention.minutes"), hours("log.retention.hours")]).says("How long records are kept over both tiers; -1 is for ever."),

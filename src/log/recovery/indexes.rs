@@ -19,7 +19,7 @@ use crate::protocol::record_batch::{BatchView, HEADER_BYTES, Offset};
 
 /// The index of a sealed segment that ends before `end`: the files' if their last entries name what is there, else
 /// built anew from the batch headers.
-pub(super) fn of_sealed(
+pub(in crate::log) fn of_sealed(
     directory: &Arc<LogDirectory>,
     found: Found,
     end: Offset,

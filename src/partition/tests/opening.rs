@@ -75,6 +75,11 @@ async fn tiered_partitions_wait_for_the_comparison_of_the_bucket() {
     node.partitions.hold_tiered();
     node.partition().opened().await;
     assert!(!node.partitions.all_open(), "tiered topics made later would wait");
+    // No longer tiered, and with records that only the bucket has.
+    node.partition().set_remote_chain(chain(&[(0, 9)], -1));
+    let partition = node.partition();
+    let waiting = tokio::time::timeout(Duration::from_millis(20), partition.opened());
+    assert!(waiting.await.is_err());
 }
 
 #[test]

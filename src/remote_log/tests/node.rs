@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
+use futures::TryStreamExt;
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use terrace_tiering::cluster::owner::OwnerClaim;
@@ -40,7 +42,9 @@ pub(super) struct Machines {
     pub(super) bucket: Faulty,
     pub(super) clock: Arc<ManualClock>,
     pub(super) random: Arc<SeededRandom>,
-    config: Arc<Mutex<TopicConfig>>,
+    pub(super) config: Arc<Mutex<TopicConfig>>,
+    /// `log.dir.min.free.bytes`.
+    pub(super) min_free_bytes: u64,
 }
 
 pub(super) struct Running {
@@ -67,6 +71,7 @@ impl Machines {
             clock: ManualClock::at(1_000_000),
             random: SeededRandom::new(5),
             config: Arc::new(Mutex::new(config)),
+            min_free_bytes: 0,
         }
     }
 
@@ -76,6 +81,18 @@ impl Machines {
         change(&mut config);
         if let Some(node) = node {
             node.partition().set_topic_config(Arc::new(config.clone()));
+        }
+    }
+
+    /// A read of a few batches.
+    pub(super) fn spec(offset: Offset) -> ReadSpec {
+        ReadSpec {
+            offset,
+            max_bytes: 300,
+            min_one: true,
+            current_leader_epoch: None,
+            last_fetched_epoch: None,
+            isolation: Isolation::ReadUncommitted,
         }
     }
 
@@ -116,7 +133,7 @@ impl Machines {
                 node_id: 1,
                 log_dirs: vec![self.log_dir()],
                 failed_dirs: Vec::new(),
-                min_free_bytes: Vec::new(),
+                min_free_bytes: vec![self.min_free_bytes],
                 tuning: Tuning::new(Tuned {
                     producer_id_expiration_ms: 86_400_000,
                     cleaner_backoff_ms: 1_000,
@@ -212,18 +229,18 @@ impl Running {
         }
     }
 
+    /// The segment objects in the bucket.
+    pub(super) async fn bucket_objects(&self, machines: &Machines) -> Vec<Path> {
+        let prefix = self.log.tier().names().all_segments();
+        let listed: Vec<_> = machines.bucket.list(Some(&prefix)).try_collect().await.unwrap();
+        listed.into_iter().map(|meta| meta.location).collect()
+    }
+
     /// All records from `from` on, as bytes, and how many answers came from the bucket.
     pub(super) async fn read_all(&self, from: Offset) -> (Vec<u8>, usize) {
         let (mut all, mut cold, mut offset) = (Vec::new(), 0, from);
         loop {
-            let spec = ReadSpec {
-                offset,
-                max_bytes: 300,
-                min_one: true,
-                current_leader_epoch: None,
-                last_fetched_epoch: None,
-                isolation: Isolation::ReadUncommitted,
-            };
+            let spec = Machines::spec(offset);
             let bytes = match self.partition().read(&spec).unwrap().records {
                 Records::Empty => return (all, cold),
                 Records::File(range) => {
@@ -348,10 +365,9 @@ async fn a_read_whose_records_are_deleted_while_it_waits_is_out_of_range() {
     assert_eq!(told, ReadError::OutOfRange { offset: 10, log_start: 60, high_watermark });
 }
 
-/// A transaction that begins in the first segment and is aborted some segments later, then another one that is committed.
-#[tokio::test]
-async fn committed_readers_are_told_of_aborted_transactions_by_the_bucket() {
-    let machines = Machines::new();
+/// A transaction that begins in the first segment and is aborted some segments later, then another one that is committed:
+/// where the first begins, and its marker. All is copied.
+pub(super) async fn with_aborted_transaction(machines: &Machines) -> (Running, Offset, Offset) {
     let node = machines.start().await;
     let write = |producer_id: i64, sequence: i32| {
         let mut builder = BatchBuilder::new(0).with_producer(producer_id, 0, sequence).transactional();
@@ -379,7 +395,13 @@ async fn committed_readers_are_told_of_aborted_transactions_by_the_bucket() {
     (30..50).for_each(|n| drop(node.append(5 * n)));
     node.copy_all().await;
     assert!(node.partition().remote_chain().end().is_some_and(|end| end > marker), "marker and all are copied");
+    (node, first, marker)
+}
 
+#[tokio::test]
+async fn committed_readers_are_told_of_aborted_transactions_by_the_bucket() {
+    let machines = Machines::new();
+    let (node, first, marker) = with_aborted_transaction(&machines).await;
     node.lose_disk(&machines);
     let node = machines.start().await;
     let offsets = node.partition().offsets();

@@ -91,6 +91,10 @@ crash_points! {
     RemoteDeleteAfterRoot = "remote-delete-after-root",
     /// The object is gone, its mark is not.
     RemoteDeleteAfterDelete = "remote-delete-after-delete",
+    /// A segment that comes back from the tier is whole, under a name that no log has.
+    DrainBeforeName = "drain-before-name",
+    /// It is a part of the local log, others are still to come, and its copy exists.
+    DrainAfterName = "drain-after-name",
     /// A metadata commit is about to be made durable.
     MetadataBeforeCommit = "metadata-before-commit",
     /// A metadata commit is durable, nobody has seen it.
