@@ -20,6 +20,10 @@ pub enum Haste {
     InSteps,
 }
 
+/// A log shorter than this has no file of leader epochs until it is synced: of thousands of partitions made at once the
+/// first checkpoint would write as many. About as much as its index keeps in memory.
+const EPOCHS_FROM_BYTES: u64 = 128 << 10;
+
 /// What has to be synced so that everything below [`Flush::upto`] survives a power loss.
 #[derive(Debug)]
 pub struct Flush {
@@ -116,23 +120,30 @@ impl Log {
     }
 
     /// Do the leader epochs have entries that their file lacks?
-    pub fn has_unwritten_epochs(&self) -> bool {
+    fn has_unwritten_epochs(&self) -> bool {
         self.active.is_some() && self.epochs_written < self.epochs_version
     }
 
     /// Everything below is written, indexed and has its leader epoch in the file: a start after a crash of the process
     /// may trust it.
     pub fn checked_end(&self) -> Offset {
-        match self.epochs.latest() {
-            Some(latest) if self.has_unwritten_epochs() => latest.start_offset.max(self.flushed),
-            _ => self.end,
-        }
+        if self.has_unwritten_epochs() { self.epochs_written_below.max(self.flushed) } else { self.end }
     }
 
-    /// The leader epochs that are not in their file yet, to be written off the lock before a checkpoint names this
-    /// log's end.
-    pub fn unwritten_epochs(&self) -> Option<EpochsFile> {
-        self.has_unwritten_epochs().then(|| self.epochs_file())
+    /// The leader epochs, if their file lacks some and shall have them by the next checkpoint: to be written off the lock
+    /// before the checkpoint names this log's end.
+    pub fn due_epochs(&self) -> Option<EpochsFile> {
+        self.has_due_epochs().then(|| self.epochs_file())
+    }
+
+    /// Does the file lack leader epochs that it shall have? A short log whose batches tell them all does without: a start
+    /// walks such a log in no more time than the file would take.
+    pub fn has_due_epochs(&self) -> bool {
+        self.has_unwritten_epochs() && {
+            let earliest = self.epochs.earliest().map_or(self.end, |first| first.start_offset);
+            let is_short = self.view.segments().len() == 1 && self.view.size() < EPOCHS_FROM_BYTES;
+            !is_short || earliest < self.start()
+        }
     }
 
     pub(super) fn has_unsynced_epochs(&self) -> bool {

@@ -127,6 +127,8 @@ pub struct Log {
     epochs_version: u64,
     /// The version that the file has.
     epochs_written: u64,
+    /// While that is an older one: of the offsets below, the file has all epochs.
+    epochs_written_below: Offset,
     /// The version that survives a power loss.
     epochs_synced: u64,
     /// Everything below survives a power loss.
@@ -147,6 +149,7 @@ impl Log {
             epochs: EpochCache::default(),
             epochs_version: 0,
             epochs_written: 0,
+            epochs_written_below: start,
             epochs_synced: 0,
             flushed: start,
             names_unsynced: false,
@@ -192,10 +195,20 @@ impl Log {
         &self.epochs
     }
 
-    /// Changes the leader epochs; they are written before the next mark is.
+    /// Changes the leader epochs in whatever way; their file follows.
     pub fn epochs_mut(&mut self) -> &mut EpochCache {
-        self.epochs_version += 1;
+        (self.epochs_version, self.epochs_written_below) = (self.epochs_version + 1, Offset::MIN);
         &mut self.epochs
+    }
+
+    /// Takes note that records from `offset` on are of `epoch`.
+    fn assign_epoch(&mut self, epoch: LeaderEpoch, offset: Offset) {
+        let all_written = self.epochs_written == self.epochs_version;
+        if self.epochs.assign(epoch, offset) {
+            self.epochs_version += 1;
+            let below = if all_written { offset } else { self.epochs_written_below.min(offset) };
+            self.epochs_written_below = below;
+        }
     }
 
     /// Appends whole, stamped batches (the first at [`Log::end`], the others following on) by one write, then publishes
@@ -239,11 +252,11 @@ impl Log {
         drop(index);
         debug_assert!(rest.is_empty(), "an append consists of whole batches");
         let first = BatchView::split_first(bytes).map_or(self.end, |(batch, _)| batch.base_offset());
-        self.epochs_version += u64::from(self.epochs.assign(epoch, first));
         active.position = position;
         active.first_append_ms.get_or_insert(now_ms);
         active.segment.publish_size(position);
         self.bytes += bytes.len() as u64;
+        self.assign_epoch(epoch, first);
         Ok(())
     }
 

@@ -275,7 +275,7 @@ impl Partition {
             if !std::ptr::eq(&**self.dir(), dir) || !online.changed && !always {
                 return Ok(None);
             }
-            online.log.unwritten_epochs()
+            online.log.due_epochs()
         };
         if let Some(epochs) = &epochs {
             epochs.write()?;
@@ -290,7 +290,7 @@ impl Partition {
         }
         online.changed = false;
         let marks = self.marks(online);
-        if marks.is_err() || online.log.has_unwritten_epochs() {
+        if marks.is_err() || online.log.has_due_epochs() {
             self.mark_changed(online);
         }
         marks.map(Some).map_err(io::Error::other)

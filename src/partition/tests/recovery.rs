@@ -123,7 +123,8 @@ fn a_hole_is_refused_also_without_an_epoch_file(#[case] known: bool, #[values(fa
 #[test]
 fn below_the_checked_end_nothing_is_checked_again() {
     let mut node = TestNode::with(|config| config.index_interval_bytes = 256);
-    node.fill(30, 100);
+    // Long enough to have a file of its leader epochs.
+    node.fill(30, 500);
     node.partitions.checkpoint();
     node.fill(1, 100);
     let file = OpenOptions::new().write(true).open(node.path().join(FIRST)).unwrap();
@@ -198,11 +199,43 @@ fn a_directory_that_was_taken_away_begins_anew() {
 #[test]
 fn an_epochs_file_that_a_crash_left_empty_counts_as_none() {
     let mut node = TestNode::with(|_| {});
-    node.fill(3, 100);
+    node.fill(3, 5_000);
     let epochs = node.path().join("leader-epoch-checkpoint");
     std::fs::write(&epochs, "").unwrap();
     node.crash();
     assert_eq!(node.partition().epoch_end(3).unwrap(), (3, 30));
     node.partitions.checkpoint();
     assert_eq!(std::fs::read_to_string(&epochs).unwrap(), "0\n1\n3 0\n");
+}
+
+#[rstest]
+#[case::from_the_beginning(false)]
+#[case::behind_one_that_has_it(true)]
+fn a_short_log_does_without_a_file_of_its_epochs(#[case] synced_first: bool) {
+    let mut node = TestNode::with(|_| {});
+    let epochs = node.path().join("leader-epoch-checkpoint");
+    node.fill(3, 100);
+    if synced_first {
+        node.partitions.close();
+    }
+    for life in 1..4 {
+        node.partitions.checkpoint();
+        node.crash();
+        node.fill(3, 100);
+        assert_eq!(node.partition().epoch_end(3).unwrap(), (3, 30), "life {life}");
+    }
+    node.partitions.checkpoint();
+    let written = std::fs::read_to_string(&epochs).ok();
+    assert_eq!(written, synced_first.then(|| "0\n1\n3 0\n".to_owned()));
+    // Grown, it has one, and nothing below is checked again, nor are epochs looked for in the batches.
+    node.fill(3, 5_000);
+    node.partitions.checkpoint();
+    assert_eq!(std::fs::read_to_string(&epochs).unwrap(), "0\n4\n3 0\n4 30\n5 60\n6 90\n");
+    for _ in 0..2 {
+        node.crash();
+        node.fill(1, 100);
+        node.partitions.checkpoint();
+    }
+    let ends: Vec<_> = (3..=8).map(|epoch| node.partition().epoch_end(epoch).unwrap().1).collect();
+    assert_eq!(ends, [30, 60, 90, 150, 160, 170]);
 }
