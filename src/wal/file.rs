@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use terrace_tiering::platform::fs::durable::{BLOCK_BYTES, Blocks};
 use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs};
 
 use super::record::{FILE_HEADER_BYTES, FileHeader};
@@ -31,23 +32,27 @@ pub struct WalFile {
     pub number: u32,
     /// Open for reading and writing.
     pub file: SharedFile,
-    /// Its blocks are written up to here: a sync of records below moves no metadata.
+    /// Open for what is durable when it is written: whole blocks.
+    pub durable: SharedFile,
+    /// Its blocks are written up to here: a durable write below moves no metadata.
     pub prepared_bytes: u64,
 }
 
 impl WalFile {
     /// Makes a new one; its name is durable after the directory's next sync.
     pub fn create(fs: &SharedFs, log_dir: &Path, number: u32) -> io::Result<Self> {
-        Ok(Self { number, file: fs.open(&path_of(log_dir, number), Open::Create)?, prepared_bytes: 0 })
+        let path = path_of(log_dir, number);
+        let file = fs.open(&path, Open::Create)?;
+        Ok(Self { number, file, durable: fs.open(&path, Open::Durable)?, prepared_bytes: 0 })
     }
 
-    /// Writes and syncs some more of its blocks, at most up to `bytes`: small steps, which the syncs of groups wait for.
-    pub fn prepare_more(&mut self, bytes: u64) -> io::Result<()> {
-        static ZEROS: [u8; STEP_BYTES] = [0; STEP_BYTES];
-        let step = bytes.saturating_sub(self.prepared_bytes).min(STEP_BYTES as u64);
-        self.file.write_all_at(&ZEROS[..step as usize], self.prepared_bytes)?;
-        self.file.sync_data()?;
-        self.prepared_bytes += step;
+    /// Writes some more of its blocks, at most up to the one that `bytes` end in: small steps, which the writes of groups
+    /// wait for. `zeros` has those of a step.
+    pub fn prepare_more(&mut self, bytes: u64, zeros: &Zeros) -> io::Result<()> {
+        let begin = self.prepared_bytes - self.prepared_bytes % BLOCK_BYTES as u64;
+        let step = (bytes.next_multiple_of(BLOCK_BYTES as u64) - begin).min(STEP_BYTES as u64);
+        self.durable.write_all_at(&zeros.0.bytes()[..step as usize], begin)?;
+        self.prepared_bytes = begin + step;
         Ok(())
     }
 
@@ -55,6 +60,18 @@ impl WalFile {
     pub fn forget_header(&self) -> io::Result<()> {
         self.file.write_all_at(&[0; FILE_HEADER_BYTES], 0)?;
         self.file.sync_data()
+    }
+}
+
+/// What files are prepared with.
+pub struct Zeros(Blocks);
+
+impl Zeros {
+    /// One step of them.
+    pub fn of_a_step() -> Self {
+        let mut blocks = Blocks::with_capacity(STEP_BYTES);
+        blocks.push(&vec![0; STEP_BYTES]);
+        Self(blocks)
     }
 }
 
@@ -75,14 +92,19 @@ pub fn find(fs: &SharedFs, log_dir: &Path) -> io::Result<Vec<FoundFile>> {
     let mut found = Vec::new();
     for entry in fs.read_dir(log_dir)? {
         let Some(number) = parse_name(&entry.name).filter(|_| !entry.is_dir) else { continue };
-        let file = fs.open(&log_dir.join(&entry.name), Open::Write)?;
+        let path = log_dir.join(&entry.name);
+        let (file, durable) = (fs.open(&path, Open::Write)?, fs.open(&path, Open::Durable)?);
         let mut bytes = [0; FILE_HEADER_BYTES];
         let header = match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => FileHeader::decode(&bytes),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             Err(error) => return Err(error),
         };
-        found.push(FoundFile { wal: WalFile { number, file, prepared_bytes: entry.len }, header, len: entry.len });
+        found.push(FoundFile {
+            wal: WalFile { number, file, durable, prepared_bytes: entry.len },
+            header,
+            len: entry.len,
+        });
     }
     found.sort_by_key(|file| (file.header.map(|header| header.first_sequence), file.wal.number));
     Ok(found)

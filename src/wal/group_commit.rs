@@ -1,14 +1,15 @@
 //! The write-ahead log of one log directory: what makes the appends of all its synced topics durable by one sync.
 //!
 //! ```text
-//!  append: partition file, then a record here (page cache both) --+
-//!                                                                 v
-//!     group thread: fdatasync of the log's file --> Covered::group_synced of every partition in the group
-//!                                                                 |  the file is full
+//!  append: partition file (page cache), then a record here (memory) --+
+//!                                                                     v
+//!     group thread: one durable write into the log's file --> Covered::group_synced of every partition in the group
+//!                                                                     |  the file is full
 //!     recycling thread: fdatasync of every partition file it covers, flushed ends into the checkpoint --> used again
 //! ```
-//! A group is what was written while the sync before it ran: an idle log syncs at once, a busy one by the hundred. The
-//! lock of the [`Tail`] is taken under a partition's lock and never the other way round; nothing is synced under it.
+//! A group is what was appended while the write before it ran: an idle log writes at once, a busy one by the hundred. The
+//! lock of the [`Tail`] is taken under a partition's lock and never the other way round; nothing waits for the disk under
+//! it. Of the groups one is written at a time, so that none is acknowledged before one that came earlier.
 //! A failed write or sync takes the log directory offline: nothing of it is acknowledged again by this process.
 //! The threads start with the first record, so a directory without synced topics has neither threads nor files.
 
@@ -19,14 +20,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
-use terrace_tiering::platform::fs::{SharedFile, SharedFs};
+use terrace_tiering::platform::fs::SharedFs;
 
+use super::bundle::Bundle;
 use super::file;
 use super::partition_sync::{DirectorySync, Running, StopOnPanic};
 use super::record::Place;
 use super::recycling;
 use super::replay::Replayed;
-use super::tail::{Appending, Tail};
+use super::tail::{Appending, Group, Tail};
 
 /// A file is left for the next one at this size: three hold a second at 200 MB/s.
 pub const FILE_BYTES: u64 = 64 << 20;
@@ -79,6 +81,8 @@ pub(super) struct Shared {
     pub(super) directory: Arc<DirectorySync>,
     pub(super) recycler: Arc<dyn Recycler>,
     tail: Mutex<Tail>,
+    /// Held while a group is written, with what it writes; taken before the tail's lock.
+    writing: Mutex<Bundle>,
     /// A group has something to sync.
     written: Condvar,
     /// Files have turned, or the next one is soon needed.
@@ -103,7 +107,7 @@ impl Wal {
         replayed: Replayed,
     ) -> io::Result<Arc<Self>> {
         let had_records = replayed.had_records;
-        let mut tail = Tail::behind(replayed, settings.node_epoch);
+        let mut tail = Tail::behind(replayed, &settings);
         if had_records {
             let current = tail.begin_file(&fs, &settings)?;
             current.wal.file.sync_data()?;
@@ -115,12 +119,14 @@ impl Wal {
             let Some(unused) = tail.spare.pop_back() else { break };
             fs.remove_file(&file::path_of(&settings.log_dir, unused.number))?;
         }
+        let writing = Mutex::new(Bundle::for_files_of(settings.file_bytes));
         let shared = Shared {
             fs,
             settings,
             directory,
             recycler,
             tail: Mutex::new(tail),
+            writing,
             written: Condvar::new(),
             turned: Condvar::new(),
         };
@@ -225,15 +231,18 @@ impl Shared {
     }
 
     fn sync_group(&self) -> bool {
+        // Whoever panics under it ends the process; what it holds is begun anew by every group.
+        let mut bundle = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tail = self.tail();
         if !tail.dirty {
             return false;
         }
-        let group = tail.close_group();
+        let group = tail.close_group(&mut bundle);
         drop(tail);
-        if let Err(error) = self.sync(&group.files, group.names) {
+        if let Err(error) = self.make_durable(&group, &bundle) {
             self.directory.set_offline(&error);
         }
+        self.note_written();
         for partition in &group.waiting {
             if self.directory.is_offline() {
                 partition.fail();
@@ -244,12 +253,24 @@ impl Shared {
         true
     }
 
-    fn sync(&self, files: &[SharedFile], names: bool) -> io::Result<()> {
+    fn note_written(&self) {
+        let mut tail = self.tail();
+        tail.written_groups = tail.closed_groups();
+        if std::mem::take(&mut tail.is_written_awaited) {
+            drop(tail);
+            self.turned.notify_one();
+        }
+    }
+
+    fn make_durable(&self, group: &Group, bundle: &Bundle) -> io::Result<()> {
         crash_point::reach(CrashPoint::WalBeforeSync);
-        for file in files {
+        if let Some((file, position)) = &group.bundle_to {
+            file.write_all_at(bundle.bytes(), *position)?;
+        }
+        for file in &group.unsynced {
             file.sync_data()?;
         }
-        if names {
+        if group.names {
             self.fs.sync_dir(&self.settings.log_dir)?;
         }
         crash_point::reach(CrashPoint::WalAfterSync);

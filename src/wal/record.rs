@@ -1,15 +1,19 @@
-//! The bytes of the write-ahead log: the header of a file and the records behind it. Layout: `docs/formats.md`.
+//! The bytes of the write-ahead log: the header of a file, of the bundles behind it, and of the records in them. Layout:
+//! `docs/formats.md`.
 
 use bytes::{Buf, BufMut};
+use terrace_tiering::platform::fs::durable::BLOCK_BYTES;
 use uuid::Uuid;
 
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
 const MAGIC: &[u8; 8] = b"TERRAWAL";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
-/// Where the first record of a file begins: the header has a page of its own, which no record's sync rewrites.
-pub const RECORDS_FROM: u64 = 4096;
+/// Where the first bundle of a file begins: the header has a block of its own.
+pub const BUNDLES_FROM: u64 = BLOCK_BYTES as u64;
+/// Bytes of a bundle before its records.
+pub const BUNDLE_HEADER_BYTES: usize = 16;
 /// Bytes of a file's header.
 pub const FILE_HEADER_BYTES: usize = 40;
 /// Bytes of a record before the batches that it carries.
@@ -59,6 +63,34 @@ impl FileHeader {
     }
 }
 
+/// What a bundle begins with: records that went to the disk by one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BundleHeader {
+    /// The sequence number of its first record.
+    pub first_sequence: u64,
+    /// Bytes of its records.
+    pub len: u32,
+}
+
+impl BundleHeader {
+    /// The bytes of the header, in a file of `generation`.
+    pub fn encode(&self, generation: u64) -> [u8; BUNDLE_HEADER_BYTES] {
+        let mut bytes = [0; BUNDLE_HEADER_BYTES];
+        bytes[4..8].copy_from_slice(&self.len.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.first_sequence.to_be_bytes());
+        let crc = seeded(generation, &bytes[4..]);
+        bytes[..4].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    /// Reads a header; `None` for anything else, one of another generation too.
+    pub fn decode(bytes: &[u8; BUNDLE_HEADER_BYTES], generation: u64) -> Option<Self> {
+        let mut at = &bytes[..];
+        let (crc, len, first_sequence) = (at.get_u32(), at.get_u32(), at.get_u64());
+        (crc == seeded(generation, &bytes[4..])).then_some(Self { first_sequence, len })
+    }
+}
+
 /// Which bytes of which file a record carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -91,7 +123,7 @@ pub struct RecordHeader {
     crc: u32,
 }
 
-/// The CRC of a record begins from its generation, so that no record of another use of the file passes for one of this.
+/// A CRC begins from the generation, so that nothing of another use of the file passes for a part of this one.
 fn seeded(generation: u64, header: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&generation.to_be_bytes()), header)
 }
@@ -135,6 +167,11 @@ impl RecordHeader {
         (len > 0 && len <= RECORD_BYTES_MAX).then_some(Self { sequence, generation, place, len, crc })
     }
 
+    /// Its bytes, the header's included.
+    pub fn bytes(&self) -> u64 {
+        RECORD_HEADER_BYTES as u64 + u64::from(self.len)
+    }
+
     /// Are these the header and the batches that were written?
     pub fn holds(&self, header: &[u8; RECORD_HEADER_BYTES], batches: &[u8]) -> bool {
         crc32c::crc32c_append(seeded(self.generation, &header[4..]), batches) == self.crc
@@ -173,7 +210,7 @@ mod tests {
     fn bytes_of_a_file_header() {
         let header = FileHeader { generation: 0x5_0000_0001, first_sequence: 77, replay_from: 70 };
         let bytes = header.encode();
-        let expected = "544552524157414c000100000000000500000001000000000000004d0000000000000046d32981f8";
+        let expected = "544552524157414c000200000000000500000001000000000000004d0000000000000046316a3618";
         assert_eq!(hex(&bytes), expected);
         assert_eq!(FileHeader::decode(&bytes), Some(header));
         for at in 0..bytes.len() {
@@ -182,6 +219,21 @@ mod tests {
             assert_eq!(FileHeader::decode(&damaged), None, "byte {at}");
         }
         assert_eq!(FileHeader::decode(&[0; FILE_HEADER_BYTES]), None);
+    }
+
+    #[test]
+    fn bytes_of_a_bundle_header() {
+        let header = BundleHeader { first_sequence: 77, len: 77_000 };
+        let bytes = header.encode(0x5_0000_0001);
+        assert_eq!(hex(&bytes), "7447999600012cc8000000000000004d");
+        assert_eq!(BundleHeader::decode(&bytes, 0x5_0000_0001), Some(header));
+        assert_eq!(BundleHeader::decode(&bytes, 0x5_0000_0002), None);
+        for at in 0..bytes.len() {
+            let mut damaged = bytes;
+            damaged[at] ^= 1;
+            assert_eq!(BundleHeader::decode(&damaged, 0x5_0000_0001), None, "byte {at}");
+        }
+        assert_eq!(BundleHeader::decode(&[0; BUNDLE_HEADER_BYTES], 0), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 
-use super::file::WalFile;
+use super::file::{WalFile, Zeros};
 use super::group_commit::{Covered, Shared};
 use super::partition_sync::StopOnPanic;
 
@@ -40,6 +40,7 @@ impl Shared {
             }
         }
         crash_point::reach(CrashPoint::WalAfterRecycle);
+        self.wait_for_closed_groups();
         for _ in 0..count {
             let Some(mut oldest) = self.tail().full.front().map(|full| full.wal.clone()) else { break };
             // Durably out of the replay before records of its next use overwrite those of its last: an old header over
@@ -54,6 +55,18 @@ impl Shared {
             tail.spare.push_back(oldest);
         }
         true
+    }
+
+    /// The group that is being written may still have the last records of a full file, and those that are closed later
+    /// have not. Behind its write the file may be used again.
+    fn wait_for_closed_groups(&self) {
+        let mut tail = self.tail();
+        let closed = tail.closed_groups();
+        while tail.written_groups < closed {
+            tail.is_written_awaited = true;
+            let Ok(woken) = self.turned.wait(tail) else { return };
+            tail = woken;
+        }
     }
 
     /// False when some partition still needs the log.
@@ -86,8 +99,12 @@ impl Shared {
 
     /// Has the blocks of a file written up to `bytes`, unless the log is closed meanwhile.
     fn fill(&self, wal: &mut WalFile, bytes: u64) -> io::Result<()> {
+        if wal.prepared_bytes >= bytes {
+            return Ok(());
+        }
+        let zeros = Zeros::of_a_step();
         while wal.prepared_bytes < bytes && !self.tail().closed {
-            wal.prepare_more(bytes)?;
+            wal.prepare_more(bytes, &zeros)?;
         }
         Ok(())
     }

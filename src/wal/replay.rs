@@ -1,7 +1,7 @@
 //! What a start does with the write-ahead log: puts back into partition files what a loss of power took from them.
 //!
 //! ```text
-//!  headers -> the newest says from which record on -> files in order, records in order, until one does not follow
+//!  headers -> the newest says from which record on -> files, bundles, records in order, until one does not follow
 //!          -> bytes that differ are written -> what was touched is synced -> a new header says: nothing left to replay
 //! ```
 //! It runs before any scan of a partition and may run again, whole or in part: a record names its place, so writing it
@@ -13,11 +13,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
+use terrace_tiering::platform::fs::durable::BLOCK_BYTES;
 use terrace_tiering::platform::fs::{Open, SharedFile, SharedFs};
 use uuid::Uuid;
 
 use super::file::{self, FoundFile, WalFile};
-use super::record::{FileHeader, Place, RECORD_HEADER_BYTES, RECORDS_FROM, RecordHeader};
+use super::record::{
+    BUNDLE_HEADER_BYTES, BUNDLES_FROM, BundleHeader, FileHeader, Place, RECORD_HEADER_BYTES, RecordHeader,
+};
 
 /// Files that are open at once; beyond it all are synced and closed.
 const OPEN_FILES_MAX: usize = 200;
@@ -91,25 +94,59 @@ fn read_file(
     header: &FileHeader,
     each: &mut dyn FnMut(&Place, &[u8]) -> io::Result<()>,
 ) -> io::Result<u64> {
-    let (mut position, mut sequence) = (RECORDS_FROM, header.first_sequence);
-    let mut head = [0; RECORD_HEADER_BYTES];
+    let (mut position, mut sequence) = (BUNDLES_FROM, header.first_sequence);
     let mut batches = Vec::new();
-    while position + RECORD_HEADER_BYTES as u64 <= found.len {
-        found.wal.file.read_exact_at(&mut head, position)?;
-        let Some(record) = RecordHeader::decode(&head) else { break };
-        let end = position + RECORD_HEADER_BYTES as u64 + u64::from(record.len);
-        if record.sequence != sequence || record.generation != header.generation || end > found.len {
-            break;
+    while let Some((begin, end)) = bundle_at(found, header, position, sequence)? {
+        position = begin;
+        while position < end {
+            let Some(record) = record_at(found, header, position, end, sequence, &mut batches)? else {
+                return Ok(sequence);
+            };
+            each(&record.place, &batches)?;
+            (position, sequence) = (position + record.bytes(), sequence + 1);
         }
-        batches.resize(record.len as usize, 0);
-        found.wal.file.read_exact_at(&mut batches, position + RECORD_HEADER_BYTES as u64)?;
-        if !record.holds(&head, &batches) {
-            break;
-        }
-        each(&record.place, &batches)?;
-        (position, sequence) = (end, sequence + 1);
+        position = end.next_multiple_of(BLOCK_BYTES as u64);
     }
     Ok(sequence)
+}
+
+/// Where the records of the bundle at `position` begin and end, if it is the one that begins with record `sequence`.
+fn bundle_at(found: &FoundFile, header: &FileHeader, position: u64, sequence: u64) -> io::Result<Option<(u64, u64)>> {
+    let begin = position + BUNDLE_HEADER_BYTES as u64;
+    if begin > found.len {
+        return Ok(None);
+    }
+    let mut bytes = [0; BUNDLE_HEADER_BYTES];
+    found.wal.file.read_exact_at(&mut bytes, position)?;
+    let bundle = BundleHeader::decode(&bytes, header.generation).filter(|bundle| bundle.first_sequence == sequence);
+    Ok(bundle.map(|bundle| (begin, begin + u64::from(bundle.len))))
+}
+
+/// The record at `position` of a bundle that ends at `end`, with what it carries in `batches`, if it is record `sequence`
+/// and whole.
+fn record_at(
+    found: &FoundFile,
+    header: &FileHeader,
+    position: u64,
+    end: u64,
+    sequence: u64,
+    batches: &mut Vec<u8>,
+) -> io::Result<Option<RecordHeader>> {
+    let behind_header = position + RECORD_HEADER_BYTES as u64;
+    let end = end.min(found.len);
+    if behind_header > end {
+        return Ok(None);
+    }
+    let mut head = [0; RECORD_HEADER_BYTES];
+    found.wal.file.read_exact_at(&mut head, position)?;
+    let Some(record) = RecordHeader::decode(&head) else { return Ok(None) };
+    let is_next = record.sequence == sequence && record.generation == header.generation;
+    if !is_next || position + record.bytes() > end {
+        return Ok(None);
+    }
+    batches.resize(record.len as usize, 0);
+    found.wal.file.read_exact_at(batches, behind_header)?;
+    Ok(record.holds(&head, batches).then_some(record))
 }
 
 /// A partition file that records go to.

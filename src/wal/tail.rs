@@ -1,18 +1,23 @@
 //! Where the write-ahead log ends: the file that takes records, the full ones before it, those that wait to be used.
 //!
-//! A sync of a file that grows moves metadata too, which costs a journal commit: several times the sync of one whose
-//! blocks are written. So the first file is left as soon as there is one with written blocks, and each that is prepared is
+//! A durable write that lengthens a file moves metadata too, which costs a journal commit: several times a write of blocks
+//! that were written before. So the first file is left as soon as there is one with written blocks, and each that is prepared is
 //! twice as large as the one before, up to the full size: a busy log is at it in a second, a quiet one stays small.
+//!
+//! Records gather in the open [`Bundle`], which belongs to the current file. The group that is closed takes it along; what
+//! no bundle can wait for (it is full, or the file is) goes through the page cache, and the group syncs that file as well.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use terrace_tiering::platform::fs::durable::BLOCK_BYTES;
 use terrace_tiering::platform::fs::{SharedFile, SharedFs};
 
+use super::bundle::Bundle;
 use super::file::WalFile;
 use super::group_commit::{Covered, Joined, WalSettings};
-use super::record::{self, FileHeader, Place, RECORD_HEADER_BYTES, RECORDS_FROM};
+use super::record::{self, BUNDLE_HEADER_BYTES, BUNDLES_FROM, BundleHeader, FileHeader, Place, RECORD_HEADER_BYTES};
 use super::replay::Replayed;
 
 /// The first file that is prepared: milliseconds of writing.
@@ -24,6 +29,7 @@ pub(super) struct Current {
     pub(super) wal: WalFile,
     generation: u64,
     first_sequence: u64,
+    /// Where the open bundle goes: a multiple of the block size.
     position: u64,
     covered: Vec<Arc<dyn Covered>>,
 }
@@ -46,12 +52,15 @@ pub(super) struct Appending {
     pub(super) turn: bool,
 }
 
-/// Records that are synced together.
+/// Records that become durable together.
 pub(super) struct Group {
     /// The last one.
     pub(super) upto: u64,
     pub(super) waiting: Vec<Arc<dyn Covered>>,
-    pub(super) files: Vec<SharedFile>,
+    /// Where its bundle goes, if it has one: the file for durable writes, and the place.
+    pub(super) bundle_to: Option<(SharedFile, u64)>,
+    /// Files that have something of it in the page cache.
+    pub(super) unsynced: Vec<SharedFile>,
     /// Has one of the files a name that is not durable?
     pub(super) names: bool,
 }
@@ -68,11 +77,17 @@ pub(super) struct Tail {
     next_generation: u64,
     /// The group that records join now, from 1 on.
     group: u64,
-    /// Whose records are in it.
+    /// So many groups are durable, or failed.
+    pub(super) written_groups: u64,
+    /// The recycling thread waits for that to rise.
+    pub(super) is_written_awaited: bool,
+    /// Whose records are in the open group.
     waiting: Vec<Arc<dyn Covered>>,
-    /// Files that it wrote to and left.
-    left: Vec<SharedFile>,
-    /// It has written something.
+    /// Its records that go to the current file by the next durable write.
+    bundle: Bundle,
+    /// Files that it wrote to through the page cache.
+    unsynced: Vec<SharedFile>,
+    /// It has records.
     pub(super) dirty: bool,
     /// It made a file whose name is not durable.
     names_unsynced: bool,
@@ -80,11 +95,11 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// As a replay left it, for the life of the node that `node_epoch` counts.
-    pub(super) fn behind(replayed: Replayed, node_epoch: i32) -> Self {
+    /// As a replay left it.
+    pub(super) fn behind(replayed: Replayed, settings: &WalSettings) -> Self {
         let numbers = replayed.files.iter().map(|file| file.number);
         // Node epochs begin at 1 and fit: the boot counter never goes below zero.
-        let epoch = u64::from(node_epoch.unsigned_abs());
+        let epoch = u64::from(settings.node_epoch.unsigned_abs());
         Self {
             next_number: numbers.max().map_or(0, |highest| highest + 1),
             current: None,
@@ -93,15 +108,18 @@ impl Tail {
             next_sequence: replayed.next_sequence,
             next_generation: (epoch << 32) + 1,
             group: 1,
+            written_groups: 0,
+            is_written_awaited: false,
             waiting: Vec::new(),
-            left: Vec::new(),
+            bundle: Bundle::for_files_of(settings.file_bytes),
+            unsynced: Vec::new(),
             dirty: false,
             names_unsynced: false,
             closed: false,
         }
     }
 
-    /// Writes one record into the page cache.
+    /// Takes one record into the group.
     pub(super) fn append(
         &mut self,
         fs: &SharedFs,
@@ -111,7 +129,7 @@ impl Tail {
         joined: &mut Joined,
         partition: impl Fn() -> Option<Arc<dyn Covered>>,
     ) -> io::Result<Appending> {
-        let bytes = (RECORD_HEADER_BYTES + batches.len()) as u64;
+        let bytes = RECORD_HEADER_BYTES + batches.len();
         let mut turn = false;
         if self.must_leave(bytes, settings.file_bytes) {
             self.begin_file(fs, settings)?;
@@ -119,13 +137,22 @@ impl Tail {
         }
         let needed_before = self.needs_spare(settings.file_bytes);
         let (sequence, group) = (self.next_sequence, self.group);
-        let Some(current) = self.current.as_mut() else { return Err(io::Error::other("no file to append to")) };
-        let header = record::encode_header(sequence, current.generation, place, batches);
-        current.wal.file.write_vectored_at(&[IoSlice::new(&header), IoSlice::new(batches)], current.position)?;
-        current.position += bytes;
-        let generation = current.generation;
+        let Some(generation) = self.current.as_ref().map(|current| current.generation) else {
+            return Err(io::Error::other("no file to append to"));
+        };
+        let header = record::encode_header(sequence, generation, place, batches);
+        if !self.bundle.has_room(bytes) {
+            self.write_bundle_out()?;
+        }
+        if self.bundle.has_room(bytes) {
+            self.bundle.push(sequence, &header, batches);
+        } else {
+            self.write_alone(sequence, &header, batches)?;
+        }
         let newcomer = if joined.group != group || joined.generation != generation { partition() } else { None };
-        if joined.generation != generation {
+        if joined.generation != generation
+            && let Some(current) = &mut self.current
+        {
             current.covered.extend(newcomer.clone());
         }
         if joined.group != group {
@@ -137,17 +164,44 @@ impl Tail {
         Ok(Appending { sequence, first: !std::mem::replace(&mut self.dirty, true), turn })
     }
 
+    /// Writes the open bundle into the page cache: appends do not wait for the disk, and memory has its bound.
+    fn write_bundle_out(&mut self) -> io::Result<()> {
+        let Some(current) = self.current.as_mut().filter(|_| !self.bundle.is_empty()) else { return Ok(()) };
+        self.bundle.finish(current.generation);
+        current.wal.file.write_all_at(self.bundle.bytes(), current.position)?;
+        current.position += self.bundle.bytes().len() as u64;
+        self.bundle.clear();
+        sync_later(&mut self.unsynced, &current.wal.file);
+        Ok(())
+    }
+
+    /// Writes a record that no bundle has room for into the page cache, as a bundle of its own.
+    fn write_alone(&mut self, sequence: u64, header: &[u8], batches: &[u8]) -> io::Result<()> {
+        let Some(current) = &mut self.current else { return Err(io::Error::other("no file to append to")) };
+        // A record is far below 4 GiB: it came in one request.
+        let bundle = BundleHeader { first_sequence: sequence, len: (header.len() + batches.len()) as u32 };
+        let begin = bundle.encode(current.generation);
+        let parts = [IoSlice::new(&begin), IoSlice::new(header), IoSlice::new(batches)];
+        current.wal.file.write_vectored_at(&parts, current.position)?;
+        let bytes = BUNDLE_HEADER_BYTES + header.len() + batches.len();
+        current.position += bytes.next_multiple_of(BLOCK_BYTES) as u64;
+        sync_later(&mut self.unsynced, &current.wal.file);
+        Ok(())
+    }
+
     /// Must a record of so many bytes go to the next file?
-    fn must_leave(&self, bytes: u64, file_bytes: u64) -> bool {
+    fn must_leave(&self, record_bytes: usize, file_bytes: u64) -> bool {
         let Some(current) = &self.current else { return true };
-        let end = current.position + bytes;
+        let end = current.position + self.bundle.bytes_with(record_bytes) as u64;
         let grows = end > current.wal.prepared_bytes;
-        current.position > RECORDS_FROM && (end > file_bytes || grows && !self.spare.is_empty())
+        let has_any = current.position > BUNDLES_FROM || !self.bundle.is_empty();
+        has_any && (end > file_bytes || grows && !self.spare.is_empty())
     }
 
     /// Is the next file soon needed, and not there?
     pub(super) fn needs_spare(&self, file_bytes: u64) -> bool {
-        let is_near = |current: &Current| current.position >= current.wal.prepared_bytes.min(file_bytes) / 2;
+        let gathered = self.bundle.bytes_with(0) as u64;
+        let is_near = |current: &Current| current.position + gathered >= current.wal.prepared_bytes.min(file_bytes) / 2;
         !self.closed && self.spare.is_empty() && self.current.as_ref().is_some_and(is_near)
     }
 
@@ -170,8 +224,8 @@ impl Tail {
                 made
             }
         };
+        self.write_bundle_out()?;
         if let Some(current) = self.current.take() {
-            self.left.push(Arc::clone(&current.wal.file));
             let Current { mut wal, first_sequence, position, covered, .. } = current;
             wal.prepared_bytes = wal.prepared_bytes.max(position);
             self.full.push_back(Full { wal, first_sequence, covered });
@@ -183,33 +237,54 @@ impl Tail {
             replay_from: self.full.front().map_or(first_sequence, |oldest| oldest.first_sequence),
         };
         wal.file.write_all_at(&header.encode(), 0)?;
+        sync_later(&mut self.unsynced, &wal.file);
         self.next_generation += 1;
         let begun =
-            Current { wal, generation: header.generation, first_sequence, position: RECORDS_FROM, covered: Vec::new() };
+            Current { wal, generation: header.generation, first_sequence, position: BUNDLES_FROM, covered: Vec::new() };
         Ok(self.current.insert(begun))
     }
 
-    /// Takes what is to be synced now; records join the next group from here on.
-    pub(super) fn close_group(&mut self) -> Group {
+    /// Takes what is to become durable now, the bundle's bytes into `bundle`; records join the next group from here on.
+    pub(super) fn close_group(&mut self, bundle: &mut Bundle) -> Group {
+        bundle.clear();
         self.dirty = false;
         self.group += 1;
-        let mut files = std::mem::take(&mut self.left);
-        files.extend(self.current.as_ref().map(|current| Arc::clone(&current.wal.file)));
+        let bundle_to = self.current.as_mut().filter(|_| !self.bundle.is_empty()).map(|current| {
+            self.bundle.finish(current.generation);
+            std::mem::swap(bundle, &mut self.bundle);
+            let position = current.position;
+            current.position += bundle.bytes().len() as u64;
+            (Arc::clone(&current.wal.durable), position)
+        });
         Group {
             upto: self.next_sequence - 1,
             waiting: std::mem::take(&mut self.waiting),
-            files,
+            bundle_to,
+            unsynced: std::mem::take(&mut self.unsynced),
             names: std::mem::take(&mut self.names_unsynced),
         }
+    }
+
+    /// Groups that take no more records.
+    pub(super) fn closed_groups(&self) -> u64 {
+        self.group - 1
     }
 
     /// Begins a file that leaves nothing to replay, if there is any file. It is to be synced.
     pub(super) fn seal(&mut self, fs: &SharedFs, settings: &WalSettings) -> io::Result<Option<&Current>> {
         let Some(current) = self.current.take() else { return Ok(None) };
+        self.bundle.clear();
         self.spare.extend(self.full.drain(..).map(|full| full.wal));
         self.spare.push_back(current.wal);
         // No header begins with the number of the next.
         self.next_sequence = self.next_sequence.max(current.first_sequence + 1);
         self.begin_file(fs, settings).map(Some)
+    }
+}
+
+/// Notes that a file has something in the page cache.
+fn sync_later(unsynced: &mut Vec<SharedFile>, file: &SharedFile) {
+    if !unsynced.iter().any(|noted| Arc::ptr_eq(noted, file)) {
+        unsynced.push(Arc::clone(file));
     }
 }

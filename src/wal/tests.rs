@@ -2,10 +2,12 @@
 //! record that is needed up to one that was acknowledged or later.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
+use terrace_tiering::platform::fs::durable::BLOCK_BYTES;
 use terrace_tiering::platform::fs::power_loss::PowerLossFs;
 use terrace_tiering::platform::fs::{Fs, Open, SharedFs};
 use uuid::Uuid;
@@ -13,10 +15,12 @@ use uuid::Uuid;
 use super::file;
 use super::group_commit::{Covered, Joined, Recycler, Wal, WalSettings};
 use super::partition_sync::{DirectorySync, Running};
-use super::record::{Place, RECORDS_FROM};
+use super::record::{BUNDLES_FROM, BundleHeader, FileHeader, Place};
 use super::replay::{self, Destination, Replayed};
 
 const LOG_DIR: &str = "/log";
+/// The header's block, and those of some groups.
+const FILE_BYTES: u64 = 8 * 4096;
 
 /// A partition that only listens.
 #[derive(Debug, Default)]
@@ -97,8 +101,12 @@ impl Life {
         disk.create_dir_all(Path::new(LOG_DIR)).unwrap();
         let (found, replayed) = replay_on(&disk);
         let fs: SharedFs = Arc::new(disk.clone());
-        let settings =
-            WalSettings { log_dir: LOG_DIR.into(), node_epoch: epoch, file_bytes: 6_000, running: Running::ByHand };
+        let settings = WalSettings {
+            log_dir: LOG_DIR.into(),
+            node_epoch: epoch,
+            file_bytes: FILE_BYTES,
+            running: Running::ByHand,
+        };
         let directory = DirectorySync::start(LOG_DIR.into(), Running::ByHand).unwrap();
         let wal = Wal::open(fs, settings, directory, Arc::new(NoCheckpoint), found).unwrap();
         Self { disk, wal, listener: Arc::default(), joined: Joined::default(), replayed, position: None }
@@ -131,8 +139,23 @@ impl Life {
 }
 
 fn content(number: i64) -> Vec<u8> {
-    let len = 20 + (number * 37 % 700) as usize;
+    // One in thirteen is larger than a bundle.
+    let len = if number % 13 == 12 { 9_000 } else { 20 + (number * 37 % 700) as usize };
     (0..len).map(|at| (number as usize + at) as u8).collect()
+}
+
+/// Where the bundles of a file lie, padding left out.
+fn bundles(file: &[u8]) -> Vec<Range<usize>> {
+    let generation = FileHeader::decode(file.first_chunk().unwrap()).unwrap().generation;
+    let (mut at, mut found) = (BUNDLES_FROM as usize, Vec::new());
+    while let Some(header) = file.get(at..).and_then(|rest| rest.first_chunk())
+        && let Some(bundle) = BundleHeader::decode(header, generation)
+    {
+        let end = at + header.len() + bundle.len as usize;
+        found.push(at..end);
+        at = end.next_multiple_of(BLOCK_BYTES);
+    }
+    found
 }
 
 #[derive(Debug)]
@@ -155,7 +178,8 @@ fn the_first_record_behind_a_replay_is_synced_by_the_thread() {
     let (replayed, _) = replay_on(&life.disk);
     assert!(replayed.had_records);
     let fs: SharedFs = Arc::new(life.disk.clone());
-    let settings = WalSettings { log_dir: LOG_DIR.into(), node_epoch: 2, file_bytes: 6_000, running: Running::Threads };
+    let settings =
+        WalSettings { log_dir: LOG_DIR.into(), node_epoch: 2, file_bytes: FILE_BYTES, running: Running::Threads };
     let directory = DirectorySync::start(LOG_DIR.into(), Running::Threads).unwrap();
     let wal = Wal::open(fs, settings, directory, Arc::new(NoCheckpoint), replayed).unwrap();
     let (tell, told) = std::sync::mpsc::channel();
@@ -179,6 +203,27 @@ fn a_group_is_acknowledged_by_one_sync_and_only_by_it() {
     life.append(10).unwrap();
     assert!(life.wal.sync_group());
     assert_eq!(*life.listener.synced.lock().unwrap(), 11);
+}
+
+#[test]
+fn what_has_no_room_in_a_bundle_is_acknowledged_like_the_rest() {
+    for seed in 0..20 {
+        let mut life = Life::begin(PowerLossFs::new(seed), 1);
+        life.append(0).unwrap();
+        life.wal.sync_group();
+        let calls = life.disk.calls();
+        life.append(1).unwrap();
+        assert_eq!(life.disk.calls(), calls, "it waits in memory");
+        for number in 2..40 {
+            life.append(number).unwrap();
+        }
+        assert!(life.disk.calls() > calls, "memory has its bound");
+        assert_eq!(*life.listener.synced.lock().unwrap(), 1);
+        assert!(life.wal.sync_group());
+        assert_eq!(*life.listener.synced.lock().unwrap(), 40);
+        let replayed = Life::begin(life.disk.lose_power(), 2).replayed;
+        assert_eq!(replayed, (0..40).map(|number| (number, content(number))).collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -213,20 +258,41 @@ fn a_growing_file_is_left_for_a_prepared_one() {
     life.wal.prepare().unwrap();
     assert_eq!(life.files(), 0, "nobody writes");
     life.append(0).unwrap();
+    life.wal.sync_group();
     life.wal.prepare().unwrap();
-    assert_eq!((life.files(), bytes_of(&life, 1)), (2, 6_000));
+    assert_eq!((life.files(), bytes_of(&life, 1)), (2, FILE_BYTES as usize));
     let grown = bytes_of(&life, 0);
     for number in 1..5 {
         life.append(number).unwrap();
     }
-    assert_eq!((bytes_of(&life, 0), bytes_of(&life, 1)), (grown, 6_000), "records go where blocks are");
+    assert_eq!((bytes_of(&life, 0), bytes_of(&life, 1)), (grown, FILE_BYTES as usize), "records go where blocks are");
     assert_eq!(life.files(), 2);
     life.wal.sync_group();
     // What had grown has all its blocks when it is used again.
     assert!(life.wal.recycle());
-    assert_eq!(bytes_of(&life, 0), 6_000);
+    assert_eq!(bytes_of(&life, 0), FILE_BYTES as usize);
     let replayed = Life::begin(life.disk.lose_power(), 2).replayed;
     assert_eq!(replayed, (1..5).map(|number| (number, content(number))).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_bundle_that_is_missing_ends_the_replay_before_it() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    for number in 0..6 {
+        life.append(number).unwrap();
+        life.wal.sync_group();
+    }
+    let disk = life.disk.lose_power();
+    let path = file::path_of(Path::new(LOG_DIR), 0);
+    let all = bundles(&disk.read(&path).unwrap());
+    assert_eq!(all.len(), 6, "one for each group");
+    let file = disk.open(&path, Open::Write).unwrap();
+    file.write_all_at(&vec![0; all[3].len()], all[3].start as u64).unwrap();
+    assert_eq!(replay_on(&disk).1.len(), 3);
+    // What a client sent lies where a bundle may begin; what is missing is the bundle before.
+    let forged = BundleHeader { first_sequence: 4, len: 100 }.encode(1 << 32);
+    file.write_all_at(&forged, all[4].start as u64).unwrap();
+    assert_eq!(replay_on(&disk).1.len(), 3);
 }
 
 #[test]
@@ -374,7 +440,8 @@ proptest! {
         let disk = life.disk.lose_power();
         let path = file::path_of(Path::new(LOG_DIR), 0);
         let mut bytes = disk.read(&path).unwrap();
-        let at = RECORDS_FROM as usize + at.index(bytes.len() - RECORDS_FROM as usize);
+        let places: Vec<usize> = bundles(&bytes).into_iter().flatten().collect();
+        let at = places[at.index(places.len())];
         bytes[at] ^= flip;
         disk.open(&path, Open::Write).unwrap().write_all_at(&bytes, 0).unwrap();
         let (_, records) = replay_on(&disk);
@@ -391,7 +458,7 @@ proptest! {
         let file = disk.open(&file::path_of(Path::new(LOG_DIR), 0), Open::Create).unwrap();
         file.write_all_at(&bytes, 0).unwrap();
         if header {
-            let header = super::record::FileHeader { generation: 1, first_sequence: 1, replay_from: 1 };
+            let header = FileHeader { generation: 1, first_sequence: 1, replay_from: 1 };
             file.write_all_at(&header.encode(), 0).unwrap();
         }
         prop_assert_eq!(replay_on(&disk).1, []);

@@ -50,6 +50,8 @@ struct FaultyFs(Arc<Faults>);
 struct FaultyFile {
     file: SharedFile,
     is_wal: bool,
+    /// Its writes are syncs too.
+    is_durable: bool,
     is_aborted: bool,
     faults: Arc<Faults>,
 }
@@ -63,7 +65,8 @@ impl Fs for FaultyFs {
         let file = RealFs.open(path, how)?;
         let is_aborted = path.extension().is_some_and(|extension| extension == "txnindex");
         let is_wal = path.to_string_lossy().contains("terrace-wal-");
-        Ok(Arc::new(FaultyFile { file, is_wal, is_aborted, faults: Arc::clone(&self.0) }))
+        let is_durable = how == Open::Durable;
+        Ok(Arc::new(FaultyFile { file, is_wal, is_durable, is_aborted, faults: Arc::clone(&self.0) }))
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         RealFs.read(path)
@@ -102,6 +105,9 @@ impl File for FaultyFile {
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         if self.is_wal {
             check(&self.faults.wal_writes_fail)?;
+        }
+        if self.is_durable {
+            check(&self.faults.sync_fails)?;
         }
         if check(&self.faults.write_fails).is_err() {
             // Half of it is there, as after a full disk.

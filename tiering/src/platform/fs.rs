@@ -4,6 +4,7 @@
 //! drops what was not synced. All paths that must survive a power loss go through [`Fs::replace`], [`Fs::rename`] and
 //! [`Fs::sync_dir`]: a bare rename is banned by `clippy.toml`.
 
+pub mod durable;
 #[cfg(feature = "crash-points")]
 mod faulty;
 pub mod power_loss;
@@ -33,6 +34,9 @@ pub enum Open {
     Create,
     /// For reading and writing; an error when it exists.
     CreateNew,
+    /// An existing file, for writes that are durable when they return, past the page cache where that can be. Places and
+    /// lengths are multiples of [`durable::BLOCK_BYTES`], and so is the memory's address for the fast way.
+    Durable,
 }
 
 /// One entry of a directory.
@@ -235,6 +239,7 @@ impl Fs for RealFs {
             Open::Write => options.write(true),
             Open::Create => options.write(true).create(true).truncate(false),
             Open::CreateNew => options.write(true).create_new(true),
+            Open::Durable => return Ok(Arc::new(durable::DurableFile::open(path)?)),
         };
         Ok(Arc::new(RealFile(options.open(path)?)))
     }

@@ -13,10 +13,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::durable::BLOCK_BYTES;
 use super::{Entry, File, Fs, Open, SharedFile};
 
 const SECTOR_BYTES: usize = 512;
@@ -190,6 +192,16 @@ impl Content {
         self.now.resize(len, 0);
     }
 
+    /// Makes one range durable, and that the file is at least so long; other sectors stay as they are.
+    fn sync_range(&mut self, range: Range<usize>) {
+        self.durable.resize(self.durable.len().max(range.end), 0);
+        for sector in range.start / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES) {
+            if self.dirty.remove(&sector) {
+                copy_sector(&self.now, &mut self.durable, sector);
+            }
+        }
+    }
+
     fn sync(&mut self) {
         if self.dirty.is_empty() && self.durable.len() == self.now.len() {
             return;
@@ -337,7 +349,7 @@ impl Fs for PowerLossFs {
             (Ok(Node::Dir(_)), _) => return Err(io::ErrorKind::IsADirectory.into()),
             (Ok(Node::File(_)), Open::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Ok(Node::File(id)), _) => id,
-            (Err(error), Open::Read | Open::Write) => return Err(error),
+            (Err(error), Open::Read | Open::Write | Open::Durable) => return Err(error),
             (Err(_), Open::Create | Open::CreateNew) => {
                 let lost = disk.begin_change()?;
                 let (dir, name) = disk.parent(path)?;
@@ -350,7 +362,7 @@ impl Fs for PowerLossFs {
                 id
             }
         };
-        Ok(Arc::new(PowerLossFile { fs: self.clone(), id }))
+        Ok(Arc::new(PowerLossFile { fs: self.clone(), id, durable: how == Open::Durable }))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -459,23 +471,40 @@ impl Fs for PowerLossFs {
 struct PowerLossFile {
     fs: PowerLossFs,
     id: FileId,
+    /// Its writes are durable when they return.
+    durable: bool,
+}
+
+/// In which a file changes.
+struct Circumstances {
+    seed: u64,
+    calls: u64,
+    /// Power goes in the middle.
+    lost: bool,
 }
 
 impl PowerLossFile {
     /// Runs `change`, and tells that power went in its middle if it did.
-    fn change(&self, change: impl FnOnce(&mut Content, u64, u64)) -> io::Result<()> {
+    fn change(&self, change: impl FnOnce(&mut Content, Circumstances)) -> io::Result<()> {
         let mut disk = self.fs.disk();
         let lost = disk.begin_change()?;
-        let (seed, calls) = (disk.seed, disk.calls);
-        let content = disk.files.get_mut(&self.id).ok_or_else(not_found)?;
-        change(content, seed, calls);
+        let circumstances = Circumstances { seed: disk.seed, calls: disk.calls, lost };
+        change(disk.files.get_mut(&self.id).ok_or_else(not_found)?, circumstances);
         if lost { Err(power_is_gone()) } else { Ok(()) }
     }
 }
 
 impl File for PowerLossFile {
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        self.change(|content, seed, calls| content.write(self.id, bytes, position as usize, seed, calls))
+        let range = position as usize..position as usize + bytes.len();
+        let is_whole = |at: usize| at.is_multiple_of(BLOCK_BYTES);
+        assert!(!self.durable || is_whole(range.start) && is_whole(range.end), "a durable write is of whole blocks");
+        self.change(|content, how| {
+            content.write(self.id, bytes, range.start, how.seed, how.calls);
+            if self.durable && !how.lost {
+                content.sync_range(range);
+            }
+        })
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
@@ -498,7 +527,7 @@ impl File for PowerLossFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(|content, _, _| content.set_len(len as usize))
+        self.change(|content, _| content.set_len(len as usize))
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -569,6 +598,25 @@ mod tests {
             outcomes.insert(names);
         }
         assert_eq!(outcomes.len(), 8, "{outcomes:?}");
+    }
+
+    #[test]
+    fn a_durable_write_is_there_and_nothing_but_it() {
+        let mut outcomes = BTreeSet::new();
+        for seed in 0..50 {
+            let fs = disk(seed);
+            let file = fs.open(&path("a"), Open::Create).unwrap();
+            fs.sync_dir(Path::new("/d")).unwrap();
+            file.write_all_at(&[1; 512], 0).unwrap();
+            let durable = fs.open(&path("a"), Open::Durable).unwrap();
+            durable.write_all_at(&[2; 2 * BLOCK_BYTES], BLOCK_BYTES as u64).unwrap();
+            fs.lose_power_after(1);
+            assert!(durable.write_all_at(&[3; BLOCK_BYTES], 3 * BLOCK_BYTES as u64).is_err());
+            let bytes = fs.lose_power().read(&path("a")).unwrap();
+            assert_eq!(bytes[BLOCK_BYTES..3 * BLOCK_BYTES], [2; 2 * BLOCK_BYTES]);
+            outcomes.insert((bytes[0], bytes.get(3 * BLOCK_BYTES).copied()));
+        }
+        assert!(outcomes.contains(&(0, None)) && outcomes.contains(&(1, Some(3))), "{outcomes:?}");
     }
 
     #[test]
