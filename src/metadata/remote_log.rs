@@ -2,7 +2,7 @@
 //! [`MetadataStore`](super::store::MetadataStore).
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use uuid::Uuid;
 
@@ -59,11 +59,14 @@ pub struct RemoteChain {
     pub segments: Vec<Arc<RemoteSegment>>,
     /// Durable remote part of the log start offset; -1 while there is none.
     pub log_start: Offset,
+    /// The largest timestamp up to each segment, made when it is first asked for: the lookup by time must not look at
+    /// every segment of a topic that has a hundred thousand of them.
+    pub(crate) latest: OnceLock<Vec<i64>>,
 }
 
 impl Default for RemoteChain {
     fn default() -> Self {
-        Self { generation: 0, segments: Vec::new(), log_start: -1 }
+        Self { generation: 0, segments: Vec::new(), log_start: -1, latest: OnceLock::new() }
     }
 }
 
@@ -74,9 +77,17 @@ impl RemoteChain {
         self.segments.get(at)
     }
 
-    /// The first segment whose largest timestamp is at least `timestamp_ms`.
-    pub fn find_time(&self, timestamp_ms: i64) -> Option<&Arc<RemoteSegment>> {
-        self.segments.iter().find(|segment| segment.max_timestamp >= timestamp_ms)
+    /// The segments from the first one on whose largest timestamp is at least `timestamp_ms`.
+    pub fn from_time(&self, timestamp_ms: i64) -> &[Arc<RemoteSegment>] {
+        let latest = self.latest.get_or_init(|| {
+            let running = |latest: &mut i64, segment: &Arc<RemoteSegment>| {
+                *latest = segment.max_timestamp.max(*latest);
+                Some(*latest)
+            };
+            self.segments.iter().scan(i64::MIN, running).collect()
+        });
+        let first = latest.partition_point(|latest| *latest < timestamp_ms);
+        self.segments.get(first..).unwrap_or_default()
     }
 
     /// The offset behind the last readable segment; `None` when there is none.
@@ -126,6 +137,7 @@ impl RemotePartition {
             generation: self.generation,
             segments: self.segments.iter().filter(readable).map(Arc::clone).collect(),
             log_start: self.log_start,
+            ..RemoteChain::default()
         }
     }
 }

@@ -214,7 +214,7 @@ impl Partition {
     ) -> Result<Option<(Offset, i64)>, ReadError> {
         let chain = self.remote_chain();
         let max_decompressed = self.topic_config().record_decompressed_max_bytes;
-        for segment in &chain.segments {
+        for segment in chain.from_time(timestamp) {
             if segment.base_offset >= local_start {
                 break;
             }

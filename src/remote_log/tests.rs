@@ -6,6 +6,7 @@ mod deleting;
 mod draining;
 mod dying;
 mod hours;
+mod many;
 mod node;
 mod owning;
 mod scrubbing;

@@ -53,7 +53,7 @@ pub struct TierOptions {
     pub disk_cache: Option<DiskCacheOptions>,
     /// Memory for footers.
     pub footer_cache_bytes: u64,
-    /// `remote.read.ahead.stream.bytes`: what is on its way for one reader.
+    /// `remote.read.ahead.stream.bytes`: of those, one reader's.
     pub read_ahead_stream_bytes: u64,
     /// `remote.read.ahead.max.bytes`: all downloads of the node, until they were read.
     pub read_ahead_max_bytes: u64,
@@ -83,7 +83,7 @@ impl TierOptions {
             cache_policy: Policy::Lru,
             disk_cache: None,
             footer_cache_bytes: 8 << 20,
-            read_ahead_stream_bytes: 16 << 20,
+            read_ahead_stream_bytes: 32 << 20,
             read_ahead_max_bytes: 64 << 20,
             copy_memory_bytes: 64 << 20,
             verify: Verify::Footer,

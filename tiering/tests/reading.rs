@@ -397,8 +397,8 @@ async fn at_most_four_gets_of_a_reader_are_on_their_way() {
     gate.add_permits(20);
 }
 
-/// What is on its way for one reader stays within `remote.read.ahead.stream.bytes`, what is on its way or waits for all of
-/// them within `remote.read.ahead.max.bytes`.
+/// What is on its way or waits for one reader stays within `remote.read.ahead.stream.bytes`, that of all of them within
+/// `remote.read.ahead.max.bytes`.
 #[tokio::test(start_paused = true)]
 async fn read_ahead_stays_within_its_two_bounds() {
     let chunk_max = 1_100_000;
@@ -508,8 +508,13 @@ async fn a_directory_is_read_in_windows_and_its_pages_are_dropped() {
         assert_eq!(read(&tier, &object, chunk.first_offset).await.unwrap(), chunk_of(&segment, number));
     }
     let opened = RealFs.open(&path, Open::Read).unwrap();
-    let left = (0..400).filter(|at| opened.read_cached_at(&mut [0], at * 100_000 + 50_000).is_ok()).count();
-    assert!(left <= 20, "{left} of 400 places are still in the page cache");
+    let left = || (0..400).filter(|at| opened.read_cached_at(&mut [0], at * 100_000 + 50_000).is_ok()).count();
+    // The last window's pages go just behind the reader, and nothing tells when.
+    let begun = std::time::Instant::now();
+    while left() > 20 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{} of 400 places are still in the page cache", left());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 
     std::fs::remove_file(&path).unwrap();
     let fresh = Tier::open(TierOptions::new(tier.uri(), "cluster"), fixture::machine()).await.unwrap();

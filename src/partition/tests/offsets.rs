@@ -100,7 +100,8 @@ pub(super) fn chain(segments: &[(Offset, Offset)], log_start: Offset) -> Arc<Rem
             state: SegmentState::CopyFinished,
         })
     };
-    Arc::new(RemoteChain { generation: 1, segments: segments.iter().map(segment).collect(), log_start })
+    let segments = segments.iter().map(segment).collect();
+    Arc::new(RemoteChain { generation: 1, segments, log_start, ..RemoteChain::default() })
 }
 
 #[tokio::test]

@@ -124,17 +124,16 @@ impl DiskCache {
 }
 
 /// Files that were written shortly before. A chunk that was just read is rarely read from here soon, so its pages leave the
-/// page cache: asked at once, the kernel only begins to write them out, and those that are written it drops when it is
-/// asked again.
+/// page cache: they are begun to be written out at once, and dropped when they most likely are.
 #[derive(Debug, Default)]
 struct Written(Mutex<VecDeque<(SharedFile, u64)>>);
 
-/// Files between the two times that the kernel is asked.
+/// Files that may still be on their way to the disk.
 const WRITTEN_MAX: usize = 32;
 
 impl Written {
     fn add(&self, file: SharedFile, len: u64) {
-        file.leave_cache(0, len);
+        file.begin_write_out(0, len);
         let oldest = {
             let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             files.push_back((file, len));

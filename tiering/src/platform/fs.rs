@@ -174,9 +174,11 @@ pub trait File: Send + Sync + Debug + 'static {
     fn bring_to_cache(&self, _position: u64, _len: u64, _ahead: u64) -> io::Result<()> {
         Ok(())
     }
-    /// Asks the kernel to drop a range from the page cache. What is dirty it begins to write out and keeps; nothing else
-    /// tells whether it complied.
+    /// Asks the kernel to drop a range from the page cache. What is dirty or in use it keeps; nothing tells whether it
+    /// complied.
     fn leave_cache(&self, _position: u64, _len: u64) {}
+    /// Begins to write out what is dirty of a range, so that it can leave the page cache. Nothing becomes durable by that.
+    fn begin_write_out(&self, _position: u64, _len: u64) {}
     /// Makes the content durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
     /// As [`File::sync_data`], but what is dirty leaves in small steps, so that others who sync meanwhile wait for one of
@@ -429,6 +431,12 @@ impl File for RealFile {
             self.read_at(&mut byte, at - 1)?;
         }
         Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn begin_write_out(&self, position: u64, len: u64) {
+        // Advice as well: the kernel writes in its own time where it has no such call.
+        let _ = super::sys::begin_write_out(self.0.as_fd(), position, len);
     }
 
     #[cfg(target_os = "linux")]

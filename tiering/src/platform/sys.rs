@@ -50,6 +50,15 @@ pub fn write_out(file: BorrowedFd<'_>, position: u64, len: u64) -> io::Result<()
     if result != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Has the dirty pages of a range written, and waits for nothing. As [`write_out`] it makes nothing durable.
+pub fn begin_write_out(file: BorrowedFd<'_>, position: u64, len: u64) -> io::Result<()> {
+    let range = |bytes: u64| libc::off64_t::try_from(bytes).map_err(io::Error::other);
+    // SAFETY: the descriptor is open while it is borrowed; the rest are numbers.
+    let result =
+        unsafe { libc::sync_file_range(file.as_raw_fd(), range(position)?, range(len)?, libc::SYNC_FILE_RANGE_WRITE) };
+    if result != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 fn page_bytes() -> u64 {
     static BYTES: LazyLock<u64> = LazyLock::new(|| {
         // SAFETY: it takes a number and returns one.

@@ -245,10 +245,7 @@ impl Reader {
             Some(share) if !share.is_sequential() && slot.is_awaited() => {
                 self.memory.insert(slot.key, bytes.clone(), share.reader());
             }
-            Some(mut share) => {
-                share.arrived();
-                self.kept.insert(slot.key, bytes.clone(), share);
-            }
+            Some(share) => self.kept.insert(slot.key, bytes.clone(), share),
             None => self.memory.insert(slot.key, bytes.clone(), NOBODY),
         }
         slot.deliver(Ok(bytes));

@@ -23,8 +23,8 @@ use crate::store::bucket::Bucket;
 use crate::store::open::StoreKind;
 use crate::tier::{Machine, Tier, TierError, TierOptions, kib};
 
-/// Chunks that wait to be written to the disk tier.
-const DISK_WRITES_MAX: usize = 16;
+/// Chunks that wait to be written to the disk tier: three windows that come at once.
+const DISK_WRITES_MAX: usize = 48;
 /// How far ahead of a reader anything is looked for that is not at hand.
 const DISTANCE_MAX: u64 = 64 << 20;
 

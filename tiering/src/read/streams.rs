@@ -40,8 +40,6 @@ pub(super) struct Stream {
     gets: Arc<Semaphore>,
     /// Bytes on their way or kept for it.
     ahead: AtomicU64,
-    /// Those of them that are on their way.
-    flying: AtomicU64,
     /// What it was handed last; it has moved on from all of it that lies before its next read.
     handed: Mutex<Vec<ChunkKey>>,
     last_read: Mutex<Instant>,
@@ -75,10 +73,6 @@ impl Stream {
         self.ahead.load(Ordering::Relaxed)
     }
 
-    pub(super) fn flying(&self) -> u64 {
-        self.flying.load(Ordering::Relaxed)
-    }
-
     pub(super) fn read_now(&self) {
         *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -105,22 +99,13 @@ impl Stream {
 pub(super) struct Share {
     stream: Arc<Stream>,
     bytes: u64,
-    flying: bool,
     _memory: OwnedSemaphorePermit,
 }
 
 impl Share {
     pub(super) fn new(stream: Arc<Stream>, bytes: u64, memory: OwnedSemaphorePermit) -> Self {
         stream.ahead.fetch_add(bytes, Ordering::Relaxed);
-        stream.flying.fetch_add(bytes, Ordering::Relaxed);
-        Self { stream, bytes, flying: true, _memory: memory }
-    }
-
-    /// The chunk is here.
-    pub(super) fn arrived(&mut self) {
-        if std::mem::take(&mut self.flying) {
-            self.stream.flying.fetch_sub(self.bytes, Ordering::Relaxed);
-        }
+        Self { stream, bytes, _memory: memory }
     }
 
     pub(super) fn reader(&self) -> ReaderId {
@@ -138,7 +123,6 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.arrived();
         self.stream.ahead.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
@@ -148,7 +132,7 @@ impl Drop for Share {
 pub(super) struct Memory {
     free: Arc<Semaphore>,
     kib: u32,
-    /// `remote.read.ahead.stream.bytes`: on their way at once for one stream.
+    /// `remote.read.ahead.stream.bytes`: on their way or kept for one stream.
     stream_max: u64,
 }
 
@@ -180,22 +164,20 @@ impl Memory {
         self.free.clone().acquire_many_owned(kib.min(self.kib)).await.ok()
     }
 
-    /// What a stream may hold beside `others` who read: one window while it reads another, or its fair share.
+    /// What a stream may hold beside `others` who read.
     fn share_max(&self, others: usize) -> u64 {
-        (2 * self.stream_max).min((u64::from(self.kib) << 9) / (others as u64 + 1))
+        self.stream_max.min((u64::from(self.kib) << 9) / (others as u64 + 1))
     }
 
-    /// How large the next window of a stream is: who has less than two windows gets half of that at once, for small rests
-    /// are not worth a request.
+    /// How large the next window of a stream is: half of what it may hold at most, so that one is on its way while the
+    /// other is read.
     pub(super) fn window(&self, stream: &Stream, others: usize) -> u64 {
-        stream.window().min(self.share_max(others) / 2).min(self.stream_max)
+        stream.window().min(self.share_max(others) / 2)
     }
 
-    /// May the stream begin a window now, for a time when it is needed?
+    /// May the stream begin a window now, for a time when it is needed? Small rests are not worth a request.
     pub(super) fn has_room(&self, stream: &Stream, others: usize) -> bool {
-        let window = self.window(stream, others);
-        let fits = stream.ahead() + window <= self.share_max(others) && stream.flying() + window <= self.stream_max;
-        fits || stream.ahead() == 0
+        stream.ahead() == 0 || stream.ahead() + self.window(stream, others) <= self.share_max(others)
     }
 }
 
@@ -231,7 +213,6 @@ impl Streams {
             window: AtomicU64::new(WINDOW_MIN),
             gets: Arc::new(Semaphore::new(GETS_PER_STREAM_MAX)),
             ahead: AtomicU64::new(0),
-            flying: AtomicU64::new(0),
             handed: Mutex::default(),
             last_read: Mutex::new(Instant::now()),
         };
@@ -304,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_stream_gets_two_windows_alone_and_its_fair_share_beside_others() {
-        let memory = Memory::new(64 << 20, 16 << 20);
+        let memory = Memory::new(64 << 20, 32 << 20);
         let streams = Streams::new();
         let (stream, _) = streams.at(&place(0));
         for _ in 0..10 {
@@ -313,9 +294,7 @@ mod tests {
         let share = |bytes: u64| Share::new(Arc::clone(&stream), bytes, memory.try_take(kib(bytes)).unwrap());
         let room = |others| memory.has_room(&stream, others).then(|| memory.window(&stream, others));
         assert_eq!(room(0), Some(16 << 20));
-        let mut first = share(16 << 20);
-        assert_eq!(room(0), None, "that is all that may be on its way");
-        first.arrived();
+        let first = share(16 << 20);
         assert_eq!(room(0), Some(16 << 20), "while the first one is read");
         let second = share(16 << 20);
         assert_eq!(room(0), None);

@@ -47,19 +47,20 @@ impl Directory {
             for len in lengths {
                 let piece = match piece(&file, at, len) {
                     // The pieces end too early, which the reader sees.
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                     piece => piece.map_err(|error| as_store(&key, error)),
                 };
                 at += u64::from(len);
-                // The bytes are in memory now and are checked and kept there.
-                let from = position - position % FOLIO_BYTES_MAX;
-                file.leave_cache(from, at - from);
                 let failed = piece.is_err();
                 // Nobody waits any more: the reader had enough.
                 if sender.blocking_send(piece).is_err() || failed {
-                    return;
+                    break;
                 }
             }
+            // The bytes are in memory now and are checked and kept there. Once for them all: where the kernel cannot drop
+            // everything, as at a border, it makes every processor empty its queues.
+            let from = position - position % FOLIO_BYTES_MAX;
+            file.leave_cache(from, at - from);
         });
         pieces
     }
