@@ -204,7 +204,7 @@ async fn a_gib_costs_so_many_requests_and_no_more() {
     }
     let replayed = *reader.usage().of(Purpose::Replay);
     let gets = replayed.of_op(Op::Get);
-    assert!((16..=33).contains(&gets), "{gets} GETs for a quarter of a GiB, one of them for the footer");
+    assert!((16..=21).contains(&gets), "{gets} GETs for a quarter of a GiB, one of them for the footer");
     assert_eq!((replayed.of_class(Class::A), replayed.of_class(Class::B)), (0, gets));
     let footer = object.object_bytes - QUARTER;
     assert!((QUARTER..=QUARTER + footer + (64 << 10)).contains(&replayed.received), "nothing comes twice");
