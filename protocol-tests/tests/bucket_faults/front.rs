@@ -108,8 +108,9 @@ fn read_request(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
     let mut body = bytes.split_off(end);
     let head = String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
     let length = head.lines().filter_map(|line| line.split_once(':'));
-    let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value.trim());
-    let length: usize = length.last().map_or(Ok(0), str::parse).map_err(|_| io::ErrorKind::InvalidData)?;
+    let mut length =
+        length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value.trim());
+    let length: usize = length.next_back().map_or(Ok(0), str::parse).map_err(|_| io::ErrorKind::InvalidData)?;
     let have = body.len();
     body.resize(length, 0);
     if have < length {
