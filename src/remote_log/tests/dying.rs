@@ -66,7 +66,7 @@ async fn a_copy_may_die_at_any_moment() {
         assert_eq!((world.partition.readable(), life.rows().await), (vec![(0, 9)], [0, 1, 0]), "{moments}");
         assert_eq!((life.rooted().await, world.objects(&life).await.len()), (vec![(0, 9)], 1), "{moments}");
         if done.is_some() {
-            assert!(moments > 10, "it gives way at its requests: {moments}");
+            assert!(moments >= 8, "it gives way at its requests: {moments}");
             return;
         }
     }
@@ -96,7 +96,7 @@ async fn a_deletion_may_die_at_any_moment() {
         assert_eq!((world.partition.readable(), life.rows().await), (vec![(20, 29)], [0, 1, 0]), "{moments}");
         assert_eq!((life.rooted().await, world.objects(&life).await.len()), (vec![(20, 29)], 1), "{moments}");
         if done.is_some() {
-            assert!(moments > 10, "it gives way at its requests: {moments}");
+            assert!(moments >= 8, "it gives way at its requests: {moments}");
             return;
         }
     }
