@@ -5,22 +5,26 @@
 //! before the tier waits here for the producers as of the tier's end; all others serve meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use terrace_tiering::Tier;
+use terrace_tiering::object::footer::Footer;
 use terrace_tiering::read::ReadError;
 
 use super::start::Loaded;
 use super::state::object_of;
 use crate::metadata::image::PartitionId;
-use crate::metadata::remote_log::{RemoteChain, RemoteLogError, RemoteLogMetadata};
+use crate::metadata::remote_log::{RemoteChain, RemoteLogError, RemoteLogMetadata, RemoteSegment};
 use crate::partition::Partition;
 use crate::partition::registry::Partitions;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
 /// Partitions that are attached at once.
 const PARALLEL_MAX: usize = 32;
+/// Between two questions to a store that fails.
+const STORE_LOOK: Duration = Duration::from_secs(2);
 
 /// Tells every partition what our rows say of it, before any of them is used.
 pub async fn tell_rows(segments: &dyn RemoteLogMetadata, partitions: &Partitions) -> Result<(), RemoteLogError> {
@@ -84,7 +88,7 @@ async fn disagreement(tier: &Tier, partition: &Arc<Partition>, chain: &RemoteCha
     let (base, of_thread) = (last.base_offset, Arc::clone(partition));
     // Most often it is not local any more.
     let local = tokio::task::spawn_blocking(move || of_thread.open_sealed(base)).await.ok()?.ok()?;
-    let footer = match tier.footer(&object_of(partition.id(), last)).await {
+    let footer = match footer_at_last(tier, partition.id(), last).await {
         Ok(footer) => footer,
         Err(error) => {
             tracing::warn!(
@@ -120,8 +124,25 @@ async fn restart(tier: &Tier, partition: &Arc<Partition>, chain: &RemoteChain, t
 /// The producers at the tier's end, as Kafka's `.snapshot` file, from the last segment's footer.
 async fn producers_at_end(tier: &Tier, id: PartitionId, chain: &RemoteChain) -> Result<Bytes, ReadError> {
     match chain.segments.last() {
-        Some(last) => Ok(tier.footer(&object_of(id, last)).await?.producer_snapshot.clone()),
+        Some(last) => Ok(footer_at_last(tier, id, last).await?.producer_snapshot.clone()),
         None => Ok(Bytes::new()),
+    }
+}
+
+/// The footer of a copy, from a store that is asked until it answers: what a start needs of it nobody tells later.
+async fn footer_at_last(tier: &Tier, id: PartitionId, segment: &RemoteSegment) -> Result<Arc<Footer>, ReadError> {
+    let object = object_of(id, segment);
+    let mut told = false;
+    loop {
+        match tier.footer(&object).await {
+            Err(ReadError::Store(error)) if error.is_transient() => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(?id, %error, "the store fails while a partition is attached; it is asked until it answers");
+                }
+                tokio::time::sleep(STORE_LOOK).await;
+            }
+            answer => return answer,
+        }
     }
 }
 

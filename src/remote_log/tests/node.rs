@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use tokio_util::sync::CancellationToken;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -13,10 +13,12 @@ use terrace_tiering::platform::clock::{Clock, ManualClock};
 use terrace_tiering::platform::fs::RealFs;
 use terrace_tiering::platform::random::{Random, SeededRandom};
 use terrace_tiering::platform::task::Tasks;
-use terrace_tiering::store::faulty::Faulty;
+use terrace_tiering::store::faulty::{Fault, Faulty};
+use terrace_tiering::store::meter::Op;
 use terrace_tiering::store::open::StoreKind;
 use terrace_tiering::tier::Machine;
 use terrace_tiering::{Tier, TierOptions};
+use tokio_util::sync::CancellationToken;
 
 use super::super::due::DueQueue;
 use super::super::testing::topic_config;
@@ -292,6 +294,28 @@ async fn a_lost_disk_costs_what_was_not_copied_and_nothing_else() {
     assert_eq!(node.meta.image().node_epoch, 1);
 }
 
+/// Whoever gave up here would leave the partition offline until the next start.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_while_a_partition_is_attached_is_asked_again() {
+    let machines = Machines::new();
+    let node = machines.start().await;
+    (0..20).for_each(|n| drop(node.append(5 * n)));
+    node.copy_all().await;
+    let tier_end = node.partition().remote_chain().end().unwrap();
+    node.lose_disk(&machines);
+    let before = machines.bucket.count(Op::Get);
+    let node = machines.start().await;
+    let asked = machines.bucket.count(Op::Get) - before;
+
+    node.lose_disk(&machines);
+    // All questions are answered but the last, which is the one for the producers at the tier's end.
+    (1..asked).for_each(|_| machines.bucket.next(Op::Get, Fault::Slow(Duration::ZERO)));
+    (0..20).for_each(|_| machines.bucket.next(Op::Get, Fault::Error));
+    let node = machines.start().await;
+    assert_eq!(node.partition().offline_reason(), None);
+    assert_eq!(node.append(i32::try_from(tier_end).unwrap()).base_offset, tier_end);
+}
+
 #[tokio::test]
 async fn a_restart_keeps_what_is_local() {
     let machines = Machines::new();
@@ -349,15 +373,9 @@ async fn a_read_whose_records_are_deleted_while_it_waits_is_out_of_range() {
     node.copy_all().await;
     node.lose_disk(&machines);
     let node = machines.start().await;
-    let spec = ReadSpec {
-        offset: 10,
-        max_bytes: 300,
-        min_one: true,
-        current_leader_epoch: None,
-        last_fetched_epoch: None,
-        isolation: Isolation::ReadUncommitted,
+    let Records::Cold(cold) = node.partition().read(&Machines::spec(10)).unwrap().records else {
+        panic!("it is local")
     };
-    let Records::Cold(cold) = node.partition().read(&spec).unwrap().records else { panic!("it is local") };
     let high_watermark = node.partition().offsets().high_watermark;
     node.partition().raise_log_start(60).await.unwrap();
     node.log.expire(&node.log.state(P)).await.unwrap();
@@ -389,7 +407,7 @@ pub(super) async fn with_aborted_transaction(machines: &Machines) -> (Running, O
     assert_eq!(node.partition().remote_chain().end(), None, "nothing below it is decided");
     node.rolls.done(P, None);
     let marker = end(50, false).base_offset;
-    let woken = tokio::time::timeout(std::time::Duration::from_secs(5), node.rolls.next()).await;
+    let woken = tokio::time::timeout(Duration::from_secs(5), node.rolls.next()).await;
     assert_eq!(woken, Ok(P), "the marker wakes the copiers");
     end(51, true);
     (30..50).for_each(|n| drop(node.append(5 * n)));
@@ -408,14 +426,7 @@ async fn committed_readers_are_told_of_aborted_transactions_by_the_bucket() {
     assert_eq!(offsets.last_stable, offsets.log_end, "what the snapshot calls open was decided");
     let mut told = Vec::new();
     for offset in 0..=marker {
-        let spec = ReadSpec {
-            offset,
-            max_bytes: 300,
-            min_one: true,
-            current_leader_epoch: None,
-            last_fetched_epoch: None,
-            isolation: Isolation::ReadCommitted,
-        };
+        let spec = ReadSpec { isolation: Isolation::ReadCommitted, ..Machines::spec(offset) };
         let outcome = node.partition().read(&spec).unwrap();
         let Records::Cold(cold) = outcome.records else { panic!("offset {offset} is local") };
         let loaded = cold.load().await.unwrap();

@@ -165,7 +165,7 @@ impl Bucket {
             let whole = usize::try_from(len / u64::from(LOCAL_PIECE_BYTES)).unwrap_or(0);
             let rest = (len % u64::from(LOCAL_PIECE_BYTES)) as u32;
             let lengths = std::iter::repeat_n(LOCAL_PIECE_BYTES, whole).chain((rest > 0).then_some(rest)).collect();
-            return self.from_directory(directory, key, range.start, lengths).await;
+            return self.read_directory(directory, key, range.start, lengths).await;
         }
         let deadline = self.0.deadlines.request;
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
@@ -197,12 +197,12 @@ impl Bucket {
         lengths: Vec<u32>,
     ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
         match &self.0.directory {
-            Some(directory) => self.from_directory(directory, key, range.start, lengths).await,
+            Some(directory) => self.read_directory(directory, key, range.start, lengths).await,
             None => self.get_stream(key, range).await,
         }
     }
 
-    async fn from_directory(
+    async fn read_directory(
         &self,
         directory: &Directory,
         key: &Path,
