@@ -41,6 +41,8 @@ pub struct Pulled {
     pub bytes: u64,
     /// The aborted transactions whose markers it has, by the place of the markers.
     pub aborted: Vec<AbortedTransaction>,
+    /// There are others, whose markers lie behind it.
+    pub has_open: bool,
     /// The producers behind it, as Kafka's `.snapshot` file; empty when there is none.
     pub producer_snapshot: Bytes,
 }

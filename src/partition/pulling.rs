@@ -5,9 +5,12 @@
 use std::io;
 use std::sync::{Arc, PoisonError};
 
+use super::producers::ProducerTable;
 use super::read::ReadError;
 use super::{Online, Partition};
 use crate::config::machine;
+use crate::log::LogError;
+use crate::log::names::{self, SNAPSHOT};
 use crate::log::pulled::{Pulled, PulledFile};
 use crate::metadata::remote_log::RemoteChain;
 use crate::protocol::record_batch::Offset;
@@ -20,7 +23,11 @@ impl Partition {
 
     /// Where the records of a segment that comes back go, until it is whole. Blocks.
     pub fn begin_pull(&self, base: Offset) -> io::Result<PulledFile> {
-        PulledFile::create(&self.log_directory(), base)
+        // Under the lock: a move or a deletion gives the directory another name, and one that is made anew in its place
+        // would be found first at the next start.
+        let mut state = self.lock();
+        let online = state.online().map_err(|_| io::Error::other("partition is offline"))?;
+        PulledFile::create(online.log.directory(), base)
     }
 
     /// Puts a segment that is whole in front of the local log; durable when this returns. False when the log begins
@@ -35,6 +42,11 @@ impl Partition {
             if online.log.directory().path != file.directory() || !is_wanted(online, pulled) {
                 return Ok(false);
             }
+            if self.lost_outcomes(online, pulled) {
+                let why = "the copies leave transactions open whose outcome was lost with the local log: the topic has \
+                           to stay tiered";
+                return Err(LogError::Corrupt(why.to_owned()).into());
+            }
             if online.log.is_untouched() {
                 online.log.begin(&config, &*self.shared.random)?;
             }
@@ -47,6 +59,19 @@ impl Partition {
         self.mark_changed(online);
         self.schedule_upkeep_in(online);
         Ok(true)
+    }
+
+    /// Is the segment the last of the tier, with transactions open at its end, before a local log that began anew behind it?
+    /// Their markers are gone. The tier's footers know how they ended, local indexes have no place for it.
+    fn lost_outcomes(&self, online: &Online, pulled: &Pulled) -> bool {
+        let directory = online.log.directory();
+        let is_last = self.remote_chain().end() == Some(pulled.next);
+        let producers = names::segment_file(&directory.path, pulled.next, SNAPSHOT);
+        // A log that was rolled there has the producers of that moment, and the markers.
+        is_last && !directory.fs.exists(&producers) && {
+            let open = ProducerTable::from_snapshot(&pulled.producer_snapshot);
+            pulled.has_open || open.is_ok_and(|producers| producers.first_undecided().is_some())
+        }
     }
 
     /// Takes the copies away from readers and local retention, if the local log has all that can be read, and has it

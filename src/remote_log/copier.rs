@@ -163,11 +163,12 @@ impl RemoteLog {
         };
         let remote = self.describe(segment, &walked);
         let (store, epoch) = (&*self.segments, self.leader_epoch());
-        {
+        let follows = {
             let mut known = state.lock().await;
             known.begin_copy(store, state.id, epoch, remote.clone()).await?;
             known.copying = Some(remote.uuid);
-        }
+            known.tier_end()
+        };
         crash_point::reach(CrashPoint::CopyAfterStarted);
         let uploaded = tokio::select! {
             // What is on its way stays started and is an orphan at the next start.
@@ -188,7 +189,9 @@ impl RemoteLog {
         self.may_write()?;
         let below_log_start = partition.offsets().log_start > remote.last_offset;
         let topic_is_gone = self.metadata.image().topic_by_id(&state.id.topic).is_none();
-        if below_log_start || topic_is_gone {
+        // What it was to follow was let go of with the tier: alone it would pass for a copy of all that lies below.
+        let stands_alone = known.tier_end() != follows || partition.topic_config().copies() != Copies::Stay;
+        if below_log_start || topic_is_gone || stands_alone {
             known.orphan(store, state.id, epoch, remote.uuid, self.clock.now_ms()).await?;
             return Ok(Outcome::Orphaned);
         }

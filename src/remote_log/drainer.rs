@@ -191,7 +191,8 @@ fn end_pull(
     aborted.sort_unstable_by_key(|aborted| aborted.last_offset);
     let producer_snapshot = if is_cut { Bytes::new() } else { footer.producer_snapshot.clone() };
     crash_point::reach(CrashPoint::DrainBeforeName);
-    let pulled = Pulled { next: local_start, bytes, aborted, producer_snapshot };
+    let has_open = footer.aborted.iter().any(|aborted| aborted.last_offset >= local_start);
+    let pulled = Pulled { next: local_start, bytes, aborted, has_open, producer_snapshot };
     // Where it is not wanted any more, the next look tells what is.
     partition.end_pull(file, &pulled)?;
     crash_point::reach(CrashPoint::DrainAfterName);
