@@ -210,7 +210,12 @@ async fn open(parts: &Parts, claim: &OwnerClaim, serve: &(dyn Fn() + Sync)) -> R
     let started = start::start(&tier, &**store, claim.clone()).await?;
     partitions.set_tier(Arc::clone(&tier));
     serve();
-    attach(&tier, &started.loaded, partitions).await;
+    let waiting = attach(&tier, &started.loaded, partitions).await;
+    let (stopping, asked) = (machine.tasks.stopping(), Arc::clone(&tier));
+    machine.tasks.spawn("tier-attach", async move {
+        // Some wait for longer than the store may be given; the jobs do not wait for them.
+        let _ = stopping.run_until_cancelled(waiting.attach(&asked)).await;
+    });
     partitions.trust_copies();
     let rolls = Arc::new(DueQueue::default());
     let woken = Arc::clone(&rolls);

@@ -10,20 +10,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use terrace_tiering::Tier;
-use terrace_tiering::object::footer::Footer;
 use terrace_tiering::read::ReadError;
+use terrace_tiering::store::StoreError;
 
 use super::start::Loaded;
 use super::state::object_of;
 use crate::metadata::image::PartitionId;
-use crate::metadata::remote_log::{RemoteChain, RemoteLogError, RemoteLogMetadata, RemoteSegment};
+use crate::metadata::remote_log::{RemoteChain, RemoteLogError, RemoteLogMetadata};
 use crate::partition::Partition;
 use crate::partition::registry::Partitions;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
 /// Partitions that are attached at once.
 const PARALLEL_MAX: usize = 32;
-/// Between two questions to a store that fails.
+/// Between two questions to a store that failed.
 const STORE_LOOK: Duration = Duration::from_secs(2);
 
 /// Tells every partition what our rows say of it, before any of them is used.
@@ -36,45 +36,83 @@ pub async fn tell_rows(segments: &dyn RemoteLogMetadata, partitions: &Partitions
     Ok(())
 }
 
+/// Partitions that wait, because the store did not tell what they need.
+#[derive(Debug, Default)]
+pub struct Waiting(Vec<(Arc<Partition>, Arc<RemoteChain>)>);
+
+impl Waiting {
+    /// Asks the store until each of them has what it needs, or is gone.
+    pub async fn attach(mut self, tier: &Tier) {
+        while !self.0.is_empty() {
+            tokio::time::sleep(STORE_LOOK).await;
+            self = attach_all(tier, self.0).await.0;
+        }
+    }
+}
+
 /// Lets the partitions whose local log ends before the tier go on at its end, and stops those whose local bytes differ
-/// from what was copied. The bucket and the rows agree by now.
+/// from what was copied. The bucket and the rows agree by now. Hands back those that wait for the store: they hold up
+/// nobody but themselves.
 pub async fn attach<'a>(
     tier: &Tier,
     loaded: impl IntoIterator<Item = (&'a PartitionId, &'a Loaded)>,
     partitions: &Partitions,
-) {
-    let known = loaded.into_iter().filter_map(|(id, loaded)| Some((partitions.get(*id)?, &loaded.remote)));
-    futures::stream::iter(known)
-        .for_each_concurrent(PARALLEL_MAX, |(partition, remote)| async move {
-            attach_partition(tier, &partition, Arc::new(remote.chain())).await;
-        })
-        .await;
+) -> Waiting {
+    let known = loaded.into_iter();
+    let known = known.filter_map(|(id, loaded)| Some((partitions.get(*id)?, Arc::new(loaded.remote.chain()))));
+    let (waiting, why) = attach_all(tier, known.collect()).await;
+    if let Some(error) = why {
+        let partitions = waiting.0.len();
+        tracing::warn!(partitions, %error, "partitions wait for the store to go on at the tier's end; it is asked until it answers");
+    }
+    waiting
 }
 
-async fn attach_partition(tier: &Tier, partition: &Arc<Partition>, chain: Arc<RemoteChain>) {
+/// Attaches them side by side. Those that wait, and why one of them does.
+async fn attach_all(tier: &Tier, partitions: Vec<(Arc<Partition>, Arc<RemoteChain>)>) -> (Waiting, Option<StoreError>) {
+    let attached = futures::stream::iter(partitions).map(|(partition, chain)| async move {
+        let failed = attach_partition(tier, &partition, &chain).await.err()?;
+        Some(((partition, chain), failed))
+    });
+    let waiting = attached.buffer_unordered(PARALLEL_MAX).filter_map(std::future::ready);
+    let (waiting, mut why): (Vec<_>, Vec<_>) = waiting.unzip().await;
+    (Waiting(waiting), why.pop())
+}
+
+/// The error is why it has to be tried again.
+async fn attach_partition(tier: &Tier, partition: &Arc<Partition>, chain: &RemoteChain) -> Result<(), StoreError> {
     let asked = Arc::clone(partition);
-    let Ok(behind) = tokio::task::spawn_blocking(move || asked.behind_tier()).await else { return };
+    let Ok(behind) = tokio::task::spawn_blocking(move || asked.behind_tier()).await else { return Ok(()) };
     if let Some(tier_end) = behind {
-        match restart(tier, partition, &chain, tier_end).await {
+        let producers = match producers_at_end(tier, partition.id(), chain).await {
+            Err(ReadError::Store(error)) => return Err(error),
+            told => told.map_err(|error| error.to_string()),
+        };
+        let restarted = match producers {
+            Ok(producers) => restart(partition, chain, tier_end, producers).await,
+            Err(why) => Err(why),
+        };
+        match restarted {
             Ok(()) => tracing::warn!(
                 topic = %partition.topic_name(), partition = partition.id().partition, tier_end,
                 "local log starts anew at the tier's end"
             ),
             Err(why) => partition.set_offline(&format!("the start at the tier's end {tier_end} failed: {why}")),
         }
-        return;
+        return Ok(());
     }
     if partition.offline_reason().is_some() {
         // Files that cannot be read are not files that are gone: nothing of them is thrown away.
-        return;
+        return Ok(());
     }
-    if let Some(offset) = disagreement(tier, partition, &chain).await {
+    if let Some(offset) = disagreement(tier, partition, chain).await {
         partition.set_offline(&format!(
             "the local segment at offset {offset} and its copy in the bucket hold different records; if the copy \
              is right, move the partition's directory away to go on at the tier's end; if the local log is right, \
              the bucket holds another history: set remote.storage.uri to a prefix of its own"
         ));
     }
+    Ok(())
 }
 
 /// Where the local log and the tier meet they must hold the same bytes: the last chunk of the last copy, as far as its
@@ -88,7 +126,7 @@ async fn disagreement(tier: &Tier, partition: &Arc<Partition>, chain: &RemoteCha
     let (base, of_thread) = (last.base_offset, Arc::clone(partition));
     // Most often it is not local any more.
     let local = tokio::task::spawn_blocking(move || of_thread.open_sealed(base)).await.ok()?.ok()?;
-    let footer = match footer_at_last(tier, partition.id(), last).await {
+    let footer = match tier.footer(&object_of(partition.id(), last)).await {
         Ok(footer) => footer,
         Err(error) => {
             tracing::warn!(
@@ -114,8 +152,12 @@ async fn disagreement(tier: &Tier, partition: &Arc<Partition>, chain: &RemoteCha
     }
 }
 
-async fn restart(tier: &Tier, partition: &Arc<Partition>, chain: &RemoteChain, tier_end: Offset) -> Result<(), String> {
-    let producers = producers_at_end(tier, partition.id(), chain).await.map_err(|error| error.to_string())?;
+async fn restart(
+    partition: &Arc<Partition>,
+    chain: &RemoteChain,
+    tier_end: Offset,
+    producers: Bytes,
+) -> Result<(), String> {
     let (epochs, partition) = (epochs(chain), Arc::clone(partition));
     let restarted = tokio::task::spawn_blocking(move || partition.restart_at(tier_end, &epochs, &producers)).await;
     restarted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
@@ -124,25 +166,8 @@ async fn restart(tier: &Tier, partition: &Arc<Partition>, chain: &RemoteChain, t
 /// The producers at the tier's end, as Kafka's `.snapshot` file, from the last segment's footer.
 async fn producers_at_end(tier: &Tier, id: PartitionId, chain: &RemoteChain) -> Result<Bytes, ReadError> {
     match chain.segments.last() {
-        Some(last) => Ok(footer_at_last(tier, id, last).await?.producer_snapshot.clone()),
+        Some(last) => Ok(tier.footer(&object_of(id, last)).await?.producer_snapshot.clone()),
         None => Ok(Bytes::new()),
-    }
-}
-
-/// The footer of a copy, from a store that is asked until it answers: what a start needs of it nobody tells later.
-async fn footer_at_last(tier: &Tier, id: PartitionId, segment: &RemoteSegment) -> Result<Arc<Footer>, ReadError> {
-    let object = object_of(id, segment);
-    let mut told = false;
-    loop {
-        match tier.footer(&object).await {
-            Err(ReadError::Store(error)) if error.is_transient() => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(?id, %error, "the store fails while a partition is attached; it is asked until it answers");
-                }
-                tokio::time::sleep(STORE_LOOK).await;
-            }
-            answer => return answer,
-        }
     }
 }
 

@@ -166,7 +166,7 @@ impl Machines {
             claimed_at_ms: self.clock.now_ms(),
         };
         let started = start::start(&tier, &*meta, claim).await.map_err(|error| error.to_string())?;
-        attach::attach(&tier, &started.loaded, &partitions).await;
+        attach::attach(&tier, &started.loaded, &partitions).await.attach(&tier).await;
         let rolls = Arc::new(DueQueue::default());
         let woken = Arc::clone(&rolls);
         partitions.on_roll(Arc::new(move |id| woken.wake(id)));
