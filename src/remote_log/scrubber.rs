@@ -30,6 +30,8 @@ const LOOK_BACK_MS: i64 = 86_400_000;
 const RATE_MIN: f64 = (1 << 20) as f64;
 /// Damaged segments that are named in health.
 const NAMED_MAX: usize = 3;
+/// So many segments in a row that cannot be read say more of the store than of themselves.
+const FAILURES_MAX: usize = 5;
 
 /// A moment in the course of scrubbing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,8 +129,17 @@ impl RemoteLog {
         }
         self.damaged.lock().retain(|uuid, _| known.contains(uuid));
         let rate = RATE_MIN.max(2.0 * stored_bytes as f64 * self.settings.scrub_ratio_per_day * 1000.0 / DAY_MS);
+        let mut failures = 0;
         for (id, object) in due {
-            self.scrub_one(id, &object, rate).await?;
+            match self.scrub_one(id, &object, rate).await {
+                Ok(()) => failures = 0,
+                // One that cannot be read for now, in an archive for example, keeps nobody from the others.
+                Err(error) if failures < FAILURES_MAX && !matches!(error, StoreError::Down(_)) => {
+                    failures += 1;
+                    tracing::warn!(partition = ?id, base_offset = object.base_offset, %error, "segment not read back");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

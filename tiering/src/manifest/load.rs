@@ -101,7 +101,12 @@ impl Tier {
         leaf: &LeafRef,
     ) -> Result<Vec<ManifestEntry>, ManifestError> {
         let key = self.names.manifest(topic, partition, leaf.name());
-        let bytes = self.bucket.on(Purpose::Manifest).get(&key).await?;
+        let bytes = match self.bucket.on(Purpose::Manifest).get(&key).await {
+            Err(StoreError::NotFound(_)) => {
+                return Err(corrupt(&key, "the root names it and it is not there".to_owned()));
+            }
+            bytes => bytes?,
+        };
         if crc32c::crc32c(&bytes) != leaf.crc {
             return Err(corrupt(&key, "its CRC is not the one in the root".to_owned()));
         }

@@ -206,7 +206,8 @@ impl Reader {
             while !piece.is_empty() {
                 let Some(slot) = window.slots.front() else { return Ok(()) };
                 let length = slot.chunk.length as usize;
-                if filling.is_empty() && piece.len() == length {
+                // The pieces of a directory are chunks in memory of their own; those of a connection share its buffer.
+                if filling.is_empty() && piece.len() == length && self.bucket.is_directory() {
                     self.arrived(window, std::mem::take(&mut piece))?;
                     continue;
                 }

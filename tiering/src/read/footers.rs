@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use object_store::path::Path;
 use uuid::Uuid;
 
@@ -25,7 +26,8 @@ pub(super) struct Footers {
 impl Footers {
     pub(super) fn new(bytes: u64, bucket: Bucket, names: Names) -> Self {
         let weigh = |_: &Uuid, footer: &Arc<Footer>| u32::try_from(footer.memory_bytes()).unwrap_or(u32::MAX);
-        Self { cache: Cache::builder().max_capacity(bytes).weigher(weigh).build(), bucket, names }
+        let cache = Cache::builder().max_capacity(bytes).weigher(weigh).eviction_policy(EvictionPolicy::lru()).build();
+        Self { cache, bucket, names }
     }
 
     pub(super) async fn get(&self, object: &ObjectRef) -> Result<Arc<Footer>, ReadError> {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -197,7 +198,9 @@ struct Active {
 impl Streams {
     pub(super) fn new() -> Self {
         let active = Active { streams: HashMap::new(), next_look: Instant::now() };
-        Self { places: Cache::new(PLACES_MAX), next_id: AtomicU64::new(1), active: Mutex::new(active) }
+        // By age alone: what was asked for often is no reason to refuse the place of a new reader.
+        let places = Cache::builder().max_capacity(PLACES_MAX).eviction_policy(EvictionPolicy::lru()).build();
+        Self { places, next_id: AtomicU64::new(1), active: Mutex::new(active) }
     }
 
     /// The stream that goes on at `place`, and whether there was one.

@@ -188,6 +188,11 @@ impl Bucket {
         Ok(pieces.boxed())
     }
 
+    /// Is the store a directory of this machine?
+    pub fn is_directory(&self) -> bool {
+        self.0.directory.is_some()
+    }
+
     /// As [`Bucket::get_stream`] for a range that is made of pieces of these lengths. A directory hands out those very
     /// pieces, read behind the runtime's back into memory of their own; they leave the page cache again.
     pub async fn get_chunks(
