@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::ObjectStoreExt;
+use rstest::rstest;
 
 use super::super::drainer::DrainError;
 use super::super::partition::PartitionSource;
@@ -194,4 +195,29 @@ async fn a_drained_partition_tells_readers_of_aborted_transactions() {
     assert_eq!(told(&node), [(50, first, marker)]);
     let offsets = node.partition().offsets();
     assert_eq!(offsets.last_stable, offsets.log_end);
+}
+
+/// Local indexes have no place for a transaction whose marker went with the old disk; the copies' footers tell how it ended.
+#[rstest]
+#[case::committed(true)]
+#[case::aborted(false)]
+#[tokio::test]
+async fn a_drain_stops_where_the_outcome_of_a_transaction_was_lost(#[case] commit: bool) {
+    let machines = Machines::new();
+    let node = machines.start().await;
+    (0..10).for_each(|n| drop(node.append(5 * n)));
+    node.begin_transaction(50);
+    (10..20).for_each(|n| drop(node.append(5 * n)));
+    let marker = node.end_transaction(50, commit).base_offset;
+    node.copy_all().await;
+    assert!(node.partition().remote_chain().end().is_some_and(|end| end <= marker), "the marker is only local");
+    node.lose_disk(&machines);
+    let node = machines.start().await;
+    let before = node.read_all(0).await;
+    node.give_up(&machines);
+    let why = node.drain().await.map_err(|error| error.to_string());
+    assert!(why.as_ref().is_err_and(|why| why.contains("outcome was lost")), "{why:?}");
+    node.expire().await;
+    assert_eq!(node.read_all(0).await, before);
+    assert_eq!(files(&machines, ".pulled"), 0);
 }

@@ -221,6 +221,20 @@ impl Running {
     }
 
     /// The last offsets of all remote segments in any state.
+    /// The first batch of a transaction.
+    pub(super) fn begin_transaction(&self, producer_id: i64) -> Appended {
+        let mut builder = BatchBuilder::new(0).with_producer(producer_id, 0, 0).transactional();
+        builder.push(0, 900_000, None, Some(b"maybe"), [].into_iter());
+        let guard = self.partition().begin_verification(producer_id, 0, 0, false).unwrap();
+        self.partition().append_verified(&mut builder.finish(), AppendOrigin::Client, None, guard).unwrap()
+    }
+
+    /// Its marker.
+    pub(super) fn end_transaction(&self, producer_id: i64, commit: bool) -> Appended {
+        let marker = EndMarker { producer_id, producer_epoch: 0, coordinator_epoch: 0, commit, transaction_version: 1 };
+        self.partition().append_marker(&marker).unwrap()
+    }
+
     pub(super) async fn meta_rows(&self) -> Vec<Offset> {
         let remote = self.meta.load(P).await.unwrap();
         remote.segments.iter().map(|segment| segment.last_offset).collect()
@@ -387,29 +401,19 @@ async fn a_read_whose_records_are_deleted_while_it_waits_is_out_of_range() {
 /// where the first begins, and its marker. All is copied.
 pub(super) async fn with_aborted_transaction(machines: &Machines) -> (Running, Offset, Offset) {
     let node = machines.start().await;
-    let write = |producer_id: i64, sequence: i32| {
-        let mut builder = BatchBuilder::new(0).with_producer(producer_id, 0, sequence).transactional();
-        builder.push(0, 900_000, None, Some(b"maybe"), [].into_iter());
-        let guard = node.partition().begin_verification(producer_id, 0, sequence, false).unwrap();
-        node.partition().append_verified(&mut builder.finish(), AppendOrigin::Client, None, guard).unwrap()
-    };
-    let end = |producer_id: i64, commit: bool| {
-        let marker = EndMarker { producer_id, producer_epoch: 0, coordinator_epoch: 0, commit, transaction_version: 1 };
-        node.partition().append_marker(&marker).unwrap()
-    };
     node.append(0);
-    let first = write(50, 0).base_offset;
+    let first = node.begin_transaction(50).base_offset;
     (1..20).for_each(|n| drop(node.append(5 * n)));
-    write(51, 0);
+    node.begin_transaction(51);
     (20..30).for_each(|n| drop(node.append(5 * n)));
     node.rolls.next().await;
     node.copy_all().await;
     assert_eq!(node.partition().remote_chain().end(), None, "nothing below it is decided");
     node.rolls.done(P, None);
-    let marker = end(50, false).base_offset;
+    let marker = node.end_transaction(50, false).base_offset;
     let woken = tokio::time::timeout(Duration::from_secs(5), node.rolls.next()).await;
     assert_eq!(woken, Ok(P), "the marker wakes the copiers");
-    end(51, true);
+    node.end_transaction(51, true);
     (30..50).for_each(|n| drop(node.append(5 * n)));
     node.copy_all().await;
     assert!(node.partition().remote_chain().end().is_some_and(|end| end > marker), "marker and all are copied");

@@ -1,7 +1,14 @@
 //! Tiering switched on, to read-only and off for a topic that has data (KIP-950), over real partitions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use terrace_tiering::store::faulty::Fault;
+use terrace_tiering::store::meter::Op;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::super::copier::Outcome;
 use super::node::{Machines, Running};
 use super::world::P;
 use crate::partition::list_offsets::OffsetSpec;
@@ -76,6 +83,35 @@ async fn a_topic_that_gives_up_its_tier_begins_at_its_local_log() {
     assert_eq!(node.listed().await[2], tiered);
     assert_eq!(node.partition().remote_chain().segments[0].base_offset, local);
     assert_eq!(node.read_all(local).await.0, kept);
+}
+
+/// Alone in the tier it would pass for a copy of all that lies below it, and that would be deleted.
+#[tokio::test]
+async fn a_copy_that_ends_after_its_tier_was_given_up_counts_for_nothing() {
+    let machines = Machines::new();
+    let node = mostly_remote(&machines).await;
+    (20..40).for_each(|n| drop(node.append(5 * n)));
+    let (may_end, running) = (Arc::new(Semaphore::new(0)), CancellationToken::new());
+    let before = machines.bucket.count(Op::Put);
+    machines.bucket.next(Op::Put, Fault::Wait(Arc::clone(&may_end)));
+    let switched = async {
+        while machines.bucket.count(Op::Put) == before {
+            tokio::task::yield_now().await;
+        }
+        machines.configure(Some(&node), |config| {
+            config.remote_storage_enable = false;
+            config.remote_log_delete_on_disable = true;
+        });
+        node.expire().await;
+        machines.configure(Some(&node), |config| config.remote_storage_enable = true);
+        may_end.add_permits(1);
+    };
+    let (copied, ()) = tokio::join!(node.log.copy_next(P, &running), switched);
+    assert!(matches!(copied, Ok(Outcome::Orphaned)), "{copied:?}");
+    assert!(node.partition().remote_chain().segments.is_empty());
+    let [_, local, ..] = node.listed().await;
+    node.copy_all().await;
+    assert_eq!(node.partition().remote_chain().segments[0].base_offset, local, "copies begin anew where the log does");
 }
 
 #[tokio::test]
