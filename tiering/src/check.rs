@@ -6,15 +6,12 @@ use std::fmt;
 use object_store::path::Path;
 
 use crate::names::ObjectRef;
-use crate::object::chunk::ChunkEntry;
 use crate::object::footer::{Footer, FooterError};
 use crate::read::{ReadError, footers};
 use crate::store::meter::Purpose;
 use crate::store::{Bucket, StoreError};
 use crate::tier::Tier;
-
-/// Bytes that one GET brings, whole chunks: few requests, and little memory.
-const WINDOW_BYTES: u64 = 8 << 20;
+use crate::whole::chunks_from;
 
 /// What is wrong with a stored segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,16 +93,9 @@ impl Check {
     /// Reads the next chunks; how many bytes that were, or `None` at the end.
     pub async fn read_on(&mut self) -> Result<Option<u64>, StoreError> {
         let Some(footer) = &self.footer else { return Ok(None) };
-        let rest = &footer.chunks[self.next..];
-        let Some(first) = rest.first() else { return Ok(None) };
-        let mut bytes = 0;
-        let fits = |chunk: &&ChunkEntry| {
-            bytes += u64::from(chunk.length);
-            bytes <= WINDOW_BYTES
-        };
-        let window = &rest[..rest.iter().take_while(fits).count().max(1)];
-        let end = window.last().map_or(first.position, |last| last.position + u64::from(last.length));
-        let read = match self.bucket.get_range(&self.key, first.position..end).await {
+        let window = chunks_from(footer, self.next);
+        let [Some(first), Some(last)] = [window.first(), window.last()] else { return Ok(None) };
+        let read = match self.bucket.get_range(&self.key, first.position..last.end()).await {
             Ok(read) => read,
             Err(StoreError::NotFound(_)) => {
                 self.damage.push(Damage::Missing);
@@ -115,13 +105,11 @@ impl Check {
             Err(error) => return Err(error),
         };
         for (at, chunk) in window.iter().enumerate() {
-            let from = (chunk.position - first.position) as usize;
-            if crc32c::crc32c(&read[from..from + chunk.length as usize]) == chunk.crc {
+            if chunk.holds(chunk.part_of(&read, first.position)) {
                 continue;
             }
             // Bytes may have been damaged on the way, once. What is wrong twice is wrong in the store.
-            let range = chunk.position..chunk.position + u64::from(chunk.length);
-            if crc32c::crc32c(&self.bucket.get_range(&self.key, range).await?) != chunk.crc {
+            if !chunk.holds(&self.bucket.get_range(&self.key, chunk.position..chunk.end()).await?) {
                 let number = self.next + at;
                 let behind = footer.chunks.get(number + 1).map(|next| next.first_offset);
                 self.damage.push(Damage::Chunk {

@@ -5,12 +5,25 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::names::ObjectRef;
+use crate::object::chunk::ChunkEntry;
 use crate::object::footer::Footer;
 use crate::read::ReadError;
 use crate::tier::{Tier, kib};
 
-/// Bytes of one GET, unless a chunk alone is larger.
+/// Bytes of one GET, unless a chunk alone is larger: few requests, and little memory.
 const WINDOW_BYTES: u64 = 8 << 20;
+
+/// The chunks that one GET brings from the one with this number on; none behind the last.
+pub(crate) fn chunks_from(footer: &Footer, first: usize) -> &[ChunkEntry] {
+    let rest = footer.chunks.get(first..).unwrap_or_default();
+    let mut bytes = 0;
+    let fits = |chunk: &&ChunkEntry| {
+        bytes += u64::from(chunk.length);
+        bytes <= WINDOW_BYTES
+    };
+    let count = rest.iter().take_while(fits).count().max(1);
+    &rest[..count.min(rest.len())]
+}
 
 /// Consecutive chunks, checked.
 #[derive(Debug)]
@@ -32,15 +45,9 @@ impl Tier {
         footer: &Footer,
         first_chunk: usize,
     ) -> Result<Option<Window>, ReadError> {
-        let Some(first) = footer.chunks.get(first_chunk) else { return Ok(None) };
-        let (mut end, mut next_chunk) = (first.position, first_chunk);
-        for chunk in &footer.chunks[first_chunk..] {
-            let behind = chunk.position + u64::from(chunk.length);
-            if next_chunk > first_chunk && behind - first.position > WINDOW_BYTES {
-                break;
-            }
-            (end, next_chunk) = (behind, next_chunk + 1);
-        }
+        let chunks = chunks_from(footer, first_chunk);
+        let [Some(first), Some(last)] = [chunks.first(), chunks.last()] else { return Ok(None) };
+        let (end, next_chunk) = (last.end(), first_chunk + chunks.len());
         let wanted = kib(end - first.position).min(kib(self.options.copy_memory_bytes));
         // The semaphore is never closed.
         let memory = self.copy_memory.clone().acquire_many_owned(wanted).await.ok();
@@ -48,11 +55,7 @@ impl Tier {
         let mut is_second = false;
         loop {
             let bytes = self.bucket.get_range(&key, first.position..end).await?;
-            let is_good = |chunk: &&crate::object::chunk::ChunkEntry| {
-                let from = (chunk.position - first.position) as usize;
-                crc32c::crc32c(&bytes[from..from + chunk.length as usize]) == chunk.crc
-            };
-            match footer.chunks[first_chunk..next_chunk].iter().position(|chunk| !is_good(&chunk)) {
+            match chunks.iter().position(|chunk| !chunk.holds(chunk.part_of(&bytes, first.position))) {
                 None => return Ok(Some(Window { position: first.position, bytes, next_chunk, _memory: memory })),
                 // Bytes may have been damaged on the way, once. What is wrong twice is wrong in the store.
                 Some(bad) if is_second => {

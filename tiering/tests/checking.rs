@@ -4,7 +4,7 @@ mod fixture;
 
 use std::sync::Arc;
 
-use fixture::{Segment, TOPIC, faulty, options, over};
+use fixture::{Segment, TOPIC, faulty, name_all, options, over};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use rstest::rstest;
@@ -26,22 +26,8 @@ async fn stored() -> (Arc<Tier>, Faulty, Vec<ObjectRef>) {
         let segment = Segment::new(base, 30, 100_000);
         objects.push(segment.object(&tier.upload(segment.upload.clone()).await.unwrap()));
     }
-    root(&tier).await;
+    name_all(&tier).await;
     (tier, store, objects)
-}
-
-/// Names what is in the bucket.
-async fn root(tier: &Tier) {
-    let entries = tier.rebuild_manifest(TOPIC, 0).await.unwrap();
-    let content = RootContent {
-        topic: TOPIC,
-        partition: 0,
-        leader_epoch: 1,
-        writer: Uuid::nil(),
-        log_start: 0,
-        entries: &entries,
-    };
-    tier.commit_root(None, content).await.unwrap();
 }
 
 async fn verify(tier: &Tier, depth: Depth) -> Report {

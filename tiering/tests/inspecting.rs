@@ -4,20 +4,18 @@ mod fixture;
 
 use std::sync::Arc;
 
-use fixture::{Segment, TOPIC, machine};
+use fixture::{Segment, machine, name_all};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use terrace_tiering::inspect::doctor::Verdict;
 use terrace_tiering::inspect::{InspectError, Inspector, Kind};
-use terrace_tiering::manifest::commit::RootContent;
 use terrace_tiering::store::faulty::{Fault, Faulty};
 use terrace_tiering::store::meter::Op;
 use terrace_tiering::store::open::{Opened, StoreKind};
 use terrace_tiering::store::retry::ATTEMPTS_MAX;
 use terrace_tiering::{Tier, TierOptions};
-use uuid::Uuid;
 
 #[tokio::test]
 async fn a_bucket_is_listed_shown_and_downloaded() {
@@ -27,16 +25,7 @@ async fn a_bucket_is_listed_shown_and_downloaded() {
     tier.ensure_cluster_file().await.unwrap();
     let segment = Segment::new(40, 30, 100_000);
     tier.upload(segment.upload.clone()).await.unwrap();
-    let entries = tier.rebuild_manifest(TOPIC, 0).await.unwrap();
-    let content = RootContent {
-        topic: TOPIC,
-        partition: 0,
-        leader_epoch: 1,
-        writer: Uuid::nil(),
-        log_start: 0,
-        entries: &entries,
-    };
-    tier.commit_root(None, content).await.unwrap();
+    name_all(&tier).await;
 
     let inspector = Inspector::open(&options, &machine()).unwrap();
     assert_eq!(inspector.clusters().await.unwrap(), ["cluster"]);

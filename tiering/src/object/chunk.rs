@@ -18,6 +18,23 @@ pub struct ChunkEntry {
     pub crc: u32,
 }
 
+impl ChunkEntry {
+    /// Where the one behind it begins.
+    pub fn end(&self) -> u64 {
+        self.position + u64::from(self.length)
+    }
+
+    /// Are these its bytes?
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        crc32c::crc32c(bytes) == self.crc
+    }
+
+    /// The part of `bytes` that is its own, when they begin at `position` of the object and go at least up to its end.
+    pub(crate) fn part_of<'b>(&self, bytes: &'b [u8], position: u64) -> &'b [u8] {
+        &bytes[(self.position - position) as usize..][..self.length as usize]
+    }
+}
+
 /// What the caller read from one batch header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchSpan {

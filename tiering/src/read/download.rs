@@ -229,7 +229,7 @@ impl Reader {
     /// The bytes of the window's first chunk are complete.
     fn arrived(&self, window: &mut Window, bytes: Bytes) -> Result<(), ReadError> {
         let Some(slot) = window.slots.pop_front() else { return Ok(()) };
-        if crc32c::crc32c(&bytes) != slot.chunk.crc {
+        if !slot.chunk.holds(&bytes) {
             metrics::counter!("terrace_remote_corrupt_chunks_total").increment(1);
             let (key, chunk) = (self.names.segment(&window.object).to_string(), slot.key.number as usize);
             window.slots.push_front(slot);
