@@ -8,8 +8,8 @@
 //!     recycling thread: fdatasync of every partition file it covers, flushed ends into the checkpoint --> used again
 //! ```
 //! A group is what was appended while the write before it ran: an idle log writes at once, a busy one by the hundred. The
-//! lock of the [`Tail`] is taken under a partition's lock and never the other way round; nothing waits for the disk under
-//! it. Of the groups one is written at a time, so that none is acknowledged before one that came earlier.
+//! lock of the [`Tail`] is taken under a partition's lock and never the other way round. Under it only what overflows the
+//! bundle can wait for the disk: the kernel lets no buffered write into a file before a direct one is over. Of the groups one is written at a time, so that none is acknowledged before one that came earlier.
 //! A failed write or sync takes the log directory offline: nothing of it is acknowledged again by this process.
 //! The threads start with the first record, so a directory without synced topics has neither threads nor files.
 

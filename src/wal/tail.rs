@@ -164,7 +164,7 @@ impl Tail {
         Ok(Appending { sequence, first: !std::mem::replace(&mut self.dirty, true), turn })
     }
 
-    /// Writes the open bundle into the page cache: appends do not wait for the disk, and memory has its bound.
+    /// Writes the open bundle into the page cache: memory has its bound. Waits for a group that is being written to the file.
     fn write_bundle_out(&mut self) -> io::Result<()> {
         let Some(current) = self.current.as_mut().filter(|_| !self.bundle.is_empty()) else { return Ok(()) };
         self.bundle.finish(current.generation);
