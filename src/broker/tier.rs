@@ -26,7 +26,7 @@ use crate::coordinator::{ShardState, Shards};
 use crate::metadata::embedded::EmbeddedStore;
 use crate::metadata::store::MetadataStore;
 use crate::partition::registry::Partitions;
-use crate::remote_log::attach::attach;
+use crate::remote_log::attach::Unattached;
 use crate::remote_log::cost;
 use crate::remote_log::due::DueQueue;
 use crate::remote_log::snapshots::{self, SectionSource, content};
@@ -132,7 +132,7 @@ impl Opening {
         std::future::pending().await
     }
 
-    /// The jobs of the tier, once they run.
+    /// The jobs of the tier, from when the bucket was compared with our rows; they run a little later.
     pub(super) fn remote_log(&self) -> Option<&Arc<RemoteLog>> {
         self.remote_log.get()
     }
@@ -157,7 +157,7 @@ async fn open_at_last(parts: &Parts, opened: &OnceLock<Arc<RemoteLog>>, tell: &w
             waited
         });
     };
-    let mut attempts = std::pin::pin!(open_in_attempts(parts, &serve));
+    let mut attempts = std::pin::pin!(open_in_attempts(parts, opened, &serve));
     let outcome = match tokio::time::timeout(PATIENCE, &mut attempts).await {
         Ok(outcome) => outcome,
         Err(_) => {
@@ -173,7 +173,6 @@ async fn open_at_last(parts: &Parts, opened: &OnceLock<Arc<RemoteLog>>, tell: &w
             watch_health(&remote_log, &parts.partitions, parts.telemetry.health.clone(), &parts.machine.tasks);
             show_budgets(&remote_log, &parts.telemetry);
             show_cost(&remote_log, &parts.config, &parts.telemetry);
-            let _ = opened.set(remote_log);
         }
         Err(error) => {
             // Whatever is appended from here on would be a second history.
@@ -184,8 +183,12 @@ async fn open_at_last(parts: &Parts, opened: &OnceLock<Arc<RemoteLog>>, tell: &w
     }
 }
 
-/// Asks the store until it answers. `serve` is called as soon as the bucket was compared with the rows.
-async fn open_in_attempts(parts: &Parts, serve: &(dyn Fn() + Sync)) -> Result<Arc<RemoteLog>, OpenError> {
+/// Asks the store until it answers. As soon as the bucket was compared with the rows, `opened` is set, then `serve` called.
+async fn open_in_attempts(
+    parts: &Parts,
+    opened: &OnceLock<Arc<RemoteLog>>,
+    serve: &(dyn Fn() + Sync),
+) -> Result<Arc<RemoteLog>, OpenError> {
     let claim = OwnerClaim {
         node_epoch: parts.store.image().node_epoch,
         node_id: parts.config.node_id,
@@ -193,7 +196,7 @@ async fn open_in_attempts(parts: &Parts, serve: &(dyn Fn() + Sync)) -> Result<Ar
         claimed_at_ms: parts.machine.clock.now_ms(),
     };
     loop {
-        match open(parts, &claim, serve).await {
+        match open(parts, &claim, opened, serve).await {
             Err(error) if error.is_temporary() => {
                 tracing::warn!(%error, "the tier cannot be opened yet; it is tried again");
                 tokio::time::sleep(STORE_LOOK).await;
@@ -203,36 +206,44 @@ async fn open_in_attempts(parts: &Parts, serve: &(dyn Fn() + Sync)) -> Result<Ar
     }
 }
 
-async fn open(parts: &Parts, claim: &OwnerClaim, serve: &(dyn Fn() + Sync)) -> Result<Arc<RemoteLog>, OpenError> {
+async fn open(
+    parts: &Parts,
+    claim: &OwnerClaim,
+    opened: &OnceLock<Arc<RemoteLog>>,
+    serve: &(dyn Fn() + Sync),
+) -> Result<Arc<RemoteLog>, OpenError> {
     let Parts { config, machine, store, partitions, sections, .. } = parts;
     let (clock, random) = (machine.clock.clone(), machine.random.clone());
     let tier = Tier::open(tier_options(config, &store.image().cluster_id), machine.clone()).await?;
     let started = start::start(&tier, &**store, claim.clone()).await?;
     partitions.set_tier(Arc::clone(&tier));
-    serve();
-    let waiting = attach(&tier, &started.loaded, partitions).await;
-    let (stopping, asked) = (machine.tasks.stopping(), Arc::clone(&tier));
-    machine.tasks.spawn("tier-attach", async move {
-        // Some wait for longer than the store may be given; the jobs do not wait for them.
-        let _ = stopping.run_until_cancelled(waiting.attach(&asked)).await;
-    });
-    partitions.trust_copies();
+    let unattached = Unattached::all(&started.loaded, partitions);
     let rolls = Arc::new(DueQueue::default());
-    let woken = Arc::clone(&rolls);
-    partitions.on_roll(Arc::new(move |id| woken.wake(id)));
-    Ok(RemoteLog::new(RemoteLogParts {
-        tier,
+    let remote_log = RemoteLog::new(RemoteLogParts {
+        tier: Arc::clone(&tier),
         metadata: Arc::clone(store) as _,
         segments: Arc::clone(store) as _,
         partitions: Arc::clone(partitions) as _,
         ownership: started.ownership,
         loaded: started.loaded,
-        rolls,
+        rolls: Arc::clone(&rolls),
         sections: sections.clone(),
         clock,
         random,
         settings: settings(&config.remote),
-    }))
+    });
+    // Before anybody is served: a clean stop from here on writes the roots that are behind.
+    let _ = opened.set(Arc::clone(&remote_log));
+    serve();
+    let waiting = unattached.attach(&tier).await;
+    let stopping = machine.tasks.stopping();
+    machine.tasks.spawn("tier-attach", async move {
+        // Some wait for longer than the store may be given; the jobs do not wait for them.
+        let _ = stopping.run_until_cancelled(waiting.attach_at_last(&tier)).await;
+    });
+    partitions.trust_copies();
+    partitions.on_roll(Arc::new(move |id| rolls.wake(id)));
+    Ok(remote_log)
 }
 
 fn show_budgets(remote_log: &Arc<RemoteLog>, telemetry: &Telemetry) {

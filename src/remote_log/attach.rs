@@ -36,47 +36,50 @@ pub async fn tell_rows(segments: &dyn RemoteLogMetadata, partitions: &Partitions
     Ok(())
 }
 
-/// Partitions that wait, because the store did not tell what they need.
+/// Partitions that do not have yet what only the store can tell.
 #[derive(Debug, Default)]
-pub struct Waiting(Vec<(Arc<Partition>, Arc<RemoteChain>)>);
+pub struct Unattached(Vec<(Arc<Partition>, Arc<RemoteChain>)>);
 
-impl Waiting {
+impl Unattached {
+    /// All that have something in the tier.
+    pub fn all<'a>(loaded: impl IntoIterator<Item = (&'a PartitionId, &'a Loaded)>, partitions: &Partitions) -> Self {
+        let known = loaded.into_iter();
+        Self(known.filter_map(|(id, loaded)| Some((partitions.get(*id)?, Arc::new(loaded.remote.chain())))).collect())
+    }
+
+    /// Lets the partitions whose local log ends before the tier go on at its end, and stops those whose local bytes
+    /// differ from what was copied. The bucket and the rows agree by now. Hands back those that wait for the store: they
+    /// hold up nobody but themselves.
+    pub async fn attach(self, tier: &Tier) -> Self {
+        let (waiting, why) = self.try_attach(tier).await;
+        if let Some(error) = why {
+            let partitions = waiting.0.len();
+            tracing::warn!(
+                partitions, %error,
+                "partitions wait for the store to go on at the tier's end; it is asked until it answers"
+            );
+        }
+        waiting
+    }
+
     /// Asks the store until each of them has what it needs, or is gone.
-    pub async fn attach(mut self, tier: &Tier) {
+    pub async fn attach_at_last(mut self, tier: &Tier) {
         while !self.0.is_empty() {
             tokio::time::sleep(STORE_LOOK).await;
-            self = attach_all(tier, self.0).await.0;
+            self = self.try_attach(tier).await.0;
         }
     }
-}
 
-/// Lets the partitions whose local log ends before the tier go on at its end, and stops those whose local bytes differ
-/// from what was copied. The bucket and the rows agree by now. Hands back those that wait for the store: they hold up
-/// nobody but themselves.
-pub async fn attach<'a>(
-    tier: &Tier,
-    loaded: impl IntoIterator<Item = (&'a PartitionId, &'a Loaded)>,
-    partitions: &Partitions,
-) -> Waiting {
-    let known = loaded.into_iter();
-    let known = known.filter_map(|(id, loaded)| Some((partitions.get(*id)?, Arc::new(loaded.remote.chain()))));
-    let (waiting, why) = attach_all(tier, known.collect()).await;
-    if let Some(error) = why {
-        let partitions = waiting.0.len();
-        tracing::warn!(partitions, %error, "partitions wait for the store to go on at the tier's end; it is asked until it answers");
+    /// Attaches them side by side. Those that wait, and why one of them does.
+    async fn try_attach(self, tier: &Tier) -> (Self, Option<StoreError>) {
+        let attached = futures::stream::iter(self.0).map(|(partition, chain)| async move {
+            let failed = attach_partition(tier, &partition, &chain).await.err()?;
+            Some(((partition, chain), failed))
+        });
+        let waiting = attached.buffer_unordered(PARALLEL_MAX).filter_map(std::future::ready);
+        let (waiting, mut why): (Vec<_>, Vec<_>) = waiting.unzip().await;
+        (Self(waiting), why.pop())
     }
-    waiting
-}
-
-/// Attaches them side by side. Those that wait, and why one of them does.
-async fn attach_all(tier: &Tier, partitions: Vec<(Arc<Partition>, Arc<RemoteChain>)>) -> (Waiting, Option<StoreError>) {
-    let attached = futures::stream::iter(partitions).map(|(partition, chain)| async move {
-        let failed = attach_partition(tier, &partition, &chain).await.err()?;
-        Some(((partition, chain), failed))
-    });
-    let waiting = attached.buffer_unordered(PARALLEL_MAX).filter_map(std::future::ready);
-    let (waiting, mut why): (Vec<_>, Vec<_>) = waiting.unzip().await;
-    (Waiting(waiting), why.pop())
 }
 
 /// The error is why it has to be tried again.

@@ -20,9 +20,10 @@ use terrace_tiering::tier::Machine;
 use terrace_tiering::{Tier, TierOptions};
 use tokio_util::sync::CancellationToken;
 
+use super::super::attach::{self, Unattached};
 use super::super::due::DueQueue;
 use super::super::testing::topic_config;
-use super::super::{RemoteLog, RemoteLogParts, RemoteLogSettings, attach, start};
+use super::super::{RemoteLog, RemoteLogParts, RemoteLogSettings, start};
 use super::world::P;
 use crate::config::topic::TopicConfig;
 use crate::metadata::embedded::EmbeddedStore;
@@ -166,7 +167,8 @@ impl Machines {
             claimed_at_ms: self.clock.now_ms(),
         };
         let started = start::start(&tier, &*meta, claim).await.map_err(|error| error.to_string())?;
-        attach::attach(&tier, &started.loaded, &partitions).await.attach(&tier).await;
+        let unattached = Unattached::all(&started.loaded, &partitions).attach(&tier).await;
+        unattached.attach_at_last(&tier).await;
         let rolls = Arc::new(DueQueue::default());
         let woken = Arc::clone(&rolls);
         partitions.on_roll(Arc::new(move |id| woken.wake(id)));
