@@ -11,6 +11,7 @@ use super::image::PartitionId;
 use super::records::BadRow;
 use super::remote_log::{RemoteLogError, RemoteLogMetadata, RemotePartition, RemoteSegment, SegmentState};
 use super::remote_records::{self, PartitionRow, SEGMENT_KEY_BYTES};
+use super::remote_replacement::Replacement;
 use super::tables::{REMOTE_PARTITIONS, REMOTE_SEGMENTS};
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
@@ -33,6 +34,7 @@ enum GuardedStep {
     BeginCopy(RemoteSegment),
     FinishCopy(RemoteSegment),
     MarkDeleted { segments: Vec<Uuid>, log_start: Offset, now_ms: i64 },
+    Replace(Replacement),
     FinishDelete { segments: Vec<Uuid> },
 }
 
@@ -118,6 +120,18 @@ fn write_segments(
             }
             row.log_start = row.log_start.max(log_start);
         }
+        GuardedStep::Replace(replacement) => {
+            // One that is not of one piece is refused whatever there is.
+            let (first, last) = replacement.offsets().unwrap_or_default();
+            let known = match read_segments(rows, partition, first, last, |_| true, usize::MAX)? {
+                Ok(known) => known,
+                Err(why) => return Ok(Err(why)),
+            };
+            match replacement.rows(known.iter()) {
+                Ok(changed) => changed.iter().try_for_each(|segment| put(rows, partition, segment))?,
+                Err(refused) => return Ok(Err(refused)),
+            }
+        }
         GuardedStep::FinishDelete { segments } => {
             let known = match find(rows, partition, &segments)? {
                 Ok(known) => known,
@@ -142,21 +156,34 @@ fn put(rows: &mut Rows<'_>, partition: PartitionId, segment: &RemoteSegment) -> 
     Ok(())
 }
 
-/// The segments with these uuids that exist. What is deleted lies at the front, so the walk ends early.
+/// The segments with these uuids that exist. What is deleted lies at the front most often, so the walk ends early.
 fn find(
     rows: &impl ReadableTable<&'static [u8], &'static [u8]>,
     partition: PartitionId,
     uuids: &[Uuid],
 ) -> Result<Result<Vec<RemoteSegment>, RemoteLogError>, redb::Error> {
-    let (first, last) = segment_range(partition);
-    let mut found = Vec::with_capacity(uuids.len());
+    read_segments(rows, partition, 0, Offset::MAX, |segment| uuids.contains(&segment.uuid), uuids.len())
+}
+
+/// The segments that begin at `first` to `last` and are wanted, by base offset; no more than `count`.
+fn read_segments(
+    rows: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    partition: PartitionId,
+    first: Offset,
+    last: Offset,
+    is_wanted: impl Fn(&RemoteSegment) -> bool,
+    count: usize,
+) -> Result<Result<Vec<RemoteSegment>, RemoteLogError>, redb::Error> {
+    let first = remote_records::segment_key(partition, first, Uuid::nil());
+    let last = remote_records::segment_key(partition, last, Uuid::max());
+    let mut found = Vec::new();
     for entry in rows.range(first.as_slice()..=last.as_slice())? {
-        if found.len() == uuids.len() {
+        if found.len() == count {
             break;
         }
         let (key, value) = entry?;
         match remote_records::decode_segment(key.value(), value.value()) {
-            Ok(segment) if uuids.contains(&segment.uuid) => found.push(segment),
+            Ok(segment) if is_wanted(&segment) => found.push(segment),
             Ok(_) => {}
             Err(why) => return Ok(Err(damaged(&why))),
         }
@@ -271,6 +298,17 @@ impl RemoteLogMetadata for EmbeddedStore {
         now_ms: i64,
     ) -> Result<u64, RemoteLogError> {
         let step = GuardedStep::MarkDeleted { segments: segments.to_vec(), log_start, now_ms };
+        self.change(partition, Step::Guarded { leader_epoch, expected, step }).await
+    }
+
+    async fn replace(
+        &self,
+        partition: PartitionId,
+        leader_epoch: LeaderEpoch,
+        expected: u64,
+        replacement: &Replacement,
+    ) -> Result<u64, RemoteLogError> {
+        let step = GuardedStep::Replace(replacement.clone());
         self.change(partition, Step::Guarded { leader_epoch, expected, step }).await
     }
 

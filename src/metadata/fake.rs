@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::embedded::EmbeddedStore;
 use super::image::{Change, Image, PartitionId};
 use super::remote_log::{RemoteLogError, RemoteLogMetadata, RemotePartition, RemoteSegment};
+use super::remote_replacement::Replacement;
 use super::store::{CommitError, MetadataStore};
 use crate::protocol::record_batch::{LeaderEpoch, Offset, ProducerId};
 
@@ -138,6 +139,17 @@ impl RemoteLogMetadata for FakeStore {
     ) -> Result<u64, RemoteLogError> {
         self.planned(leader_epoch)?;
         self.inner.mark_deleted(partition, leader_epoch, expected, segments, log_start, now_ms).await
+    }
+
+    async fn replace(
+        &self,
+        partition: PartitionId,
+        leader_epoch: LeaderEpoch,
+        expected: u64,
+        replacement: &Replacement,
+    ) -> Result<u64, RemoteLogError> {
+        self.planned(leader_epoch)?;
+        self.inner.replace(partition, leader_epoch, expected, replacement).await
     }
 
     async fn finish_delete(

@@ -15,5 +15,6 @@ pub mod quotas;
 mod records;
 pub mod remote_log;
 mod remote_records;
+pub mod remote_replacement;
 pub mod store;
 mod tables;

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
 
 use super::image::PartitionId;
+use super::remote_replacement::Replacement;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
 /// KIP-405's states of one remote segment.
@@ -179,6 +180,16 @@ pub trait RemoteLogMetadata: Send + Sync + Debug + 'static {
         segments: &[Uuid],
         log_start: Offset,
         now_ms: i64,
+    ) -> Result<u64, RemoteLogError>;
+
+    /// The new segments become COPY_SEGMENT_FINISHED and those that they replace DELETE_SEGMENT_STARTED, at once; the log
+    /// start stays. Refused unless the new ones cover exactly the offsets of the old ones, see [`Replacement::rows`].
+    async fn replace(
+        &self,
+        partition: PartitionId,
+        leader_epoch: LeaderEpoch,
+        expected: u64,
+        replacement: &Replacement,
     ) -> Result<u64, RemoteLogError>;
 
     /// DELETE_SEGMENT_FINISHED: forgets `segments`. Fine when they are forgotten already.

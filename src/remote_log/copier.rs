@@ -166,7 +166,7 @@ impl RemoteLog {
         let follows = {
             let mut known = state.lock().await;
             known.begin_copy(store, state.id, epoch, remote.clone()).await?;
-            known.copying = Some(remote.uuid);
+            known.copying.insert(remote.uuid);
             known.tier_end()
         };
         crash_point::reach(CrashPoint::CopyAfterStarted);
@@ -177,7 +177,7 @@ impl RemoteLog {
         };
 
         let mut known = state.lock().await;
-        known.copying = None;
+        known.copying.remove(&remote.uuid);
         let uploaded = match uploaded {
             Ok(uploaded) => uploaded,
             Err(error) => {

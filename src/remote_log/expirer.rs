@@ -167,7 +167,7 @@ impl RemoteLog {
     ) -> Result<bool, ExpireError> {
         let doomed = |segment: &&Arc<RemoteSegment>| match segment.state {
             SegmentState::CopyFinished => useless(segment),
-            SegmentState::CopyStarted => known.copying != Some(segment.uuid),
+            SegmentState::CopyStarted => !known.copying.contains(&segment.uuid),
             SegmentState::DeleteStarted { .. } => false,
         };
         let doomed: Vec<Uuid> = known.remote.segments.iter().filter(doomed).map(|segment| segment.uuid).collect();

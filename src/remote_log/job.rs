@@ -136,7 +136,7 @@ impl RemoteLog {
             if !root_is_current {
                 roots.wake(id);
             }
-            let known = Known { remote, root, unrooted: u32::from(!root_is_current), copying: None };
+            let known = Known { remote, root, unrooted: u32::from(!root_is_current), copying: HashSet::new() };
             states.insert(id, Arc::new(PartitionState::new(id, known)));
         }
         Arc::new(Self {

@@ -7,7 +7,8 @@ use terrace_tiering::platform::fs::RealFs;
 use terrace_tiering::platform::random::SeededRandom;
 
 use super::super::image::{PartitionId, Topic};
-use super::super::remote_log::{RemoteLogError, RemoteLogMetadata, RemoteSegment, SegmentState};
+use super::super::remote_log::{RemoteLogError, RemoteLogMetadata, RemotePartition, RemoteSegment, SegmentState};
+use super::super::remote_replacement::Replacement;
 use super::*;
 
 struct Place(tempfile::TempDir);
@@ -230,6 +231,37 @@ async fn remote_changes_are_refused_to_whoever_is_behind() {
         matches!(store.finish_delete(P, 3, 2, &[uuid]).await, Err(RemoteLogError::BadState(_))),
         "a readable segment is not forgotten"
     );
+}
+
+#[tokio::test]
+async fn a_run_is_replaced_at_once_or_not_at_all_and_survives_reopening() {
+    let place = Place::new();
+    let store = place.open();
+    let mut generation = 0;
+    for base in [0, 10, 20, 30] {
+        store.begin_copy(P, 0, generation, segment(base)).await.unwrap();
+        generation = store.finish_copy(P, 0, generation + 1, segment(base)).await.unwrap();
+    }
+    let new = RemoteSegment { uuid: Uuid::from_u128(99), base_offset: 10, last_offset: 29, ..segment(10) };
+    let replaced = vec![segment(10).uuid, segment(20).uuid];
+    let replacement = Replacement { replaced, by: vec![new.clone()], now_ms: 77 };
+    let unannounced = store.replace(P, 0, generation, &replacement).await;
+    assert!(matches!(unannounced, Err(RemoteLogError::BadState(_))), "{unannounced:?}");
+    generation = store.begin_copy(P, 0, generation, new.clone()).await.unwrap();
+    let too_few = Replacement { replaced: vec![segment(10).uuid], ..replacement.clone() };
+    assert!(matches!(store.replace(P, 0, generation, &too_few).await, Err(RemoteLogError::BadState(_))));
+    assert!(matches!(store.replace(P, 0, generation - 1, &replacement).await, Err(RemoteLogError::Fenced)));
+    let bases = |known: &RemotePartition| known.chain().segments.iter().map(|s| s.base_offset).collect::<Vec<_>>();
+    assert_eq!(bases(&store.load(P).await.unwrap()), [0, 10, 20, 30], "nothing of a refused one is there");
+    generation = store.replace(P, 0, generation, &replacement).await.unwrap();
+    drop(store);
+
+    let known = place.open().load(P).await.unwrap();
+    assert_eq!((known.generation, known.log_start), (generation, -1), "the log start stays");
+    assert_eq!(bases(&known), [0, 10, 30]);
+    assert_eq!(*known.chain().segments[1], RemoteSegment { state: SegmentState::CopyFinished, ..new });
+    let marked = known.segments.iter().filter(|s| s.state == SegmentState::DeleteStarted { at_ms: 77 });
+    assert!(marked.map(|s| s.uuid).eq(replacement.replaced), "the old ones wait out their grace time");
 }
 
 #[tokio::test]
