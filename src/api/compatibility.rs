@@ -269,8 +269,19 @@ const DIFFERENCES: &[Difference] = &[
         why: "the client is told what is wrong",
     },
     Difference {
-        subject: "Dynamic broker keys `remote.log.manager.copier.thread.pool.size`, `remote.log.reader.threads` and the \
-                  tier's bytes per second",
+        subject: "`remote.log.reader.threads`",
+        here: "without effect",
+        kafka: "threads that read from the tier, each one segment at a time",
+        why: "reads of the tier take no thread: what bounds them is their memory, `remote.read.ahead.max.bytes`",
+    },
+    Difference {
+        subject: "`remote.storage.enable` of a topic that does not name it",
+        here: "true, unless the topic is compacted or internal; `remote.storage.enable.default` says so for the cluster",
+        kafka: "false; there is no key for the cluster",
+        why: "the bucket is the second copy of everything",
+    },
+    Difference {
+        subject: "Dynamic broker keys `remote.log.manager.copier.thread.pool.size` and the tier's bytes per second",
         here: "read at the start; altering them is refused like any other key that is not dynamic",
         kafka: "dynamic",
         why: "the tier is built with them",

@@ -273,8 +273,6 @@ pub struct RemoteSettings {
     pub task_interval_ms: u64,
     /// `remote.log.manager.copier.thread.pool.size`.
     pub copies_at_once: usize,
-    /// `remote.log.reader.threads`.
-    pub downloads_at_once: usize,
     /// `remote.log.manager.copy.max.bytes.per.second`; `None` is no limit.
     pub copy_bytes_per_second: Option<u64>,
     /// `remote.log.manager.fetch.max.bytes.per.second`; `None` is no limit.

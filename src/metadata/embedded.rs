@@ -33,7 +33,7 @@ use super::tables::{
 };
 use crate::protocol::record_batch::ProducerId;
 
-const FORMAT_VERSION: u64 = 1;
+pub(super) const FORMAT_VERSION: u64 = 1;
 /// Pages of the file that redb keeps in memory, in bytes; the image is in memory anyway.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// Commits that wait for the writer, at most; more wait in their callers.
@@ -95,11 +95,7 @@ impl EmbeddedStore {
         given: Option<&str>,
         random: &dyn Random,
     ) -> Result<Arc<Self>, OpenError> {
-        let database = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create_with_backend(backend)
-            .map_err(|error| OpenError::File(error.to_string()))?;
+        let database = builder().create_with_backend(backend).map_err(file)?;
         let database = Arc::new(database);
         boot(&database, given, random)?;
         let (image, next_producer_id) = read_image(&database)?;
@@ -167,6 +163,13 @@ impl MetadataStore for EmbeddedStore {
     }
 }
 
+/// How the file is opened.
+pub(super) fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
 /// The first transaction of a run: format, cluster id, boot counter.
 fn boot(database: &Database, given: Option<&str>, random: &dyn Random) -> Result<(), OpenError> {
     let transaction = database.begin_write().map_err(file)?;
@@ -207,7 +210,7 @@ fn boot(database: &Database, given: Option<&str>, random: &dyn Random) -> Result
 }
 
 /// The image that the file holds, and the next producer id.
-fn read_image(database: &Database) -> Result<(Image, ProducerId), OpenError> {
+pub(super) fn read_image(database: &Database) -> Result<(Image, ProducerId), OpenError> {
     let row = |table| move |why| OpenError::Row { table, why };
     let number = |name: &'static str, found: u64| {
         let why = || BadRow::Damaged(format!("{name} {found} is too large"));
@@ -271,7 +274,7 @@ fn read_security(database: &Database) -> Result<BTreeMap<String, Vec<u8>>, OpenE
     Ok(records)
 }
 
-fn file(error: impl Into<redb::Error>) -> OpenError {
+pub(super) fn file(error: impl Into<redb::Error>) -> OpenError {
     OpenError::File(error.into().to_string())
 }
 

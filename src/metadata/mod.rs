@@ -2,6 +2,7 @@
 
 pub mod adopted;
 mod apply;
+pub mod at_rest;
 mod backend;
 pub mod cluster_id;
 pub mod embedded;

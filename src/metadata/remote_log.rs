@@ -95,6 +95,11 @@ impl RemoteChain {
     pub fn end(&self) -> Option<Offset> {
         self.segments.last().map(|segment| segment.last_offset + 1)
     }
+
+    /// The log ended here or later once: readers saw what lies below, or were told that it is gone.
+    pub fn reached(&self) -> Offset {
+        self.end().unwrap_or(0).max(self.log_start)
+    }
 }
 
 /// Why a change of remote state did not happen.

@@ -14,7 +14,7 @@ use crate::log::LogError;
 use crate::log::txn_index::AbortedTransaction;
 use crate::log::view::FileRange;
 use crate::metadata::image::PartitionId;
-use crate::metadata::remote_log::RemoteSegment;
+use crate::metadata::remote_log::{RemoteChain, RemoteSegment};
 use crate::protocol::record_batch::{BatchView, Offset, total_bytes};
 
 /// A read that has to wait. Holds no lock and no file.
@@ -181,11 +181,10 @@ impl Partition {
         ColdRead::Disk(self.this.clone(), *spec)
     }
 
-    /// The read of `spec` from the bucket, for records below `local_start`.
-    pub(super) fn cold(&self, spec: &ReadSpec, local_start: Offset) -> Result<ColdRead, LogError> {
+    /// The read of `spec` from the bucket, for records below `local_start`, at the moment at which `chain` was the tier's.
+    pub(super) fn cold(&self, spec: &ReadSpec, chain: &RemoteChain, local_start: Offset) -> Result<ColdRead, LogError> {
         let missing = |what: &str| LogError::Corrupt(format!("offset {} is neither local nor {what}", spec.offset));
         let tier = self.shared.tier.get().ok_or_else(|| missing("is there a remote store"))?;
-        let chain = self.remote_chain();
         // Between two copies compaction may have left a gap; the next one answers then.
         let at = chain.segments.partition_point(|segment| segment.last_offset < spec.offset);
         let segment = chain.segments.get(at).ok_or_else(|| missing("in the remote store"))?;

@@ -108,25 +108,34 @@ impl Partition {
         }
     }
 
+    /// As [`Partition::at_time`]: what left the log while it was asked for is no answer, and what is left is asked again.
     async fn at_max_timestamp(self: &Arc<Self>) -> Result<Found, ReadError> {
-        // In this order: what leaves the local log meanwhile is in the bucket already.
-        let local = self.off_worker(|partition| partition.local_max_timestamp()).await?;
-        let (remote, Offsets { log_start, local_start, .. }) = (self.remote_chain(), self.offsets());
-        // Of equal timestamps the first record's is the answer. What both tiers have, the local index knows to the record.
-        let largest = remote
-            .segments
-            .iter()
-            .filter(|segment| segment.max_timestamp_offset >= log_start && segment.base_offset < local_start)
-            .map(|segment| (segment.max_timestamp_offset, segment.max_timestamp))
-            .reduce(|best, next| if next.1 > best.1 { next } else { best });
-        let best = match (largest, local) {
-            (Some(remote), local) if local.is_none_or(|local| remote.1 >= local.1) => {
-                // A row names the batch by its last offset.
-                Some(self.cold_time(remote.1, log_start, local_start).await?.unwrap_or(remote))
-            }
-            (_, local) => local,
-        };
-        Ok(best.map_or(Found::NOTHING, |(offset, timestamp)| self.found(offset, timestamp)))
+        loop {
+            // In this order: what leaves the local log meanwhile is in the bucket already.
+            let local = self.off_worker(|partition| partition.local_max_timestamp()).await?;
+            let (remote, Offsets { log_start, local_start, .. }) = (self.remote_chain(), self.offsets());
+            // Of equal timestamps the first record's is the answer. What both tiers have, the local index knows to the
+            // record.
+            let largest = remote
+                .segments
+                .iter()
+                .filter(|segment| segment.max_timestamp_offset >= log_start && segment.base_offset < local_start)
+                .map(|segment| (segment.max_timestamp_offset, segment.max_timestamp))
+                .reduce(|best, next| if next.1 > best.1 { next } else { best });
+            let best = match (largest, local) {
+                (Some(remote), local) if local.is_none_or(|local| remote.1 >= local.1) => {
+                    match self.cold_time(remote.1, log_start, local_start).await {
+                        Ok(Some(found)) => Some(found),
+                        Ok(None) | Err(_) if self.offsets().log_start > log_start => continue,
+                        // A row names the batch by its last offset.
+                        Ok(None) => Some(remote),
+                        Err(error) => return Err(error),
+                    }
+                }
+                (_, local) => local,
+            };
+            return Ok(best.map_or(Found::NOTHING, |(offset, timestamp)| self.found(offset, timestamp)));
+        }
     }
 
     /// A lookup reads headers and opens a batch: work for a thread that may block.

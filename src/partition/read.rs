@@ -11,6 +11,7 @@ pub use crate::log::txn_index::AbortedTransaction;
 use crate::log::view::{Copied, FileRange, Found, LogView, Mark, Place, Wanted};
 use crate::log::walk::Reach;
 use crate::log::{LogError, leader_epochs};
+use crate::metadata::remote_log::RemoteChain;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
@@ -156,6 +157,9 @@ struct Moment {
     upto: Mark,
     log_start: Offset,
     local_start: Offset,
+    /// For a read below `local_start`: what the tier has. Taken with the rest, because what leaves the chain is below the
+    /// log start, or local again, before it does.
+    chain: Option<Arc<RemoteChain>>,
     diverging: Option<(LeaderEpoch, Offset)>,
     visible: Visible,
 }
@@ -260,6 +264,7 @@ impl Partition {
             upto: online.end_for(spec.isolation),
             log_start,
             local_start: online.local_start(),
+            chain: (spec.offset < online.local_start()).then(|| self.remote_chain()),
             diverging,
             visible: online.visible(),
         })
@@ -282,8 +287,8 @@ impl Partition {
         if spec.max_bytes == 0 && !spec.min_one {
             return Ok(nothing());
         }
-        if spec.offset < moment.local_start {
-            return Ok(Answer::of(Records::Cold(self.cold(spec, moment.local_start)?)));
+        if let Some(chain) = &moment.chain {
+            return Ok(Answer::of(Records::Cold(self.cold(spec, chain, moment.local_start)?)));
         }
         let found = match moment.view.read(wanted, copies) {
             Err(error) if would_wait(&error) => return Ok(from_disk()),

@@ -1,7 +1,8 @@
 //! The start rule: where a tiered partition's local log begins this run, given what our rows say is in the tier.
 //!
-//! What is FINISHED was below the high watermark, so a local log that ends before it lost records that readers saw (a
-//! power loss without syncs, a lost disk). It must not give their offsets away a second time.
+//! What is FINISHED was below the high watermark, and so was a log start that the rows have, so a local log that ends
+//! before either lost records that readers saw (a power loss without syncs, a lost disk). It must not give their offsets
+//! away a second time.
 
 use crate::metadata::remote_log::RemoteChain;
 use crate::protocol::record_batch::Offset;
@@ -14,7 +15,7 @@ pub(super) enum LocalStart {
     /// It ends before the tier: it will be emptied and go on at the tier's end, once the tier has told the producers
     /// as of there.
     Behind {
-        /// Where the tier ends.
+        /// Where the tier ends; where nothing in it can be read, the log start that the rows have.
         tier_end: Offset,
     },
     /// Records that readers may ask for are in neither tier: the partition stays offline.
@@ -28,8 +29,11 @@ pub(super) enum LocalStart {
 
 /// Decides by what the local log holds.
 pub(super) fn local_start(chain: &RemoteChain, log_start: Offset, local_start: Offset, log_end: Offset) -> LocalStart {
+    let reached = chain.reached();
+    if log_end < reached {
+        return LocalStart::Behind { tier_end: reached };
+    }
     match chain.end() {
-        Some(tier_end) if log_end < tier_end => LocalStart::Behind { tier_end },
         Some(tier_end) if local_start > tier_end.max(log_start) => LocalStart::Gap { tier_end, local_start },
         _ => LocalStart::Keep,
     }
@@ -76,8 +80,18 @@ mod tests {
         #[case] log_end: Offset,
         #[case] expected: LocalStart,
     ) {
-        let segments = (tier_end > 0).then(|| Arc::new(remote_segment(0, tier_end - 1))).into_iter().collect();
+        let segments: Vec<_> = (tier_end > 0).then(|| Arc::new(remote_segment(0, tier_end - 1))).into_iter().collect();
         let chain = RemoteChain { segments, ..RemoteChain::default() };
         assert_eq!(local_start(&chain, log_start, begins, log_end), expected);
+    }
+
+    #[rstest]
+    #[case::nothing_local(0, 0, LocalStart::Behind { tier_end: 30 })]
+    #[case::all_that_is_local_was_deleted(10, 25, LocalStart::Behind { tier_end: 30 })]
+    #[case::local_ends_there(10, 30, LocalStart::Keep)]
+    #[case::local_goes_on(10, 33, LocalStart::Keep)]
+    fn a_log_start_was_reached_too(#[case] begins: Offset, #[case] log_end: Offset, #[case] expected: LocalStart) {
+        let chain = RemoteChain { log_start: 30, ..RemoteChain::default() };
+        assert_eq!(local_start(&chain, begins, begins, log_end), expected);
     }
 }

@@ -146,9 +146,7 @@ impl Partition {
         let mut state = self.raw();
         match &mut *state {
             // Nothing local, but something in the bucket: the start rule has to look.
-            State::Online(online)
-                if online.log.is_untouched() && chain.end().is_some_and(|end| online.log.end() < end) =>
-            {
+            State::Online(online) if online.log.is_untouched() && online.log.end() < chain.reached() => {
                 *state = State::Unopened(None);
                 self.shared.opening.note_unopened();
             }
@@ -175,7 +173,8 @@ impl Partition {
     }
 
     /// Empties the local log so that it begins at `start`, behind the last remote segment, with that segment's leader
-    /// epochs and producers: what the start rule asks when the bucket is ahead of the local log. Blocks.
+    /// epochs and producers: what the start rule asks when the bucket is ahead of the local log. Where nothing can be read
+    /// from there, the whole log begins at `start`. Blocks.
     pub fn restart_at(
         &self,
         start: Offset,
@@ -202,7 +201,8 @@ impl Partition {
             self.shared.fs.sync_dir(self.dir().path())?;
         }
         let mut online = Online::empty(directory, start);
-        online.log_start = log_start;
+        let chain = self.remote_chain();
+        online.log_start = if chain.segments.is_empty() { start } else { log_start };
         online.producers = producers;
         // A copy waits until the last stable offset has passed its segment, so what was open at the segment's end was
         // decided by a marker that is gone with the records behind it; the footer's list has the outcome.
@@ -210,7 +210,6 @@ impl Partition {
         online.settle_stable();
         let starts = epochs.iter().map(|&(epoch, start_offset)| EpochStart { epoch, start_offset });
         *online.log.epochs_mut() = EpochCache::from_entries(starts);
-        let chain = self.remote_chain();
         online.settle_log_start(&chain);
         self.mark_changed(&mut online);
         self.schedule_upkeep_in(&mut online);

@@ -105,6 +105,7 @@ impl RemoteLog {
     /// Brings all back that is only in the tier, as long as the topic wants it.
     pub(super) async fn drain(&self, state: &PartitionState, partition: &SharedPartition) -> Result<(), DrainError> {
         let mut pulled = 0;
+        partition.opened().await;
         while partition.topic_config().copies() == Copies::ComeBack {
             let offsets = partition.offsets();
             if offsets.local_start <= offsets.log_start {

@@ -98,6 +98,7 @@ impl RemoteLog {
         }
         // A partition that is not open yet has a log start that nobody knows.
         let Some(partition) = self.partitions.get(state.id) else { return Ok(()) };
+        partition.opened().await;
         let copies = partition.topic_config().copies();
         if copies == Copies::Go && state.lock().await.tier_end().is_some() {
             // As Kafka does: what only the bucket has is gone at once, for good.

@@ -26,6 +26,9 @@ pub trait TieredPartition: Send + Sync + Debug {
     /// The effective configuration of its topic.
     fn topic_config(&self) -> Arc<TopicConfig>;
 
+    /// Returns once asking it no longer opens its files, which would hold up an async worker.
+    async fn opened(&self);
+
     /// Where it stands.
     fn offsets(&self) -> Offsets;
 
@@ -83,6 +86,10 @@ impl TieredPartition for Local {
 
     fn topic_config(&self) -> Arc<TopicConfig> {
         self.0.topic_config()
+    }
+
+    async fn opened(&self) {
+        self.0.opened().await;
     }
 
     fn offsets(&self) -> Offsets {

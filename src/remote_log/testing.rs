@@ -160,6 +160,8 @@ impl TieredPartition for FakePartition {
         self.with(|fake| Arc::new(fake.config.clone()))
     }
 
+    async fn opened(&self) {}
+
     fn offsets(&self) -> Offsets {
         self.with(|fake| fake.offsets)
     }

@@ -165,7 +165,7 @@ impl Tier {
     /// A tier over a store that is open already.
     pub async fn over_opened(opened: Opened, options: TierOptions, machine: Machine) -> Result<Arc<Self>, TierError> {
         let names = Names::new(&opened.root, &options.cluster_id);
-        let bucket = Bucket::new(opened.store, opened.dir, &options, &machine);
+        let bucket = Bucket::new(opened.store, opened.directory, &options, &machine);
         probe::create_if_absent(&bucket, &names, &options.uri, &machine.random).await?;
         Self::assemble(bucket, names, opened.kind, opened.admin, options, machine).await
     }
@@ -178,7 +178,7 @@ impl Tier {
         options: TierOptions,
         machine: Machine,
     ) -> Result<Arc<Self>, TierError> {
-        Self::over_opened(Opened { store, kind, root, dir: None, admin: None }, options, machine).await
+        Self::over_opened(Opened { store, kind, root, directory: None, admin: None }, options, machine).await
     }
 
     /// A tier for the command line, beside a broker that may run: nothing is written into the bucket or into the cache.
@@ -186,7 +186,7 @@ impl Tier {
         let opened = open::open(&options, &machine.fs)?;
         let options = TierOptions { disk_cache: None, ..options };
         let names = Names::new(&opened.root, &options.cluster_id);
-        let bucket = Bucket::new(opened.store, opened.dir, &options, &machine);
+        let bucket = Bucket::new(opened.store, opened.directory, &options, &machine);
         Self::assemble(bucket, names, opened.kind, opened.admin, options, machine).await
     }
 

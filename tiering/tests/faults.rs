@@ -107,6 +107,50 @@ async fn a_fault_that_passes_is_not_seen_by_a_reader(#[case] fault: Fault) {
     assert_eq!(all_bytes(&tier, &object).await.unwrap(), segment.bytes);
 }
 
+/// A download may take as long as it moves; one that stands still is given up.
+#[rstest]
+#[case::slow_but_moving(Duration::from_secs(10), true)]
+#[case::standing_still(Duration::from_secs(20), false)]
+#[tokio::test(start_paused = true)]
+async fn a_slow_download_is_waited_for_while_it_moves(#[case] pause: Duration, #[case] done: bool) {
+    let (tier, store, segment, object) = stored(40, 100_000).await;
+    store.fail_at_random_with(1000, &[Fault::Trickle(pause)]);
+    let begun = Instant::now();
+    let (mut bytes, mut offset) = (Vec::new(), 0);
+    let read = loop {
+        match tier.read(&object, offset, 4 << 20, ReadHint::default()).await {
+            Ok(read) => {
+                read.chunks.iter().for_each(|chunk| bytes.extend_from_slice(chunk));
+                offset = read.next_offset;
+            }
+            Err(error) => break Err(error),
+        }
+        if offset == 40 {
+            break Ok(());
+        }
+    };
+    match read {
+        Ok(()) => assert!(done && bytes == segment.bytes && begun.elapsed() > PATIENCE, "{:?}", begun.elapsed()),
+        Err(error) => assert!(!done && matches!(error, ReadError::Store(StoreError::Timeout(_))), "{error}"),
+    }
+    assert!(!done || matches!(tier.health(), StoreHealth::Up { .. }));
+}
+
+/// An object that is archived, or whose key is gone: the store is well, and nobody else has to wait for it.
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_refused_is_an_error_for_its_readers_alone() {
+    let (tier, store, segment, object) = stored(10, SMALL).await;
+    let other = Segment::new(100, 10, SMALL);
+    let refused = other.object(&tier.upload(other.upload.clone()).await.unwrap());
+    for _ in 0..20 {
+        store.next(Op::Get, Fault::Denied);
+        let error = read(&tier, &refused, 100).await.unwrap_err();
+        assert!(matches!(error, ReadError::Store(StoreError::Denied(_))), "{error}");
+    }
+    assert!(matches!(tier.health(), StoreHealth::Up { .. }));
+    assert_eq!(all_bytes(&tier, &object).await.unwrap(), segment.bytes);
+}
+
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_is_given_up_in_bounded_time(
@@ -263,18 +307,16 @@ async fn expired_credentials_are_told_at_once_and_not_hammered() {
     assert!(matches!(tier.health(), StoreHealth::Up { .. }));
 }
 
-/// S3 says 400 of a session token that has expired; whoever reads only the status takes it for a fault that may pass.
-#[tokio::test]
-async fn an_expired_token_of_s3_is_a_refusal() {
+/// An S3 that says the same of everything.
+fn s3_that_answers(status: &'static str, body: &'static str) -> (open::Opened, TierOptions) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 8192]);
-            let body = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
-            let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/xml\r\nConnection: close";
-            let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let head = "Content-Type: application/xml\r\nConnection: close";
+            let _ = write!(stream, "HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         }
     });
     let mut options = TierOptions::new("s3://bucket", "cluster");
@@ -284,9 +326,33 @@ async fn an_expired_token_of_s3_is_a_refusal() {
         .with_secret_access_key("old")
         .with_token("old")
         .with_region("us-east-1");
-    let opened = open::s3(builder, &options).unwrap();
+    (open::s3(builder, &options).unwrap(), options)
+}
+
+/// S3 says 400 of a session token that has expired, and 403 of an object that was archived; whoever reads only the status
+/// takes one for a fault that may pass and the other for wrong credentials.
+#[rstest]
+#[case::expired("400 Bad Request", "<Error><Code>ExpiredToken</Code><Message>expired</Message></Error>", true)]
+#[case::archived("403 Forbidden", "<Error><Code>InvalidObjectState</Code><Message>no</Message></Error>", false)]
+#[case::encrypted("400 Bad Request", "<Error><Code>InvalidRequest</Code><Message>SSE-C</Message></Error>", false)]
+#[tokio::test]
+async fn what_s3_means_is_in_its_code(#[case] status: &'static str, #[case] body: &'static str, #[case] denied: bool) {
+    let (opened, options) = s3_that_answers(status, body);
     let refused = Tier::over(opened.store, opened.kind, opened.root, options, machine()).await.unwrap_err();
-    assert!(matches!(refused, TierError::Store(StoreError::Denied(_))), "{refused}");
+    match refused {
+        TierError::Store(StoreError::Denied(_)) => assert!(denied),
+        TierError::Store(StoreError::Refused(_)) => assert!(!denied),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_uploads_that_leads_back_to_its_beginning_ends() {
+    let page = "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>\
+                <NextUploadIdMarker>i</NextUploadIdMarker></ListMultipartUploadsResult>";
+    let (opened, _) = s3_that_answers("200 OK", page);
+    let listed = opened.admin.unwrap().uploads("p").await;
+    assert!(matches!(&listed, Err(StoreError::Unsupported(why)) if why.contains("never ends")), "{listed:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,7 +51,7 @@ async fn a_bucket_is_listed_shown_and_downloaded() {
 /// What the doctor says of a store with these faults: check and verdict, those that are good left out.
 async fn ailments(store: &Faulty) -> Vec<(&'static str, Verdict)> {
     let (kind, root) = (StoreKind::Memory, Path::default());
-    let opened = Opened { store: Arc::new(store.clone()), kind, root, dir: None, admin: None };
+    let opened = Opened { store: Arc::new(store.clone()), kind, root, directory: None, admin: None };
     let inspector = Inspector::over(opened, &fixture::options(), &machine());
     let found = inspector.examine(None, 0).await;
     found.into_iter().filter(|each| each.verdict != Verdict::Good).map(|each| (each.check, each.verdict)).collect()

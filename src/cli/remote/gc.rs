@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
@@ -14,14 +13,10 @@ use terrace_tiering::delete::sweeper::Unnamed;
 use terrace_tiering::inspect::verify::Progress;
 use terrace_tiering::platform::clock::{Clock, SystemClock};
 use terrace_tiering::platform::fs::RealFs;
-use terrace_tiering::platform::random::SystemRandom;
-use uuid::Uuid;
 
 use super::{BucketArgs, Failure, Opened, not_asked, progress};
 use crate::broker::locks::{LockError, Locks};
-use crate::metadata::embedded::EmbeddedStore;
-use crate::metadata::remote_log::RemoteLogMetadata;
-use crate::metadata::store::MetadataStore;
+use crate::metadata::at_rest::AtRest;
 use crate::restore::report::utc;
 
 /// What to do with them.
@@ -59,7 +54,7 @@ pub(super) async fn run(arguments: &GcArgs) -> Result<(), Failure> {
     let newest_ms = SystemClock.now_ms().saturating_sub_unsigned(age_ms);
     let owner = if arguments.delete { Some(Owner::take(&opened).await?) } else { None };
     let nothing = HashSet::new();
-    let known = owner.as_ref().map_or(&nothing, |owner| &owner.known);
+    let known = owner.as_ref().map_or(&nothing, |owner| &owner.rows.segments);
     let orphans = opened.tier.find_unnamed(known, newest_ms).await.map_err(not_asked)?;
     let mut collected = Collected {
         orphan_age_ms: age_ms,
@@ -85,11 +80,9 @@ pub(super) async fn run(arguments: &GcArgs) -> Result<(), Failure> {
 
 /// The right to delete, held as long as this lives.
 struct Owner {
-    /// Uuids of all segments in any state that the owner's rows have.
-    known: HashSet<Uuid>,
-    epoch: i32,
-    // The locks go last: until then no broker starts.
-    _metadata: Arc<EmbeddedStore>,
+    /// What the owner knew when it was stopped.
+    rows: AtRest,
+    // Until they are dropped no broker starts, and the rows are what they were.
     _locks: Locks,
 }
 
@@ -111,22 +104,18 @@ impl Owner {
             error @ LockError::Io(..) => not_asked(error),
         })?;
         let cluster = opened.tier.cluster_id();
-        let metadata = EmbeddedStore::open(&RealFs, &file, Some(cluster), &SystemRandom).map_err(not_asked)?;
-        let mut known = HashSet::new();
-        for id in metadata.partitions().await.map_err(not_asked)? {
-            known.extend(metadata.load(id).await.map_err(not_asked)?.segments.iter().map(|segment| segment.uuid));
-        }
-        let owner = Self { known, epoch: metadata.image().node_epoch, _metadata: metadata, _locks: locks };
+        let rows = AtRest::read(&RealFs, &file, cluster).map_err(not_asked)?;
+        let owner = Self { rows, _locks: locks };
         owner.check(opened).await?;
         Ok(owner)
     }
 
-    /// Is the newest claim one of an earlier life of this data directory?
+    /// Is the newest claim one of a life of this data directory?
     async fn check(&self, opened: &Opened) -> Result<(), Failure> {
+        let epoch = self.rows.node_epoch;
         match opened.tier.newest_owner().await.map_err(not_asked)? {
-            Some(newest) if newest >= self.epoch => Err(not_asked(format!(
-                "the bucket is owned by node epoch {newest}, this data directory is at {}: another broker uses it",
-                self.epoch
+            Some(newest) if newest > epoch => Err(not_asked(format!(
+                "the bucket is owned by node epoch {newest}, this data directory is at {epoch}: another broker uses it"
             ))),
             Some(_) | None => Ok(()),
         }

@@ -45,7 +45,7 @@ pub(super) const KEYS: &[Key] = &[
     string("remote.log.metadata.manager.impl.prefix").default("rlmm.config.").check(Check::NotEmpty).accepted(),
     string("remote.log.metadata.manager.listener.name").check(Check::NotEmpty).accepted(),
     int("remote.log.reader.max.pending.tasks").default("100").at_least(1).accepted(),
-    int("remote.log.reader.threads").default("10").at_least(1).says("Downloads that run side by side."),
+    int("remote.log.reader.threads").default("10").at_least(1).accepted(),
     string("remote.log.storage.manager.class.name").check(Check::NotEmpty).accepted(),
     string("remote.log.storage.manager.class.path").accepted(),
     string("remote.log.storage.manager.impl.prefix").default("rsm.config.").check(Check::NotEmpty).accepted(),

@@ -293,7 +293,6 @@ pub(super) fn remote(reader: &mut Reader<'_>, dirs: &Dirs) -> RemoteSettings {
         list_offsets_timeout_ms: reader.size("remote.list.offsets.request.timeout.ms"),
         task_interval_ms: reader.size("remote.log.manager.task.interval.ms"),
         copies_at_once: count(reader, "remote.log.manager.copier.thread.pool.size"),
-        downloads_at_once: count(reader, "remote.log.reader.threads"),
         copy_bytes_per_second: limit("remote.log.manager.copy.max.bytes.per.second"),
         fetch_bytes_per_second: limit("remote.log.manager.fetch.max.bytes.per.second"),
     }

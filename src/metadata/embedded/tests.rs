@@ -6,6 +6,7 @@ use redb::backends::InMemoryBackend;
 use terrace_tiering::platform::fs::RealFs;
 use terrace_tiering::platform::random::SeededRandom;
 
+use super::super::at_rest::AtRest;
 use super::super::image::{PartitionId, Topic};
 use super::super::remote_log::{RemoteLogError, RemoteLogMetadata, RemotePartition, RemoteSegment, SegmentState};
 use super::super::remote_replacement::Replacement;
@@ -317,4 +318,20 @@ async fn a_failed_sync_commits_nothing_that_was_answered() {
     assert!(matches!(store.begin_copy(P, 0, 0, segment(0)).await, Err(RemoteLogError::Store(_))));
     assert_eq!(names(&store.image()), ["t1"], "nobody sees what is not durable");
     assert_eq!(store.image().generation, 1);
+}
+
+#[tokio::test]
+async fn a_look_at_a_stopped_store_changes_nothing() {
+    let place = Place::new();
+    let store = place.open_as(Some("c")).unwrap();
+    let id = PartitionId { topic: Uuid::from_u128(1), partition: 0 };
+    store.begin_copy(id, 0, 0, segment(7)).await.unwrap();
+    drop(store);
+    let path = place.0.path().join("meta.redb");
+    for _ in 0..3 {
+        let found = AtRest::read(&RealFs, &path, "c").unwrap();
+        assert_eq!((found.node_epoch, found.segments), (0, [segment(7).uuid].into()));
+    }
+    assert!(matches!(AtRest::read(&RealFs, &path, "d"), Err(OpenError::OtherCluster { .. })));
+    assert_eq!(place.open().image().node_epoch, 1);
 }

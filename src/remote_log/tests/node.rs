@@ -310,6 +310,28 @@ async fn a_lost_disk_costs_what_was_not_copied_and_nothing_else() {
     assert_eq!(node.meta.image().node_epoch, 1);
 }
 
+/// Nothing in the tier can be read, and its rows know all the same how far the log came.
+#[tokio::test]
+async fn a_lost_disk_gives_no_offset_away_again_when_all_was_deleted() {
+    let machines = Machines::new();
+    let node = machines.start().await;
+    (0..20).for_each(|n| drop(node.append(5 * n)));
+    node.copy_all().await;
+    node.partition().raise_log_start(100).await.unwrap();
+    node.log.expire(&node.log.state(P)).await.unwrap();
+    assert_eq!(node.meta_rows().await, Vec::<Offset>::new());
+    node.lose_disk(&machines);
+    let node = machines.start().await;
+    let offsets = node.partition().offsets();
+    assert_eq!((offsets.log_start, offsets.local_start, offsets.log_end), (100, 100, 100));
+    assert_eq!(node.append(0).base_offset, 100);
+    node.stop().await;
+    let node = machines.start().await;
+    let (records, cold) = node.read_all(100).await;
+    assert!(!records.is_empty() && cold == 0);
+    assert_eq!(node.partition().offsets().log_end, 105);
+}
+
 /// Whoever gave up here would leave the partition offline until the next start.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_while_a_partition_is_attached_is_asked_again() {

@@ -157,6 +157,35 @@ async fn a_lookup_by_time_finds_what_moves_to_the_bucket_meanwhile() {
     assert_eq!(newest.timestamp, NOW_MS + 290);
 }
 
+/// The segment with the largest time is deleted while the bucket is asked for its record: the answer is that of what is
+/// left, and not an error.
+#[tokio::test]
+async fn a_lookup_of_the_largest_time_passes_over_what_is_deleted_meanwhile() {
+    let machines = Machines::of(|config| config.segment_bytes = 300);
+    let node = machines.start().await;
+    append_at(&node, NOW_MS + 500);
+    for n in 1..30 {
+        append_at(&node, NOW_MS + 10 * n);
+    }
+    node.copy_all().await;
+    keep_local(&machines, &node, 0);
+    let fresh = machines.fresh_tier(node).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let before = machines.bucket.count(Op::Get);
+    machines.bucket.next(Op::Get, Fault::Wait(Arc::clone(&gate)));
+    let partition = fresh.partition();
+    let delete = async {
+        while machines.bucket.count(Op::Get) == before {
+            tokio::task::yield_now().await;
+        }
+        partition.raise_log_start(10).await.unwrap();
+        fresh.log.expire(&fresh.log.state(P)).await.unwrap();
+        gate.add_permits(1);
+    };
+    let (found, ()) = tokio::join!(partition.list_offset(OffsetSpec::MaxTimestamp, Isolation::ReadUncommitted), delete);
+    assert_eq!(found.map(|found| (found.offset, found.timestamp)), Ok((29, NOW_MS + 290)));
+}
+
 /// The record in the middle of its batch has it, in whichever tier it is.
 #[tokio::test]
 async fn the_largest_time_is_found_to_the_record_in_both_tiers() {

@@ -121,8 +121,8 @@ impl Inspector {
 
     /// The same over a store that is open already.
     pub fn over(opened: Opened, options: &TierOptions, machine: &Machine) -> Self {
-        let Opened { store, kind, root, dir, admin } = opened;
-        let bucket = Bucket::new(store, dir, options, machine);
+        let Opened { store, kind, root, directory, admin } = opened;
+        let bucket = Bucket::new(store, directory, options, machine);
         Self { bucket, root, kind, admin, options: options.clone(), machine: machine.clone() }
     }
 

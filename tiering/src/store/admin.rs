@@ -91,10 +91,11 @@ impl S3Admin {
     /// aborts stale ones by itself.
     pub async fn uploads(&self, prefix: &str) -> Result<Vec<Upload>, StoreError> {
         let mut uploads = Vec::new();
-        let (mut key_marker, mut id_marker) = (String::new(), String::new());
+        // Uploads of one key are in the order of their beginnings, so that ids say nothing of how far it is.
+        let mut markers: Vec<(String, String)> = Vec::new();
         loop {
             let mut query = vec![("uploads", ""), ("prefix", prefix)];
-            if !key_marker.is_empty() {
+            if let Some((key_marker, id_marker)) = markers.last() {
                 query.extend([("key-marker", key_marker.as_str()), ("upload-id-marker", id_marker.as_str())]);
             }
             let answer = self.ask("GET", &Path::default(), &query, &[], Vec::new()).await?.good()?;
@@ -104,12 +105,17 @@ impl S3Admin {
                 let initiated_ms = upload.initiated.timestamp_millis();
                 uploads.push(Upload { key, id: upload.upload_id, initiated_ms });
             }
-            // A store that says "more" without saying from where would be asked for ever.
+            // A store that says "more" and from where it has been asked before would be asked for ever.
             let next = (page.next_key_marker, page.next_upload_id_marker);
-            if !page.is_truncated || next.0.is_empty() || next == (key_marker.clone(), id_marker.clone()) {
+            if !page.is_truncated || next.0.is_empty() {
                 return Ok(uploads);
             }
-            (key_marker, id_marker) = next;
+            if markers.last().is_some_and(|last| next.0 < last.0) || markers.contains(&next) {
+                return Err(StoreError::Unsupported("its list of unfinished uploads never ends".to_owned()));
+            }
+            // Keys only rise: what belongs to one before is no use.
+            markers.retain(|(key, _)| *key == next.0);
+            markers.push(next);
         }
     }
 

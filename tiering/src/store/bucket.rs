@@ -1,18 +1,15 @@
 //! The requests that the tier makes of a store, each with its deadline, its metrics, its retries and its share of the rate.
 
+mod reading;
+
 use std::future::Future;
-use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    UploadPart,
+    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UploadPart,
 };
 use tokio::time::{Instant, timeout};
 
@@ -24,17 +21,15 @@ use super::retry::Retry;
 use super::throttle::Throttle;
 use crate::tier::{Machine, TierOptions};
 
-/// Bytes read at once from a local directory, unless the caller says how many.
-const LOCAL_PIECE_BYTES: u32 = 1 << 20;
 /// Keys that a store tells in one answer; a listing of more is as many requests.
 const LIST_PAGE_KEYS: u64 = 1000;
 
 /// How long the store may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
-    /// A request that carries little: HEAD, LIST page, small PUT, the first byte of a GET.
+    /// A request that carries little: HEAD, LIST page, small PUT; and each wait for the next bytes of a GET.
     pub request: Duration,
-    /// Bytes per second below which a transfer counts as hanging; a transfer of n bytes has `request` + n / this.
+    /// Bytes per second below which an upload counts as hanging; one of n bytes has `request` + n / this.
     pub transfer_bytes_per_s: u64,
 }
 
@@ -78,12 +73,18 @@ struct Inner {
 }
 
 impl Bucket {
-    /// Wraps a store, whose objects are files in `dir` if there is one; what nobody says another purpose for is metadata.
-    pub fn new(store: Arc<dyn ObjectStore>, dir: Option<PathBuf>, options: &TierOptions, machine: &Machine) -> Self {
+    /// Wraps a store, whose objects are files of `directory` if there is one; what nobody says another purpose for is
+    /// metadata.
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        directory: Option<Directory>,
+        options: &TierOptions,
+        machine: &Machine,
+    ) -> Self {
         metrics::gauge!("terrace_remote_store_up").set(1.0);
         let inner = Inner {
             store,
-            directory: dir.map(|dir| Directory::new(dir, machine.fs.clone())),
+            directory,
             deadlines: options.deadlines,
             upload: Throttle::new(options.upload_bytes_per_s),
             download: Throttle::new(options.download_bytes_per_s),
@@ -121,118 +122,7 @@ impl Bucket {
 
     /// Size and time of an object.
     pub async fn head(&self, key: &Path) -> Result<ObjectMeta, StoreError> {
-        self.retried(Op::Head, self.0.deadlines.request, || self.0.store.head(key)).await
-    }
-
-    /// A whole object; meant for small ones.
-    pub async fn get(&self, key: &Path) -> Result<Bytes, StoreError> {
-        let deadline = self.0.deadlines.transfer(16 << 20);
-        let bytes = self.retried(Op::Get, deadline, || async { self.0.store.get(key).await?.bytes().await }).await?;
-        self.arrived(bytes.len() as u64).await;
-        Ok(bytes)
-    }
-
-    /// Exactly this range of an object.
-    pub async fn get_range(&self, key: &Path, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let len = range.end.saturating_sub(range.start);
-        self.0.download.take(len).await;
-        let deadline = self.0.deadlines.transfer(len);
-        let mut attempt = 1;
-        loop {
-            let bytes = self.retried(Op::Get, deadline, || self.0.store.get_range(key, range.clone())).await?;
-            self.0.meter.received(self.1, bytes.len() as u64);
-            if bytes.len() as u64 == len {
-                return Ok(bytes);
-            }
-            // Bytes may be lost on the way, once. An object that is too short every time is no fault of the store's health.
-            match self.0.retry.after(attempt).filter(|_| attempt == 1) {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(StoreError::Short(key.to_string())),
-            }
-            attempt += 1;
-        }
-    }
-
-    /// This range of an object, as it arrives: one request, not retried. The pieces have any size; every wait has the
-    /// request's deadline.
-    pub async fn get_stream(
-        &self,
-        key: &Path,
-        range: Range<u64>,
-    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
-        if let Some(directory) = &self.0.directory {
-            let len = range.end.saturating_sub(range.start);
-            let whole = usize::try_from(len / u64::from(LOCAL_PIECE_BYTES)).unwrap_or(0);
-            let rest = (len % u64::from(LOCAL_PIECE_BYTES)) as u32;
-            let lengths = std::iter::repeat_n(LOCAL_PIECE_BYTES, whole).chain((rest > 0).then_some(rest)).collect();
-            return self.read_directory(directory, key, range.start, lengths).await;
-        }
-        let deadline = self.0.deadlines.request;
-        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        let body = self.once(Op::Get, deadline, self.0.store.get_opts(key, options)).await?.into_stream();
-        let bucket = self.clone();
-        let pieces = futures::stream::unfold(Some((bucket, body)), move |state| async move {
-            let (bucket, mut body) = state?;
-            let piece = match timeout(deadline, body.next()).await {
-                Ok(None) => return None,
-                Ok(Some(Ok(piece))) => {
-                    bucket.arrived(piece.len() as u64).await;
-                    return Some((Ok(piece), Some((bucket, body))));
-                }
-                Ok(Some(Err(error))) => Err(error.into()),
-                Err(_) => Err(StoreError::Timeout(deadline)),
-            };
-            bucket.0.health.record(Op::Get, &piece);
-            Some((piece, None))
-        });
-        Ok(pieces.boxed())
-    }
-
-    /// Is the store a directory of this machine?
-    pub fn is_directory(&self) -> bool {
-        self.0.directory.is_some()
-    }
-
-    /// As [`Bucket::get_stream`] for a range that is made of pieces of these lengths. A directory hands out those very
-    /// pieces, read behind the runtime's back into memory of their own; they leave the page cache again.
-    pub async fn get_chunks(
-        &self,
-        key: &Path,
-        range: Range<u64>,
-        lengths: Vec<u32>,
-    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
-        match &self.0.directory {
-            Some(directory) => self.read_directory(directory, key, range.start, lengths).await,
-            None => self.get_stream(key, range).await,
-        }
-    }
-
-    async fn read_directory(
-        &self,
-        directory: &Directory,
-        key: &Path,
-        position: u64,
-        lengths: Vec<u32>,
-    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError> {
-        let deadline = self.0.deadlines.request;
-        let mut pieces = directory.read(key, position, lengths);
-        let first = self.once(Op::Get, deadline, async { pieces.recv().await.transpose() }).await?;
-        let bucket = self.clone();
-        let pieces = futures::stream::try_unfold((first, pieces), move |(first, mut pieces)| {
-            let bucket = bucket.clone();
-            async move {
-                let piece = match first {
-                    Some(piece) => piece,
-                    None => match timeout(deadline, pieces.recv()).await.map_err(|_| StoreError::Timeout(deadline))? {
-                        Some(piece) => piece?,
-                        None => return Ok(None),
-                    },
-                };
-                bucket.arrived(piece.len() as u64).await;
-                Ok(Some((piece, (None, pieces))))
-            }
-        });
-        Ok(pieces.boxed())
+        self.retried(Op::Head, Some(key), self.0.deadlines.request, || self.0.store.head(key)).await
     }
 
     /// How long to wait before a request that came as far as `attempt` (from 1) is sent again; `None` if it shall not be.
@@ -276,17 +166,17 @@ impl Bucket {
                 Err(error) => Err(error),
             }
         };
-        self.retried(Op::Put, deadline, request).await
+        self.retried(Op::Put, Some(key), deadline, request).await
     }
 
     /// Begins an object of several parts.
     pub async fn start_parts(&self, key: &Path) -> Result<Box<dyn MultipartUpload>, StoreError> {
-        self.retried(Op::PutPart, self.0.deadlines.request, || self.0.store.put_multipart(key)).await
+        self.retried(Op::PutPart, Some(key), self.0.deadlines.request, || self.0.store.put_multipart(key)).await
     }
 
     /// Waits for one part of `len` bytes. A part cannot be sent again at this level: its number is taken.
     pub async fn finish_part(&self, part: UploadPart, len: u64) -> Result<(), StoreError> {
-        self.once(Op::PutPart, self.0.deadlines.transfer(len), part).await?;
+        self.once(Op::PutPart, None, self.0.deadlines.transfer(len), part).await?;
         self.0.meter.sent(self.1, len);
         Ok(())
     }
@@ -300,19 +190,19 @@ impl Bucket {
     pub async fn complete_parts(&self, upload: &mut dyn MultipartUpload) -> Result<(), StoreError> {
         // The store may copy all parts here, so it gets longer than another small request.
         let deadline = self.0.deadlines.request * 4;
-        self.once(Op::PutPart, deadline, upload.complete()).await.map(|_| ())
+        self.once(Op::PutPart, None, deadline, upload.complete()).await.map(|_| ())
     }
 
     /// Gives up an object of several parts; a failure leaves what the store's own clean-up removes.
     pub async fn abort_parts(&self, upload: &mut dyn MultipartUpload) {
-        if let Err(error) = self.once(Op::Delete, self.0.deadlines.request, upload.abort()).await {
+        if let Err(error) = self.once(Op::Delete, None, self.0.deadlines.request, upload.abort()).await {
             tracing::debug!(%error, "multipart upload was not aborted");
         }
     }
 
     /// Removes an object; fine when it is already gone.
     pub async fn delete(&self, key: &Path) -> Result<(), StoreError> {
-        match self.retried(Op::Delete, self.0.deadlines.request, || self.0.store.delete(key)).await {
+        match self.retried(Op::Delete, Some(key), self.0.deadlines.request, || self.0.store.delete(key)).await {
             Err(StoreError::NotFound(_)) => Ok(()),
             other => other,
         }
@@ -335,7 +225,7 @@ impl Bucket {
             let outcome = self.list_once(prefix, after, &mut keys, &mut pick, &mut found).await;
             let pages = keys.div_ceil(LIST_PAGE_KEYS).max(1);
             self.0.meter.request(self.1, Op::List, pages, started.elapsed(), &outcome);
-            self.0.health.record(Op::List, &outcome);
+            self.0.health.record(Op::List, None, &outcome);
             match outcome {
                 Ok(()) => break,
                 Err(error) => match self.0.retry.after(attempt).filter(|_| error.is_transient()) {
@@ -366,7 +256,10 @@ impl Bucket {
             None => self.0.store.list(Some(prefix)),
         };
         loop {
-            match timeout(deadline, stream.next()).await.map_err(|_| StoreError::Timeout(deadline))? {
+            match timeout(deadline, self.where_it_runs(stream.next()))
+                .await
+                .map_err(|_| StoreError::Timeout(deadline))?
+            {
                 None => return Ok(()),
                 Some(Ok(meta)) => {
                     *keys += 1;
@@ -382,7 +275,7 @@ impl Bucket {
     /// The names directly below `prefix` that have something below them.
     pub async fn list_directories(&self, prefix: &Path) -> Result<Vec<String>, StoreError> {
         let list = || self.0.store.list_with_delimiter(Some(prefix));
-        let mut found = self.retried(Op::List, self.0.deadlines.request, list).await?;
+        let mut found = self.retried(Op::List, None, self.0.deadlines.request, list).await?;
         found.common_prefixes.sort();
         Ok(found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect())
     }
@@ -392,30 +285,47 @@ impl Bucket {
         self.0.download.take(bytes).await;
     }
 
+    /// What the store's crate does with a directory's files, it does on the threads of that directory.
+    async fn where_it_runs<T>(&self, work: impl Future<Output = T>) -> T {
+        match &self.0.directory {
+            Some(directory) => directory.threads().run(work).await,
+            None => work.await,
+        }
+    }
+
+    /// One request; `key` names the object if it is about one alone.
     async fn once<T>(
         &self,
         op: Op,
+        key: Option<&Path>,
         deadline: Duration,
-        request: impl Future<Output = object_store::Result<T>>,
+        request: impl Future<Output = Result<T, impl Into<StoreError>>>,
     ) -> Result<T, StoreError> {
         self.0.health.admit(op)?;
         let started = Instant::now();
-        let outcome = match timeout(deadline, request).await {
-            Ok(answer) => answer.map_err(StoreError::from),
+        let outcome = match timeout(deadline, self.where_it_runs(request)).await {
+            Ok(answer) => answer.map_err(Into::into),
             Err(_) => Err(StoreError::Timeout(deadline)),
         };
         self.0.meter.request(self.1, op, 1, started.elapsed(), &outcome);
-        self.0.health.record(op, &outcome);
+        self.0.health.record(op, key, &outcome);
         outcome
     }
 
-    async fn retried<T, F>(&self, op: Op, deadline: Duration, mut request: impl FnMut() -> F) -> Result<T, StoreError>
+    async fn retried<T, F, E>(
+        &self,
+        op: Op,
+        key: Option<&Path>,
+        deadline: Duration,
+        mut request: impl FnMut() -> F,
+    ) -> Result<T, StoreError>
     where
-        F: Future<Output = object_store::Result<T>>,
+        F: Future<Output = Result<T, E>>,
+        E: Into<StoreError>,
     {
         let mut attempt = 1;
         loop {
-            match self.once(op, deadline, request()).await {
+            match self.once(op, key, deadline, request()).await {
                 Ok(answer) => {
                     self.0.retry.succeeded();
                     return Ok(answer);

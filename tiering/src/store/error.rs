@@ -20,6 +20,10 @@ pub enum StoreError {
     /// The store has failed many times in a row; nothing is sent until the next probe.
     #[error("object store is down: {0}")]
     Down(String),
+    /// The store answers, and not about this object: it is archived, its key is gone, its file cannot be read. Retrying
+    /// does not help, and another object may be well.
+    #[error("object store refuses this object: {0}")]
+    Refused(String),
     /// The object has fewer bytes than whoever names it says.
     #[error("object is shorter than it must be: {0}")]
     Short(String),
@@ -33,7 +37,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Timeout(_) | Self::Down(_) => true,
-            Self::NotFound(_) | Self::Denied(_) | Self::Short(_) | Self::Unsupported(_) => false,
+            Self::NotFound(_) | Self::Denied(_) | Self::Refused(_) | Self::Short(_) | Self::Unsupported(_) => false,
         }
     }
 }
@@ -44,12 +48,13 @@ impl From<object_store::Error> for StoreError {
         let text = with_sources(&error);
         match error {
             E::NotFound { path, .. } => Self::NotFound(path),
+            E::Generic { .. } if is_denied(&text) => Self::Denied(text),
+            E::PermissionDenied { .. } | E::Generic { .. } if is_refused(&text) => Self::Refused(text),
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => Self::Denied(text),
             E::NotImplemented { .. }
             | E::NotSupported { .. }
             | E::InvalidPath { .. }
             | E::UnknownConfigurationKey { .. } => Self::Unsupported(text),
-            E::Generic { .. } if is_expired(&text) => Self::Denied(text),
             E::Generic { .. } if is_short(&text) => Self::Short(text),
             // The last three answer conditions; the one condition that is sent ("if absent") is handled before this.
             E::Generic { .. }
@@ -63,11 +68,23 @@ impl From<object_store::Error> for StoreError {
     }
 }
 
-/// S3 says 400, not 403, of credentials that were good once.
-fn is_expired(text: &str) -> bool {
-    ["<Code>ExpiredToken</Code>", "<Code>InvalidToken</Code>", "<Code>TokenRefreshRequired</Code>"]
+/// S3 says 400, not 403, of credentials that were good once or are for another region.
+fn is_denied(text: &str) -> bool {
+    ["ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"]
         .iter()
-        .any(|code| text.contains(code))
+        .any(|code| has_code(text, code))
+}
+
+/// S3 says 403 of an object that was archived and 400 of one that is encrypted by a key which is not there; the kernel
+/// says EIO or EISDIR of a file. Only one 400 is about the line and not about the request.
+fn is_refused(text: &str) -> bool {
+    has_code(text, "InvalidObjectState")
+        || text.contains("400 Bad Request") && !has_code(text, "RequestTimeout")
+        || ["(os error 5)", "(os error 21)"].iter().any(|error| text.contains(error))
+}
+
+fn has_code(text: &str, code: &str) -> bool {
+    text.split("<Code>").skip(1).any(|rest| rest.strip_prefix(code).is_some_and(|rest| rest.starts_with("</Code>")))
 }
 
 /// A range that begins behind the end, as S3 and as the crate's own stores say it; the crate hides the type.

@@ -37,6 +37,8 @@ pub enum Fault {
     Cut(usize),
     /// The body ends after so many bytes as if that were all.
     Short(usize),
+    /// The body comes in small pieces, each after this long.
+    Trickle(Duration),
     /// One bit of the bytes is wrong, on the way up or down.
     FlipBit,
     /// "If absent" is ignored.

@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use object_store::path::Path;
 use tokio::time::Instant;
 
 use super::StoreError;
@@ -45,32 +46,55 @@ pub(super) struct Health {
 struct Breaker {
     seen: StoreHealth,
     failures: u32,
+    /// Objects that were refused since the last answer. One may be the only bad one, however often it is asked for.
+    refused: Vec<Path>,
     next_probe: Instant,
 }
 
 impl Breaker {
     fn closed(now_ms: i64) -> Mutex<Self> {
         let seen = StoreHealth::Up { since_ms: now_ms };
-        Mutex::new(Self { seen, failures: 0, next_probe: Instant::now() })
+        Mutex::new(Self { seen, failures: 0, refused: Vec::new(), next_probe: Instant::now() })
     }
 
-    fn admit(&mut self) -> Result<(), StoreError> {
-        let StoreHealth::Down { reason, .. } = &self.seen else { return Ok(()) };
-        if Instant::now() < self.next_probe {
-            return Err(StoreError::Down(reason.clone()));
+    /// Fine when it is closed or due for a probe.
+    fn admits(&self, now: Instant) -> Result<(), StoreError> {
+        match &self.seen {
+            StoreHealth::Down { reason, .. } if now < self.next_probe => Err(StoreError::Down(reason.clone())),
+            StoreHealth::Down { .. } | StoreHealth::Up { .. } => Ok(()),
         }
-        self.next_probe = Instant::now() + PROBE_INTERVAL;
-        Ok(())
+    }
+
+    /// A request is sent; while it is open, that is the probe.
+    fn sent(&mut self, now: Instant) {
+        if matches!(self.seen, StoreHealth::Down { .. }) {
+            self.next_probe = now + PROBE_INTERVAL;
+        }
     }
 
     /// True when it was open.
     fn answered(&mut self, clock: &SharedClock) -> bool {
         self.failures = 0;
+        self.refused.clear();
         let StoreHealth::Down { since_ms, .. } = self.seen else { return false };
         let now_ms = clock.now_ms();
         tracing::info!(after_ms = now_ms.saturating_sub(since_ms), "object store answers again");
         self.seen = StoreHealth::Up { since_ms: now_ms };
         true
+    }
+
+    /// As [`Breaker::failed`] for an answer that may be about one object alone: each counts once.
+    fn refused(&mut self, error: &StoreError, key: Option<&Path>, clock: &SharedClock) -> bool {
+        if let Some(key) = key {
+            if self.refused.contains(key) {
+                return false;
+            }
+            // As many as it takes to open.
+            if self.refused.len() < FAILURES_UNTIL_DOWN as usize {
+                self.refused.push(key.clone());
+            }
+        }
+        self.failed(error, clock)
     }
 
     /// True when it opens by this.
@@ -110,12 +134,21 @@ impl Health {
 
     /// May such a request be sent?
     pub(super) fn admit(&self, op: Op) -> Result<(), StoreError> {
-        lock(&self.all).admit()?;
-        if op.writes() { lock(&self.writes).admit() } else { Ok(()) }
+        let now = Instant::now();
+        let mut all = lock(&self.all);
+        let mut writes = op.writes().then(|| lock(&self.writes));
+        // Both are asked before either counts this as its probe: one that is not sent tells nothing.
+        all.admits(now)?;
+        if let Some(writes) = &mut writes {
+            writes.admits(now)?;
+            writes.sent(now);
+        }
+        all.sent(now);
+        Ok(())
     }
 
-    /// Takes note of how a request ended.
-    pub(super) fn record<T>(&self, op: Op, outcome: &Result<T, StoreError>) {
+    /// Takes note of how a request ended; `key` names the object if it was about one alone.
+    pub(super) fn record<T>(&self, op: Op, key: Option<&Path>, outcome: &Result<T, StoreError>) {
         match outcome {
             // "No such object" and "I cannot do this" are answers.
             Ok(_) | Err(StoreError::NotFound(_) | StoreError::Unsupported(_) | StoreError::Short(_)) => {
@@ -128,18 +161,27 @@ impl Health {
                 }
             }
             Err(StoreError::Down(_)) => {}
-            Err(error @ StoreError::Denied(_)) if op.writes() => {
-                if lock(&self.writes).failed(error, &self.clock) {
+            Err(error @ (StoreError::Denied(_) | StoreError::Refused(_))) if op.writes() => {
+                if lock(&self.writes).refused(error, key, &self.clock) {
                     tracing::warn!(%error, "object store refuses writes; copies wait, everything else goes on");
                     metrics::gauge!("terrace_remote_store_up").set(0.0);
                 }
             }
-            Err(error @ (StoreError::Denied(_) | StoreError::Unavailable(_) | StoreError::Timeout(_))) => {
-                if lock(&self.all).failed(error, &self.clock) {
-                    tracing::warn!(%error, "object store is down; copies and cold reads wait, everything else goes on");
-                    metrics::gauge!("terrace_remote_store_up").set(0.0);
-                }
+            Err(error @ (StoreError::Denied(_) | StoreError::Refused(_))) => {
+                let opened = lock(&self.all).refused(error, key, &self.clock);
+                Self::tell_down(opened, error);
             }
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Timeout(_))) => {
+                let opened = lock(&self.all).failed(error, &self.clock);
+                Self::tell_down(opened, error);
+            }
+        }
+    }
+
+    fn tell_down(opened: bool, error: &StoreError) {
+        if opened {
+            tracing::warn!(%error, "object store is down; copies and cold reads wait, everything else goes on");
+            metrics::gauge!("terrace_remote_store_up").set(0.0);
         }
     }
 }
@@ -162,7 +204,7 @@ mod tests {
         for _ in 0..FAILURES_UNTIL_DOWN {
             assert!(health.admit(Op::Get).is_ok());
             clock.advance(1);
-            health.record(Op::Get, &failure);
+            health.record(Op::Get, None, &failure);
         }
         assert!(matches!(health.get(), StoreHealth::Down { since_ms: 1005, .. }));
         assert!(matches!(health.admit(Op::Get), Err(StoreError::Down(_))));
@@ -170,7 +212,7 @@ mod tests {
         assert!(health.admit(Op::Get).is_ok(), "one probe");
         assert!(health.admit(Op::Get).is_err(), "and only one");
         clock.advance(10);
-        health.record(Op::Get, &Ok(()));
+        health.record(Op::Get, None, &Ok(()));
         assert_eq!(health.get(), StoreHealth::Up { since_ms: 1015 });
         assert!(health.admit(Op::Get).is_ok());
     }
@@ -180,19 +222,59 @@ mod tests {
         let health = Health::new(ManualClock::at(1000));
         let refused: Result<(), _> = Err(StoreError::Denied("read-only".to_owned()));
         for _ in 0..FAILURES_UNTIL_DOWN {
-            health.record(Op::Put, &refused);
-            health.record(Op::Get, &Ok(()));
+            health.record(Op::Put, None, &refused);
+            health.record(Op::Get, None, &Ok(()));
         }
         assert!(health.is_read_only() && matches!(health.get(), StoreHealth::Down { .. }));
         assert!(health.admit(Op::Get).is_ok() && health.admit(Op::List).is_ok());
         assert!(health.admit(Op::Put).is_err() && health.admit(Op::Delete).is_err());
         tokio::time::advance(PROBE_INTERVAL).await;
         assert!(health.admit(Op::PutPart).is_ok(), "one probe");
-        health.record(Op::PutPart, &Ok(()));
+        health.record(Op::PutPart, None, &Ok(()));
         assert!(!health.is_read_only() && health.admit(Op::Put).is_ok());
         for _ in 0..FAILURES_UNTIL_DOWN {
-            health.record(Op::Get, &refused);
+            health.record(Op::Get, None, &refused);
         }
         assert!(health.admit(Op::Get).is_err(), "who may not read is down");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_object_that_is_refused_does_not_count_as_an_outage() {
+        let health = Health::new(ManualClock::at(1000));
+        let [bad, other] = ["bad", "other"].map(Path::from);
+        let refused: [Result<(), _>; 2] =
+            [Err(StoreError::Denied("no".to_owned())), Err(StoreError::Refused("archived".to_owned()))];
+        for _ in 0..3 * FAILURES_UNTIL_DOWN {
+            for (op, refused) in [Op::Get, Op::Head, Op::Put, Op::Delete].into_iter().zip(refused.iter().cycle()) {
+                health.record(op, Some(&bad), refused);
+                health.record(op, Some(&other), refused);
+                assert!(health.admit(op).is_ok(), "{op:?}");
+            }
+        }
+        assert!(matches!(health.get(), StoreHealth::Up { .. }));
+        health.record(Op::Get, Some(&other), &Ok(()));
+        for n in 0..FAILURES_UNTIL_DOWN {
+            assert!(health.admit(Op::Get).is_ok());
+            health.record(Op::Get, Some(&Path::from(format!("{n}"))), &refused[0]);
+        }
+        assert!(health.admit(Op::Get).is_err(), "all of them are refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_not_sent_is_no_probe() {
+        let health = Health::new(ManualClock::at(1000));
+        let failure: Result<(), _> = Err(StoreError::Unavailable("gone".to_owned()));
+        let refused: Result<(), _> = Err(StoreError::Denied("read-only".to_owned()));
+        for _ in 0..FAILURES_UNTIL_DOWN {
+            health.record(Op::Get, None, &failure);
+        }
+        tokio::time::advance(PROBE_INTERVAL / 2).await;
+        for _ in 0..FAILURES_UNTIL_DOWN {
+            health.record(Op::Put, None, &refused);
+        }
+        // Reads are due for their probe, writes are not.
+        tokio::time::advance(PROBE_INTERVAL / 2).await;
+        assert!(health.admit(Op::Put).is_err());
+        assert!(health.admit(Op::Get).is_ok(), "the probe was not used up");
     }
 }

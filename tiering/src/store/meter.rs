@@ -155,7 +155,11 @@ impl Outcome {
             Err(StoreError::Denied(_)) => Self::Denied,
             Err(StoreError::Timeout(_)) => Self::Timeout,
             Err(
-                StoreError::Down(_) | StoreError::Unavailable(_) | StoreError::Unsupported(_) | StoreError::Short(_),
+                StoreError::Down(_)
+                | StoreError::Unavailable(_)
+                | StoreError::Unsupported(_)
+                | StoreError::Refused(_)
+                | StoreError::Short(_),
             ) => Self::Error,
         }
     }

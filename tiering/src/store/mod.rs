@@ -3,7 +3,7 @@
 
 pub mod admin;
 pub mod bucket;
-mod directory;
+pub mod directory;
 pub mod error;
 pub mod faulty;
 pub mod health;
@@ -11,6 +11,7 @@ pub mod meter;
 pub mod open;
 pub mod probe;
 pub mod retry;
+mod threads;
 pub mod throttle;
 
 pub use bucket::Bucket;

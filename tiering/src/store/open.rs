@@ -12,6 +12,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::admin::S3Admin;
+use super::directory::Directory;
 use crate::platform::fs::SharedFs;
 use crate::tier::{TierError, TierOptions};
 
@@ -46,7 +47,7 @@ pub struct Opened {
     /// The prefix that the URI names.
     pub root: Path,
     /// Where the keys are paths of files.
-    pub dir: Option<PathBuf>,
+    pub directory: Option<Directory>,
     /// Asks S3 what the store's crate does not; `None` elsewhere.
     pub admin: Option<Arc<S3Admin>>,
 }
@@ -59,7 +60,7 @@ pub fn open(options: &TierOptions, fs: &SharedFs) -> Result<Opened, TierError> {
             store: Arc::new(InMemory::new()),
             kind: StoreKind::Memory,
             root: Path::default(),
-            dir: None,
+            directory: None,
             admin: None,
         });
     }
@@ -80,7 +81,8 @@ fn open_local(path: &str, fs: &SharedFs) -> Result<Opened, TierError> {
         // Off by default in the crate; without it an upload that was verified could be gone after a power loss.
         .with_fsync(true)
         .with_automatic_cleanup(true);
-    Ok(Opened { store: Arc::new(store), kind: StoreKind::Local, root: Path::default(), dir: Some(dir), admin: None })
+    let directory = Some(Directory::new(dir.clone(), fs.clone()).map_err(fail)?);
+    Ok(Opened { store: Arc::new(store), kind: StoreKind::Local, root: Path::default(), directory, admin: None })
 }
 
 /// The directory of a `file://` URI; one that does not begin with a slash is relative to the working directory.
@@ -149,7 +151,7 @@ pub fn s3(builder: AmazonS3Builder, options: &TierOptions) -> Result<Opened, Tie
     let store = Arc::new(store);
     let admin = S3Admin::new(Arc::clone(&store), &client, options.deadlines);
     let admin = admin.map_err(|error| TierError::Uri(error.to_string()))?;
-    Ok(Opened { store, kind: StoreKind::S3, root, dir: None, admin: Some(Arc::new(admin)) })
+    Ok(Opened { store, kind: StoreKind::S3, root, directory: None, admin: Some(Arc::new(admin)) })
 }
 
 #[cfg(test)]

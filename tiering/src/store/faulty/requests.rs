@@ -13,6 +13,9 @@ use object_store::{
 use super::{Fault, Faulty, answered, injected, met};
 use crate::store::meter::Op;
 
+/// Bytes of a piece of a body that trickles.
+const SMALL_PIECE: usize = 8 << 10;
+
 fn flipped(payload: PutPayload) -> PutPayload {
     flip(&Bytes::from(payload)).into()
 }
@@ -28,16 +31,24 @@ fn flip(bytes: &[u8]) -> Bytes {
 
 /// The body with its fault.
 async fn damaged(mut answer: GetResult, fault: Option<Fault>) -> Result<GetResult> {
-    let Some(fault @ (Fault::FlipBit | Fault::Cut(_) | Fault::Short(_))) = fault else { return Ok(answer) };
+    let Some(fault @ (Fault::FlipBit | Fault::Cut(_) | Fault::Short(_) | Fault::Trickle(_))) = fault else {
+        return Ok(answer);
+    };
     let (meta, range, attributes) = (answer.meta.clone(), answer.range.clone(), answer.attributes.clone());
     let extensions = std::mem::take(&mut answer.extensions);
     let whole = answer.bytes().await?;
     let pieces = match fault {
         Fault::Cut(after) => vec![Ok(whole.slice(..after.min(whole.len()))), Err(injected())],
         Fault::Short(after) => vec![Ok(whole.slice(..after.min(whole.len())))],
+        Fault::Trickle(_) => whole.chunks(SMALL_PIECE).map(|piece| Ok(whole.slice_ref(piece))).collect(),
         _ => vec![Ok(flip(&whole))],
     };
-    let payload = GetResultPayload::Stream(futures::stream::iter(pieces).boxed());
+    let pieces = futures::stream::iter(pieces);
+    let pieces = match fault {
+        Fault::Trickle(pause) => pieces.then(move |piece| tokio::time::sleep(pause).map(|()| piece)).boxed(),
+        _ => pieces.boxed(),
+    };
+    let payload = GetResultPayload::Stream(pieces);
     Ok(GetResult { payload, meta, range, attributes, extensions })
 }
 
