@@ -29,7 +29,8 @@ use super::records::{self, BadRow};
 use super::store::{CommitError, MetadataStore};
 use super::tables::{
     BROKER_CONFIGS, CLIENT_METRICS, CLIENT_QUOTAS, CLUSTER_ID, FEATURES, FORMAT, GENERATION, GROUP_CONFIGS,
-    KAFKA_SECURITY, NEXT_PRODUCER_ID, NODE, NODE_EPOCH, NODE_TEXT, REMOTE_PARTITIONS, REMOTE_SEGMENTS, TOPICS,
+    KAFKA_SECURITY, NEXT_PRODUCER_ID, NODE, NODE_EPOCH, NODE_TEXT, REMOTE_DAMAGE, REMOTE_PARTITIONS, REMOTE_SEGMENTS,
+    TOPICS,
 };
 use crate::protocol::record_batch::ProducerId;
 
@@ -185,6 +186,7 @@ fn boot(database: &Database, given: Option<&str>, random: &dyn Random) -> Result
         transaction.open_table(FEATURES).map_err(file)?;
         transaction.open_table(REMOTE_PARTITIONS).map_err(file)?;
         transaction.open_table(REMOTE_SEGMENTS).map_err(file)?;
+        transaction.open_table(REMOTE_DAMAGE).map_err(file)?;
 
         let format = node.get(FORMAT).map_err(file)?.map(|row| row.value());
         if let Some(newer) = format.filter(|format| *format > FORMAT_VERSION) {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use uuid::Uuid;
 
+use super::damage_rows;
 use super::embedded::EmbeddedStore;
 use super::embedded_writer::Request;
 use super::image::PartitionId;
 use super::records::BadRow;
-use super::remote_log::{RemoteLogError, RemoteLogMetadata, RemotePartition, RemoteSegment, SegmentState};
+use super::remote_log::{KnownDamage, RemoteLogError, RemoteLogMetadata, RemotePartition, RemoteSegment, SegmentState};
 use super::remote_records::{self, PartitionRow, SEGMENT_KEY_BYTES};
 use super::remote_replacement::Replacement;
 use super::tables::{REMOTE_PARTITIONS, REMOTE_SEGMENTS};
@@ -24,7 +25,13 @@ pub(super) struct RemoteChange {
 
 #[derive(Debug)]
 enum Step {
-    Guarded { leader_epoch: LeaderEpoch, expected: u64, step: GuardedStep },
+    Guarded {
+        leader_epoch: LeaderEpoch,
+        expected: u64,
+        step: GuardedStep,
+    },
+    /// What is wrong with this segment.
+    Damage(Uuid, Option<String>),
     Forget,
 }
 
@@ -50,7 +57,12 @@ pub(super) fn write(
     let key = remote_records::partition_key(change.partition);
     let (leader_epoch, expected, step) = match change.step {
         Step::Guarded { leader_epoch, expected, step } => (leader_epoch, expected, step),
+        Step::Damage(segment, what) => {
+            damage_rows::note(transaction, change.partition, segment, what.as_deref())?;
+            return Ok(Ok(0));
+        }
         Step::Forget => {
+            damage_rows::forget(transaction, change.partition)?;
             partitions.remove(key.as_slice())?;
             let (first, last) = segment_range(change.partition);
             segments.retain_in(first.as_slice()..=last.as_slice(), |_, _| false)?;
@@ -321,6 +333,19 @@ impl RemoteLogMetadata for EmbeddedStore {
     ) -> Result<u64, RemoteLogError> {
         let step = GuardedStep::FinishDelete { segments: segments.to_vec() };
         self.change(partition, Step::Guarded { leader_epoch, expected, step }).await
+    }
+
+    async fn damage(&self) -> Result<Vec<KnownDamage>, RemoteLogError> {
+        self.read(|database| damage_rows::read(database).map_err(failed)?.map_err(|why| damaged(&why))).await
+    }
+
+    async fn note_damage(
+        &self,
+        partition: PartitionId,
+        segment: Uuid,
+        what: Option<&str>,
+    ) -> Result<(), RemoteLogError> {
+        self.change(partition, Step::Damage(segment, what.map(str::to_owned))).await.map(|_| ())
     }
 
     async fn forget(&self, partition: PartitionId) -> Result<(), RemoteLogError> {

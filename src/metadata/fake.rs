@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::embedded::EmbeddedStore;
 use super::image::{Change, Image, PartitionId};
-use super::remote_log::{RemoteLogError, RemoteLogMetadata, RemotePartition, RemoteSegment};
+use super::remote_log::{KnownDamage, RemoteLogError, RemoteLogMetadata, RemotePartition, RemoteSegment};
 use super::remote_replacement::Replacement;
 use super::store::{CommitError, MetadataStore};
 use crate::protocol::record_batch::{LeaderEpoch, Offset, ProducerId};
@@ -161,6 +161,19 @@ impl RemoteLogMetadata for FakeStore {
     ) -> Result<u64, RemoteLogError> {
         self.planned(leader_epoch)?;
         self.inner.finish_delete(partition, leader_epoch, expected, segments).await
+    }
+
+    async fn damage(&self) -> Result<Vec<KnownDamage>, RemoteLogError> {
+        self.inner.damage().await
+    }
+
+    async fn note_damage(
+        &self,
+        partition: PartitionId,
+        segment: Uuid,
+        what: Option<&str>,
+    ) -> Result<(), RemoteLogError> {
+        self.inner.note_damage(partition, segment, what).await
     }
 
     async fn forget(&self, partition: PartitionId) -> Result<(), RemoteLogError> {

@@ -5,6 +5,7 @@ mod apply;
 pub mod at_rest;
 mod backend;
 pub mod cluster_id;
+mod damage_rows;
 pub mod embedded;
 mod embedded_remote;
 mod embedded_writer;

@@ -116,6 +116,17 @@ pub enum RemoteLogError {
     Store(String),
 }
 
+/// A segment that was found damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownDamage {
+    /// Whose it is.
+    pub partition: PartitionId,
+    /// Its uuid.
+    pub segment: Uuid,
+    /// What is wrong with it, for people.
+    pub what: String,
+}
+
 /// Everything the node knows of one partition's remote segments, readable or not.
 #[derive(Debug, Clone)]
 pub struct RemotePartition {
@@ -205,6 +216,18 @@ pub trait RemoteLogMetadata: Send + Sync + Debug + 'static {
         expected: u64,
         segments: &[Uuid],
     ) -> Result<u64, RemoteLogError>;
+
+    /// All segments that were found damaged.
+    async fn damage(&self) -> Result<Vec<KnownDamage>, RemoteLogError>;
+
+    /// Notes what is wrong with a segment, or with `None` that nothing is any more. No part of the partition's state: its
+    /// generation stays.
+    async fn note_damage(
+        &self,
+        partition: PartitionId,
+        segment: Uuid,
+        what: Option<&str>,
+    ) -> Result<(), RemoteLogError>;
 
     /// Forgets a partition whose last object is gone.
     async fn forget(&self, partition: PartitionId) -> Result<(), RemoteLogError>;

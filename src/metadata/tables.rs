@@ -27,6 +27,8 @@ pub(super) const KAFKA_SECURITY: TableDefinition<'_, &str, &[u8]> = TableDefinit
 pub(super) const REMOTE_PARTITIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("remote_partitions");
 /// Remote state, one row per segment.
 pub(super) const REMOTE_SEGMENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("remote_segments");
+/// Segments of the tier that were found damaged.
+pub(super) const REMOTE_DAMAGE: TableDefinition<'_, &[u8], &str> = TableDefinition::new("remote_damage");
 
 /// In [`NODE`]: the version of the file.
 pub(super) const FORMAT: &str = "format";

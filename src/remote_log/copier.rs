@@ -204,7 +204,7 @@ impl RemoteLog {
         Ok(Outcome::Copied)
     }
 
-    fn describe(&self, segment: SealedInfo, walked: &Walked) -> RemoteSegment {
+    pub(super) fn describe(&self, segment: SealedInfo, walked: &Walked) -> RemoteSegment {
         RemoteSegment {
             uuid: self.new_uuid(),
             base_offset: segment.base_offset,
@@ -220,7 +220,7 @@ impl RemoteLog {
         }
     }
 
-    fn upload_of(
+    pub(super) fn upload_of(
         &self,
         partition: &SharedPartition,
         id: PartitionId,
@@ -265,7 +265,10 @@ fn footer_entry(aborted: &AbortedTransaction) -> footer::AbortedTransaction {
 }
 
 /// Reads the whole segment, away from the async workers.
-async fn open_and_walk(partition: &SharedPartition, segment: SealedInfo) -> Result<(SealedParts, Walked), CopyError> {
+pub(super) async fn open_and_walk(
+    partition: &SharedPartition,
+    segment: SealedInfo,
+) -> Result<(SealedParts, Walked), CopyError> {
     let partition = Arc::clone(partition);
     let read = move || {
         let files = partition.open_sealed(segment.base_offset).map_err(CopyError::Open)?;

@@ -16,6 +16,7 @@ use terrace_tiering::read::ReadError;
 use tokio_util::sync::CancellationToken;
 
 use super::job::RemoteLog;
+use super::observe;
 use super::partition::SharedPartition;
 use super::state::{Known, PartitionState, object_of};
 use super::walk::{self, WalkError};
@@ -81,6 +82,7 @@ impl RemoteLog {
     pub(super) async fn drain_until(self: Arc<Self>, stopping: CancellationToken) {
         let interval = Duration::from_millis(self.settings.task_interval_ms.max(1));
         loop {
+            self.tell_what_is_to_come_back().await;
             for state in self.all_states() {
                 let Some(partition) = self.partitions.get(state.id) else { continue };
                 if partition.topic_config().copies() != Copies::ComeBack {
@@ -123,6 +125,7 @@ impl RemoteLog {
             }
             self.pull(state, partition, &newest, offsets.local_start).await?;
             pulled += 1;
+            self.tell_what_is_to_come_back().await;
         }
         if pulled > 0 {
             let (topic, partition) = (partition.topic_name(), state.id.partition);
@@ -130,6 +133,26 @@ impl RemoteLog {
             self.given_up.notify_one();
         }
         Ok(())
+    }
+
+    /// Segments and bytes that are still only in the tier, of all topics that are drained.
+    pub(super) async fn to_come_back(&self) -> (usize, u64) {
+        let (mut segments, mut bytes) = (0, 0);
+        for state in self.all_states() {
+            let Some(partition) = self.partitions.get(state.id) else { continue };
+            if partition.topic_config().copies() == Copies::ComeBack {
+                partition.opened().await;
+                let missing = Missing::of(&*state.lock().await, &partition.offsets());
+                segments += missing.segments;
+                bytes += missing.bytes;
+            }
+        }
+        (segments, bytes)
+    }
+
+    async fn tell_what_is_to_come_back(&self) {
+        let (segments, bytes) = self.to_come_back().await;
+        observe::to_come_back(segments as u64, bytes);
     }
 
     /// Brings back what `segment` has below `local_start`.

@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::damage::Damaged;
 use super::due::DueQueue;
 use super::observe;
 use super::ownership::{NotOwner, Ownership};
 use super::partition::{PartitionSource, SharedPartition};
-use super::scrubber::Damaged;
 use super::snapshots::{SectionSource, Snapshots};
 use super::start::Loaded;
 use super::state::{Known, PartitionState};

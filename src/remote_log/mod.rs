@@ -13,13 +13,14 @@
 //! - [`drainer`]: copies come back into the local log of a topic that is no longer tiered.
 //! - [`orphans`]: what nobody knows goes away too.
 //! - [`cost`]: what all that costs.
-//! - [`scrubber`]: what stays is read back now and then.
+//! - [`scrubber`], [`damage`]: what stays is read back now and then, and copied again if it must be.
 //! - [`manifests`], [`snapshots`]: what the bucket itself can tell a broker that has nothing else.
 //! - [`ownership`]: whether all this may be done at all.
 
 pub mod attach;
 pub mod copier;
 pub mod cost;
+mod damage;
 mod drainer;
 pub mod due;
 pub mod expirer;

@@ -4,8 +4,8 @@ use metrics::{counter, gauge};
 
 use crate::telemetry::metrics::{
     REMOTE_COPY_BYTES, REMOTE_COPY_ERRORS, REMOTE_COPY_LAG_BYTES, REMOTE_COPY_LAG_SEGMENTS, REMOTE_COPY_REQUESTS,
-    REMOTE_DELETE_ERRORS, REMOTE_DELETE_REQUESTS, REMOTE_OLDEST_UNCOPIED, REMOTE_ROOTS, REMOTE_SCRUB_DAMAGED,
-    REMOTE_SCRUBBED_BYTES, REMOTE_SCRUBBED_SEGMENTS, REMOTE_SNAPSHOTS,
+    REMOTE_DELETE_ERRORS, REMOTE_DELETE_REQUESTS, REMOTE_DRAIN_BYTES, REMOTE_DRAIN_SEGMENTS, REMOTE_OLDEST_UNCOPIED,
+    REMOTE_ROOTS, REMOTE_SCRUB_DAMAGED, REMOTE_SCRUBBED_BYTES, REMOTE_SCRUBBED_SEGMENTS, REMOTE_SNAPSHOTS,
 };
 
 pub(super) fn copied(topic: &str, bytes: u64) {
@@ -50,4 +50,10 @@ pub(super) fn uncopied(oldest_age_ms: i64, bytes: u64, segments: u64) {
     gauge!(REMOTE_OLDEST_UNCOPIED.name).set(oldest_age_ms as f64 / 1000.0);
     gauge!(REMOTE_COPY_LAG_BYTES.name).set(bytes as f64);
     gauge!(REMOTE_COPY_LAG_SEGMENTS.name).set(segments as f64);
+}
+
+/// What drains have left to do.
+pub(super) fn to_come_back(segments: u64, bytes: u64) {
+    gauge!(REMOTE_DRAIN_SEGMENTS.name).set(segments as f64);
+    gauge!(REMOTE_DRAIN_BYTES.name).set(bytes as f64);
 }

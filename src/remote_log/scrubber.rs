@@ -1,13 +1,13 @@
 //! Reads back a share of all segments each day (`remote.scrub.ratio.per.day`), so that bytes that rotted in the store are
-//! known before somebody needs them. What it reads goes into no cache and to no reader.
+//! known before somebody needs them. What it reads goes into no cache and to no reader. What it finds: [`damage`](super::damage).
 //!
 //! Nothing is kept of how far it is: the wall clock tells. Time is cut into cycles in which everything has its turn once
 //! (100 days at a ratio of 0.01); within a cycle each segment has a place that follows from its uuid and the cycle's
 //! number. A restart goes on at the place of the moment. What had its place while the broker was down has another one in
 //! the next cycle, so that a broker that is down at the same hours each day still covers everything.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use terrace_tiering::ObjectRef;
@@ -28,8 +28,6 @@ const DAY_MS: f64 = 86_400_000.0;
 const LOOK_BACK_MS: i64 = 86_400_000;
 /// It reads at twice the average rate that the ratio asks for, and not below this.
 const RATE_MIN: f64 = (1 << 20) as f64;
-/// Damaged segments that are named in health.
-const NAMED_MAX: usize = 3;
 /// So many segments in a row that cannot be read say more of the store than of themselves.
 const FAILURES_MAX: usize = 5;
 
@@ -66,26 +64,10 @@ fn is_due(segment: Uuid, from: Place, to: Place) -> bool {
     (from.cycle..=to.cycle).any(|cycle| (from..to).contains(&Place::of(segment, cycle)))
 }
 
-/// Segments that were found damaged in this life of the broker and are still named.
-#[derive(Debug, Default)]
-pub(super) struct Damaged(Mutex<BTreeMap<Uuid, String>>);
-
-impl Damaged {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, String>> {
-        // A map of texts: a panic elsewhere leaves it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What health says; `None` when there are none.
-    pub(super) fn summary(&self) -> Option<String> {
-        let damaged = self.lock();
-        let named: Vec<&str> = damaged.values().take(NAMED_MAX).map(String::as_str).collect();
-        (!named.is_empty()).then(|| format!("{} damaged segments in the bucket: {}", damaged.len(), named.join("; ")))
-    }
-}
-
 impl RemoteLog {
     pub(super) async fn scrub_until(self: Arc<Self>, stopping: CancellationToken) {
+        self.recall_damage().await;
+        self.mend(&stopping).await;
         let ratio = self.settings.scrub_ratio_per_day;
         if ratio <= 0.0 {
             return;
@@ -103,6 +85,7 @@ impl RemoteLog {
                 () = stopping.cancelled() => return,
                 scrubbed = self.scrub(Place::at(from_ms, ratio), Place::at(now_ms, ratio)) => scrubbed,
             };
+            self.mend(&stopping).await;
             match scrubbed {
                 Ok(()) => done_ms = now_ms,
                 Err(error) => {
@@ -127,7 +110,9 @@ impl RemoteLog {
                 }
             }
         }
-        self.damaged.lock().retain(|uuid, _| known.contains(uuid));
+        for (id, gone) in self.damaged.which(|uuid| !known.contains(uuid)) {
+            self.is_not_damaged(id, gone).await;
+        }
         let rate = RATE_MIN.max(2.0 * stored_bytes as f64 * self.settings.scrub_ratio_per_day * 1000.0 / DAY_MS);
         let mut failures = 0;
         for (id, object) in due {
@@ -152,7 +137,7 @@ impl RemoteLog {
         }
         observe::scrubbed_segment();
         let Some(first) = check.damage().first() else {
-            self.damaged.lock().remove(&object.uuid);
+            self.is_not_damaged(id, object.uuid).await;
             return Ok(());
         };
         let state = self.state(id);
@@ -168,20 +153,14 @@ impl RemoteLog {
                 topic = %object.topic,
                 partition = object.partition,
                 key = check.key(),
-                "a segment in the bucket is damaged: {damage}; it is not served. Put the object back from a version or a \
-                 backup of the bucket, or delete its records; docs/operating/outages.md says how"
+                "a segment in the bucket is damaged: {damage}; it is not served. It is copied again if it is still local; \
+                 else put the object back from a version or a backup of the bucket, or delete its records; \
+                 docs/operating/outages.md says how"
             );
         }
         let what = format!("{}/{} {first} ({})", object.topic.simple(), object.partition, check.key());
-        if self.damaged.lock().insert(object.uuid, what).is_none() {
-            observe::scrub_found_damage();
-        }
+        self.is_damaged(id, object.uuid, what).await;
         Ok(())
-    }
-
-    /// What of the bucket was found damaged and is still named; `None` when nothing is known to be.
-    pub fn damage(&self) -> Option<String> {
-        self.damaged.summary()
     }
 }
 

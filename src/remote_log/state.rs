@@ -77,7 +77,6 @@ impl Known {
 
     /// New segments count in place of those that they replace. Whoever calls gives the partition the new chain and says
     /// that the root is behind.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its first user is the merge job"))]
     pub async fn replace(
         &mut self,
         store: &dyn RemoteLogMetadata,

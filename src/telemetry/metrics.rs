@@ -97,6 +97,9 @@ catalogue! {
     REMOTE_SCRUBBED_SEGMENTS = Counter "terrace_remote_scrubbed_segments_total", "Segments that the scrubber read back.";
     REMOTE_SCRUB_DAMAGED = Counter "terrace_remote_scrub_damaged_total",
         "Segments that the scrubber found missing or damaged.";
+    REMOTE_DRAIN_SEGMENTS = Gauge "terrace_remote_drain_segments_left",
+        "Segments that are to come back into local logs and are not there yet.";
+    REMOTE_DRAIN_BYTES = Gauge "terrace_remote_drain_bytes_left", "Bytes of the same, with their indexes.";
     REMOTE_CACHE_HITS = Counter "terrace_remote_cache_hits_total", "Chunks that were found in a cache, by tier.";
     REMOTE_CACHE_MISSES = Counter "terrace_remote_cache_misses_total", "Chunks that were in no cache.";
     REMOTE_CACHE_BYTES = Gauge "terrace_remote_cache_bytes", "Bytes in a cache, by tier.";

@@ -57,10 +57,14 @@ async fn a_drained_topic_has_all_its_records_and_the_bucket_none() {
     let node = mostly_remote(&machines).await;
     let (all, cold) = node.read_all(0).await;
     assert!(cold > 0);
+    assert_eq!(node.log.to_come_back().await, (0, 0), "nothing is drained");
     node.give_up(&machines);
     node.expire().await;
     assert_eq!(node.partition().remote_chain().segments[0].base_offset, 0, "no copy goes before all are back");
+    let (segments, bytes) = node.log.to_come_back().await;
+    assert!(segments > 1 && bytes > 100 * segments as u64, "{segments} {bytes}");
     node.drain().await.unwrap();
+    assert_eq!(node.log.to_come_back().await, (0, 0), "all is there");
     let [earliest, local, tiered, pending] = node.listed().await;
     assert_eq!((earliest, local, tiered, pending), (0, 0, -1, -1));
     assert_eq!(node.read_all(0).await, (all.clone(), 0));

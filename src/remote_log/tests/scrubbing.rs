@@ -2,6 +2,9 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use terrace_tiering::ObjectRef;
 use terrace_tiering::read::{ReadError, ReadHint};
+use terrace_tiering::store::faulty::Fault;
+use terrace_tiering::store::meter::Op;
+use tokio_util::sync::CancellationToken;
 
 use super::super::scrubber::Place;
 use super::super::state::object_of;
@@ -73,4 +76,73 @@ async fn a_store_that_does_not_answer_is_no_damage() {
     world.store.set_down(true);
     assert!(scrub(&life).await.is_err());
     assert_eq!(life.log.damage(), None);
+}
+
+/// While the local segment is there, damage costs another copy and nothing else.
+#[tokio::test(start_paused = true)]
+async fn what_rotted_is_copied_again_while_it_is_local() {
+    let world = World::new();
+    let life = world.begin(3).await;
+    life.copy_all().await;
+    let before = objects(&life).await;
+    rot(&world, &life.tier.names().segment(&before[0])).await;
+    world.store.delete(&life.tier.names().segment(&before[1])).await.unwrap();
+    scrub(&life).await.unwrap();
+    assert!(life.log.damage().expect("found").starts_with("2 damaged"));
+    life.log.mend(&CancellationToken::new()).await;
+    assert_eq!((life.log.damage(), life.meta.damage().await.unwrap()), (None, Vec::new()));
+    assert_eq!(life.rows().await, [0, 3, 2]);
+    assert_eq!(world.partition.readable(), [(0, 9), (10, 19), (20, 29)]);
+    for segment in world.partition.with(|fake| fake.chain.segments.clone()) {
+        life.tier.read(&object_of(P, &segment), segment.base_offset, 1, ReadHint::default()).await.unwrap();
+    }
+    for _ in 0..2 {
+        world.clock.advance(GRACE_MS);
+        life.log.expire(&life.state()).await.unwrap();
+    }
+    world.check(&life).await;
+    assert_eq!((life.rows().await, life.rooted().await.len()), ([0, 3, 0], 3));
+}
+
+/// What a try left behind is an orphan, and the damaged copy stays known.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_was_to_take_a_damaged_ones_place_and_failed_changes_nothing() {
+    let world = World::new();
+    let life = world.begin(2).await;
+    life.copy_all().await;
+    let before = objects(&life).await;
+    rot(&world, &life.tier.names().segment(&before[0])).await;
+    scrub(&life).await.unwrap();
+    (0..9).for_each(|_| world.store.next(Op::Put, Fault::Error));
+    life.log.mend(&CancellationToken::new()).await;
+    assert!(life.log.damage().is_some());
+    assert_eq!(life.rows().await, [0, 2, 1]);
+    world.store.clear();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    life.log.mend(&CancellationToken::new()).await;
+    assert_eq!((life.log.damage(), life.rows().await), (None, [0, 2, 2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_knows_what_was_damaged() {
+    let world = World::new();
+    let life = world.begin(3).await;
+    life.copy_all().await;
+    let first = objects(&life).await[0];
+    rot(&world, &life.tier.names().segment(&first)).await;
+    scrub(&life).await.unwrap();
+    let told = life.log.damage().expect("it is found");
+    // Nothing local is left to copy it from.
+    world.partition.with(|fake| fake.segments.clear());
+    drop(life);
+
+    let life = world.start().await.unwrap();
+    assert_eq!(life.log.damage(), None);
+    life.log.recall_damage().await;
+    life.log.mend(&CancellationToken::new()).await;
+    assert_eq!(life.log.damage(), Some(told));
+    // Mended, it is whole again, for the next life too.
+    rot(&world, &life.tier.names().segment(&first)).await;
+    scrub(&life).await.unwrap();
+    assert_eq!((life.log.damage(), life.meta.damage().await.unwrap()), (None, Vec::new()));
 }
