@@ -127,7 +127,8 @@ pub struct Log {
     epochs_version: u64,
     /// The version that the file has.
     epochs_written: u64,
-    /// While that is an older one: of the offsets below, the file has all epochs.
+    /// While that is an older one: of the log's offsets below, the file has all epochs. A start finds the others from
+    /// there on, and needs the producers as of there: it never lies below the first segment, whose snapshot has them.
     epochs_written_below: Offset,
     /// The version that survives a power loss.
     epochs_synced: u64,
@@ -195,10 +196,20 @@ impl Log {
         &self.epochs
     }
 
-    /// Changes the leader epochs in whatever way; their file follows.
+    /// Changes the leader epochs in whatever way; their file follows, and until then a start looks at all that is not
+    /// flushed.
     pub fn epochs_mut(&mut self) -> &mut EpochCache {
         (self.epochs_version, self.epochs_written_below) = (self.epochs_version + 1, Offset::MIN);
         &mut self.epochs
+    }
+
+    /// The log now starts at `start`. Of what is left the file says no less than before.
+    pub fn drop_epochs_below(&mut self, start: Offset) {
+        let all_written = self.epochs_written == self.epochs_version;
+        if self.epochs.truncate_from_start(start) {
+            self.epochs_version += 1;
+            self.epochs_written_below = if all_written { self.end } else { self.epochs_written_below.max(start) };
+        }
     }
 
     /// Takes note that records from `offset` on are of `epoch`.

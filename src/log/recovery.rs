@@ -189,7 +189,7 @@ pub fn open(
     }
     // Version 1 is the file's. It is durable, as are the names, when the flush that reached the end was.
     (log.epochs_version, log.epochs_written) = (1 + u64::from(in_file.as_ref() != Some(&epochs)), 1);
-    log.epochs_written_below = Offset::MIN;
+    log.epochs_written_below = trusted_end.min(end).max(found[0].base);
     let all_is_flushed = marks.flushed_end >= end;
     log.epochs_synced = u64::from(all_is_flushed);
     log.names_unsynced = !all_is_flushed;

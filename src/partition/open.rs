@@ -113,10 +113,8 @@ impl Partition {
         }
         let mut online = Online::over(log, producers, 0, snapshot_at);
         online.log_start = known.map_or(online.log.start(), |known| known.marks.log_start.min(online.log.end()));
-        if online.log.epochs().earliest().is_some_and(|first| first.start_offset < online.log_start) {
-            // The log start was durable, and the epochs below it were still in their file.
-            online.log.epochs_mut().truncate_from_start(online.log_start);
-        }
+        // The log start was durable, and the epochs below it may still be in their file.
+        online.log.drop_epochs_below(online.log_start);
         online.cleaned_end = known.map_or(0, |known| known.marks.cleaned_end);
         online.log_start_known = known.is_some();
         online.settle_stable();

@@ -33,7 +33,7 @@ impl Online {
     pub(super) fn set_log_start(&mut self, to: Offset) {
         self.log_start = to;
         self.log_start_known = true;
-        self.log.epochs_mut().truncate_from_start(to);
+        self.log.drop_epochs_below(to);
         self.settle_stable();
     }
 }

@@ -5,6 +5,7 @@ use rstest::rstest;
 
 use super::node::*;
 use crate::protocol::error_code::ErrorCode;
+use crate::wal::partition_sync::Running;
 
 const FIRST: &str = "00000000000000000000.log";
 
@@ -238,4 +239,32 @@ fn a_short_log_does_without_a_file_of_its_epochs(#[case] synced_first: bool) {
     }
     let ends: Vec<_> = (3..=8).map(|epoch| node.partition().epoch_end(epoch).unwrap().1).collect();
     assert_eq!(ends, [30, 60, 90, 150, 160, 170]);
+}
+
+#[rstest]
+#[case::with_a_file_of_its_epochs(true)]
+#[case::without_one(false)]
+fn retention_that_leaves_a_short_log_forgets_no_producer(#[case] epochs_written: bool) {
+    let mut node = TestNode::with(|config| {
+        config.segment_bytes = 4096;
+        config.retention_bytes = Some(1);
+    });
+    // Nothing is synced: what a start trusts is the checked end alone.
+    node.settings.syncs.running = Running::ByHand;
+    node.crash();
+    node.append(Batch::by(1, 9, 0, 0)).unwrap();
+    node.fill(31, 100);
+    if epochs_written {
+        node.partitions.checkpoint();
+    }
+    node.clock.advance(1_000);
+    node.partitions.do_due_work();
+    assert_eq!(node.partition().view().unwrap().segments().len(), 1);
+    for life in 0..3 {
+        assert_eq!(node.append(Batch::by(1, 9, 0, 0)).unwrap().base_offset, 0, "life {life}: a retry is known");
+        node.fill(1, 10);
+        node.partitions.checkpoint();
+        assert_eq!(node.partition().view().unwrap().segments().len(), 1);
+        node.crash();
+    }
 }
