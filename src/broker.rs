@@ -251,6 +251,9 @@ impl Broker {
     async fn serve_http(&self) -> Result<Vec<SocketAddr>, StartError> {
         let held = self.connections.budget().clone();
         self.telemetry.show_budget("requests", self.node.config.requests.queued_bytes_max, move || held.used() as u64);
+        let partitions = Arc::clone(&self.node.partitions);
+        let (_, most) = partitions.write_ahead_memory();
+        self.telemetry.show_budget("write-ahead log", most, move || partitions.write_ahead_memory().0);
         scrape::register(&self.node, &self.connections);
         scrape::watch(&self.node);
         http::serve(&self.node.config.admin, Arc::clone(&self.telemetry), Arc::new(self.status()), &self.tasks)

@@ -35,6 +35,7 @@ use crate::log::open_files::OpenFiles;
 use crate::metadata::image::{ConfigOverrides, Image, PartitionId, Topic};
 use crate::protocol::record_batch::LeaderEpoch;
 use crate::telemetry::traffic::{NodeTraffic, Traffic};
+use crate::wal::group_commit::{self, Wal};
 use homes::{Home, Homes};
 
 /// Resolves a topic's effective configuration; comes from `config`.
@@ -349,6 +350,12 @@ impl Partitions {
     /// The log directories: where each is, and whether it still works.
     pub fn log_dirs(&self) -> impl Iterator<Item = (&PathBuf, bool)> + '_ {
         self.dirs().iter().map(|dir| (dir.path(), !dir.sync().is_offline()))
+    }
+
+    /// Bytes of memory that records on their way into write-ahead logs take by now, and the most that they ever may.
+    pub fn write_ahead_memory(&self) -> (u64, u64) {
+        let held = self.dirs().iter().filter_map(|dir| dir.wal().ok()).map(Wal::memory_bytes).sum();
+        (held, self.dirs().len() as u64 * group_commit::MEMORY_BYTES_MAX)
     }
 
     /// Returns when the last log directory has failed: there is nothing left to serve.

@@ -5,10 +5,10 @@ use terrace_tiering::platform::fs::durable::{BLOCK_BYTES, Blocks};
 use super::record::{BUNDLE_HEADER_BYTES, BundleHeader, RECORD_HEADER_BYTES};
 
 /// What a bundle takes at most: some milliseconds of a disk. A larger write would gain nothing.
-const BYTES_MAX: usize = 2 << 20;
+pub(super) const BYTES_MAX: usize = 2 << 20;
 
 /// The records that are gathered now.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Bundle {
     /// Room for the header, then the records. Its memory comes with the first record.
     blocks: Blocks,
@@ -21,6 +21,11 @@ impl Bundle {
     pub(super) fn for_files_of(file_bytes: u64) -> Self {
         let quarter = usize::try_from(file_bytes / 4).unwrap_or(BYTES_MAX).min(BYTES_MAX);
         Self { blocks: Blocks::default(), bytes_max: quarter - quarter % BLOCK_BYTES, first_sequence: 0 }
+    }
+
+    /// The most that it takes.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// Bytes on the disk with one more record of `record_bytes`, and without for 0; whole blocks.

@@ -3,37 +3,45 @@
 //! ```text
 //!  append: partition file (page cache), then a record here (memory) --+
 //!                                                                     v
-//!     group thread: one durable write into the log's file --> Covered::group_synced of every partition in the group
+//!     writers: one durable write a group into the log's file --> Covered::group_synced of every partition in the group
 //!                                                                     |  the file is full
 //!     recycling thread: fdatasync of every partition file it covers, flushed ends into the checkpoint --> used again
 //! ```
-//! A group is what was appended while the write before it ran: an idle log writes at once, a busy one by the hundred. The
-//! lock of the [`Tail`] is taken under a partition's lock and never the other way round. Under it only what overflows the
-//! bundle can wait for the disk: the kernel lets no buffered write into a file before a direct one is over. Of the groups one is written at a time, so that none is acknowledged before one that came earlier.
+//! A group is what was appended while the writes before it ran: an idle log writes at once, a busy one by the hundred. Two
+//! are written at a time, and each is acknowledged behind all before it ([`Groups`]). The lock of the [`Tail`] is taken under
+//! a partition's lock and never the other way round. Under it an append waits for the disk only when every bundle is taken,
+//! so that memory has its bound: then it writes the oldest that waits itself.
+//!
+//! [`Groups`]: super::groups::Groups
 //! A failed write or sync takes the log directory offline: nothing of it is acknowledged again by this process.
 //! The threads start with the first record, so a directory without synced topics has neither threads nor files.
 
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::platform::fs::SharedFs;
 
-use super::bundle::Bundle;
+use super::bundle;
 use super::file;
+use super::groups::{self, Group, Settled, WRITERS};
 use super::partition_sync::{DirectorySync, Running, StopOnPanic};
 use super::record::Place;
 use super::recycling;
 use super::replay::Replayed;
-use super::tail::{Appending, Group, Tail};
+use super::tail::{Appending, Tail, record_bytes};
 
 /// A file is left for the next one at this size: three hold a second at 200 MB/s.
 pub const FILE_BYTES: u64 = 64 << 20;
 /// Unused files that a start keeps; more than these are left of a burst.
 const SPARE_FILES_MAX: usize = 6;
+
+/// The most memory that the records of one log on their way to the disk take.
+pub const MEMORY_BYTES_MAX: u64 = (groups::BUNDLES_MAX * bundle::BYTES_MAX) as u64;
 
 /// A partition whose appends go through the log.
 pub trait Covered: Send + Sync + Debug {
@@ -81,10 +89,8 @@ pub(super) struct Shared {
     pub(super) directory: Arc<DirectorySync>,
     pub(super) recycler: Arc<dyn Recycler>,
     tail: Mutex<Tail>,
-    /// Held while a group is written, with what it writes; taken before the tail's lock.
-    writing: Mutex<Bundle>,
-    /// A group has something to sync.
-    written: Condvar,
+    /// The writers have something to do.
+    work: Condvar,
     /// Files have turned, or the next one is soon needed.
     pub(super) turned: Condvar,
 }
@@ -94,6 +100,7 @@ pub(super) struct Shared {
 pub struct Wal {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    memory_bytes: Arc<AtomicU64>,
 }
 
 impl Wal {
@@ -119,23 +126,22 @@ impl Wal {
             let Some(unused) = tail.spare.pop_back() else { break };
             fs.remove_file(&file::path_of(&settings.log_dir, unused.number))?;
         }
-        let writing = Mutex::new(Bundle::for_files_of(settings.file_bytes));
+        let memory_bytes = tail.groups.held_bytes();
         let shared = Shared {
             fs,
             settings,
             directory,
             recycler,
             tail: Mutex::new(tail),
-            writing,
-            written: Condvar::new(),
+            work: Condvar::new(),
             turned: Condvar::new(),
         };
-        Ok(Arc::new(Self { shared: Arc::new(shared), threads: Mutex::default() }))
+        Ok(Arc::new(Self { shared: Arc::new(shared), threads: Mutex::default(), memory_bytes }))
     }
 
     /// Appends one record; its sequence number, which a later [`Covered::group_synced`] reaches. The caller has written
     /// the same bytes to the partition's file and holds the partition's lock. After an error the directory is to go
-    /// offline. Blocks for one write into the page cache.
+    /// offline. Blocks for a write only where the disk cannot follow.
     pub fn append(
         &self,
         place: &Place,
@@ -149,29 +155,33 @@ impl Wal {
         if tail.closed || shared.directory.is_offline() {
             return Err(io::Error::other("write-ahead log is closed"));
         }
-        let Appending { sequence, first, turn } =
+        if tail.groups.is_full() && tail.must_close(record_bytes(batches), shared.settings.file_bytes) {
+            shared.write_under_lock(&mut tail)?;
+        }
+        let Appending { sequence, work, turn } =
             tail.append(&shared.fs, &shared.settings, place, batches, joined, partition)?;
         if turn {
             shared.turned.notify_one();
         }
-        if first {
+        if work {
             self.start_threads();
         }
         drop(tail);
         crash_point::reach(CrashPoint::WalAfterWrite);
-        if first {
-            shared.written.notify_one();
+        if work {
+            shared.work.notify_one();
         }
         Ok(sequence)
     }
 
-    /// Under the tail's lock, with the first record of each group: a log that a replay left begins with a file.
+    /// Under the tail's lock, when there is something to write: a log that a replay left begins with a file.
     fn start_threads(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         if !threads.is_empty() || self.shared.settings.running == Running::ByHand {
             return;
         }
-        for (name, run) in [("log-dir-wal", run_groups as fn(&Shared)), ("log-dir-wal-recycle", recycling::run)] {
+        let writers = std::iter::repeat_n(("log-dir-wal", run_writer as fn(&Shared)), WRITERS);
+        for (name, run) in writers.chain([("log-dir-wal-recycle", recycling::run as fn(&Shared))]) {
             let shared = Arc::clone(&self.shared);
             match std::thread::Builder::new().name(name.into()).spawn(move || run(&shared)) {
                 Ok(thread) => threads.push(thread),
@@ -180,9 +190,18 @@ impl Wal {
         }
     }
 
-    /// Syncs the group that is open, if it has anything. False when it had not.
+    /// Makes durable what was appended and no thread writes. False when there was nothing.
     pub fn sync_group(&self) -> bool {
-        self.shared.sync_group()
+        let mut any = false;
+        while self.shared.work_once() {
+            any = true;
+        }
+        any
+    }
+
+    /// Bytes of memory that records on their way to the disk may take by now. Waits for nothing.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed)
     }
 
     /// Frees the full files, if there are any. False when there were none.
@@ -198,7 +217,7 @@ impl Wal {
     /// Syncs what is written and ends the threads; nothing is appended any more.
     pub fn close(&self) {
         self.shared.tail().closed = true;
-        self.shared.written.notify_one();
+        self.shared.work.notify_all();
         self.shared.turned.notify_one();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
@@ -220,6 +239,25 @@ impl Wal {
     }
 }
 
+/// A group that a test writes when it likes: as with several writers, in any order.
+#[cfg(test)]
+pub struct Held(Group);
+
+#[cfg(test)]
+impl Wal {
+    /// Takes the group that is next, beside as many as are being written. Until it is written, no file is recycled.
+    pub fn hold_group(&self) -> Option<Held> {
+        self.shared.tail().take_one_more_group().map(Held)
+    }
+
+    /// Writes it, and settles what can be settled.
+    pub fn write_held(&self, Held(group): Held) {
+        self.shared.write(&group);
+        self.shared.tail().groups.note_written(group);
+        self.shared.tell_settled();
+    }
+}
+
 impl Shared {
     /// After a panic under it the process stops: see [`StopOnPanic`] and design section 13.
     pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
@@ -230,42 +268,78 @@ impl Shared {
         tail
     }
 
-    fn sync_group(&self) -> bool {
-        // Whoever panics under it ends the process; what it holds is begun anew by every group.
-        let mut bundle = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Does the next thing that a writer has to do. False when there is none.
+    pub(super) fn work_once(&self) -> bool {
+        self.tell_settled() || self.write_next()
+    }
+
+    /// Tells of the groups whose turn it is. False when there are none.
+    fn tell_settled(&self) -> bool {
         let mut tail = self.tail();
-        if !tail.dirty {
+        let settled: Vec<_> = std::iter::from_fn(|| tail.groups.settle()).collect();
+        if settled.is_empty() {
             return false;
         }
-        let group = tail.close_group(&mut bundle);
+        let is_awaited = std::mem::take(&mut tail.is_settling_awaited);
         drop(tail);
-        if let Err(error) = self.make_durable(&group, &bundle) {
-            self.directory.set_offline(&error);
+        if is_awaited {
+            self.turned.notify_one();
         }
-        self.note_written();
+        for group in &settled {
+            self.tell(group);
+        }
+        true
+    }
+
+    /// Writes the group that is next, if it is time for one.
+    fn write_next(&self) -> bool {
+        let mut tail = self.tail();
+        let Some(group) = tail.take_group() else { return false };
+        let has_more = tail.has_work();
+        drop(tail);
+        if has_more {
+            self.work.notify_one();
+        }
+        self.write(&group);
+        self.tail().groups.note_written(group);
+        true
+    }
+
+    /// Writes the oldest group that waits for a writer, so that its bundle is free. Another one settles it: whoever appends
+    /// holds the lock of a partition.
+    fn write_under_lock(&self, tail: &mut Tail) -> io::Result<()> {
+        let Some(group) = tail.groups.take() else { return Ok(()) };
+        self.write(&group);
+        tail.groups.note_written(group);
+        self.work.notify_one();
+        if self.directory.is_offline() { Err(io::Error::other("write-ahead log failed")) } else { Ok(()) }
+    }
+
+    /// Tells everybody in a group that it is durable, or never will be.
+    fn tell(&self, group: &Settled) {
         for partition in &group.waiting {
+            // Behind a group whose write failed this is so before that one is settled.
             if self.directory.is_offline() {
                 partition.fail();
             } else {
                 partition.group_synced(&self.settings.log_dir, group.upto);
             }
         }
-        true
     }
 
-    fn note_written(&self) {
-        let mut tail = self.tail();
-        tail.written_groups = tail.closed_groups();
-        if std::mem::take(&mut tail.is_written_awaited) {
-            drop(tail);
-            self.turned.notify_one();
+    /// Makes a group durable, or takes the directory offline.
+    fn write(&self, group: &Group) {
+        if !self.directory.is_offline()
+            && let Err(error) = self.make_durable(group)
+        {
+            self.directory.set_offline(&error);
         }
     }
 
-    fn make_durable(&self, group: &Group, bundle: &Bundle) -> io::Result<()> {
+    fn make_durable(&self, group: &Group) -> io::Result<()> {
         crash_point::reach(CrashPoint::WalBeforeSync);
         if let Some((file, position)) = &group.bundle_to {
-            file.write_all_at(bundle.bytes(), *position)?;
+            file.write_all_at(group.bundle.bytes(), *position)?;
         }
         for file in &group.unsynced {
             file.sync_data()?;
@@ -278,18 +352,19 @@ impl Shared {
     }
 }
 
-fn run_groups(shared: &Shared) {
+/// One of the threads that write groups.
+fn run_writer(shared: &Shared) {
     let _stop_on_panic = StopOnPanic;
     loop {
         let mut tail = shared.tail();
-        while !tail.dirty && !tail.closed {
-            let Ok(woken) = shared.written.wait(tail) else { return };
+        while !tail.has_work() && !tail.closed {
+            let Ok(woken) = shared.work.wait(tail) else { return };
             tail = woken;
         }
-        if !tail.dirty {
+        let closed = tail.closed;
+        drop(tail);
+        if !shared.work_once() && closed {
             return;
         }
-        drop(tail);
-        shared.sync_group();
     }
 }

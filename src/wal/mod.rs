@@ -6,7 +6,7 @@
 //! | [`partition_sync`] | a thread per log directory that syncs partition files |
 //! | [`group_commit`] | the write-ahead log of a log directory: one sync for the appends of all its synced topics |
 //! | [`tail`], [`recycling`] | where it ends; where its next file comes from |
-//! | [`bundle`] | records that leave by one write |
+//! | [`groups`], [`bundle`] | groups on their way to the disk; records that leave by one write |
 //! | [`record`], [`file`] | its bytes; its files and which of them may be reused |
 //! | [`replay`] | what a start does with it |
 //!
@@ -15,6 +15,7 @@
 mod bundle;
 pub mod file;
 pub mod group_commit;
+mod groups;
 pub mod partition_sync;
 pub mod record;
 mod recycling;

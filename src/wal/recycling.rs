@@ -8,7 +8,7 @@ use terrace_tiering::platform::crash_point::{self, CrashPoint};
 
 use super::file::{WalFile, Zeros};
 use super::group_commit::{Covered, Shared};
-use super::partition_sync::StopOnPanic;
+use super::partition_sync::{Running, StopOnPanic};
 
 /// Full files, in sizes of a whole one, that wait before their partitions are synced: many appends to a partition cost it
 /// one sync.
@@ -57,13 +57,19 @@ impl Shared {
         true
     }
 
-    /// The group that is being written may still have the last records of a full file, and those that are closed later
-    /// have not. Behind its write the file may be used again.
+    /// Groups that are not on the disk may still have the last records of a full file, and those that are closed later have
+    /// not. Behind their writes the file may be used again.
     fn wait_for_closed_groups(&self) {
         let mut tail = self.tail();
-        let closed = tail.closed_groups();
-        while tail.written_groups < closed {
-            tail.is_written_awaited = true;
+        let closed = tail.groups.closed();
+        while tail.groups.settled() < closed {
+            if self.settings.running == Running::ByHand {
+                drop(tail);
+                self.work_once();
+                tail = self.tail();
+                continue;
+            }
+            tail.is_settling_awaited = true;
             let Ok(woken) = self.turned.wait(tail) else { return };
             tail = woken;
         }

@@ -4,8 +4,9 @@
 //! that were written before. So the first file is left as soon as there is one with written blocks, and each that is prepared is
 //! twice as large as the one before, up to the full size: a busy log is at it in a second, a quiet one stays small.
 //!
-//! Records gather in the open [`Bundle`], which belongs to the current file. The group that is closed takes it along; what
-//! no bundle can wait for (it is full, or the file is) goes through the page cache, and the group syncs that file as well.
+//! Records gather in the open [`Bundle`], which belongs to the current file and to the open group. When it is full, or its
+//! file is, the group is closed and waits for a writer ([`Groups`]). Only a record that is larger than a bundle, and a file's
+//! header, go through the page cache; the group syncs that file as well.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -17,6 +18,7 @@ use terrace_tiering::platform::fs::{SharedFile, SharedFs};
 use super::bundle::Bundle;
 use super::file::WalFile;
 use super::group_commit::{Covered, Joined, WalSettings};
+use super::groups::{Group, Groups, Settled};
 use super::record::{self, BUNDLE_HEADER_BYTES, BUNDLES_FROM, BundleHeader, FileHeader, Place, RECORD_HEADER_BYTES};
 use super::replay::Replayed;
 
@@ -46,23 +48,10 @@ pub(super) struct Full {
 /// What an append did.
 pub(super) struct Appending {
     pub(super) sequence: u64,
-    /// It is the first of its group, which somebody must now sync.
-    pub(super) first: bool,
+    /// A writer has something to do that it had not before.
+    pub(super) work: bool,
     /// A file was left, or the next one is soon needed.
     pub(super) turn: bool,
-}
-
-/// Records that become durable together.
-pub(super) struct Group {
-    /// The last one.
-    pub(super) upto: u64,
-    pub(super) waiting: Vec<Arc<dyn Covered>>,
-    /// Where its bundle goes, if it has one: the file for durable writes, and the place.
-    pub(super) bundle_to: Option<(SharedFile, u64)>,
-    /// Files that have something of it in the page cache.
-    pub(super) unsynced: Vec<SharedFile>,
-    /// Has one of the files a name that is not durable?
-    pub(super) names: bool,
 }
 
 /// Where the log ends.
@@ -75,20 +64,18 @@ pub(super) struct Tail {
     next_number: u32,
     next_sequence: u64,
     next_generation: u64,
-    /// The group that records join now, from 1 on.
-    group: u64,
-    /// So many groups are durable, or failed.
-    pub(super) written_groups: u64,
-    /// The recycling thread waits for that to rise.
-    pub(super) is_written_awaited: bool,
+    /// The closed groups.
+    pub(super) groups: Groups,
+    /// The recycling thread waits until more of them are settled.
+    pub(super) is_settling_awaited: bool,
     /// Whose records are in the open group.
     waiting: Vec<Arc<dyn Covered>>,
     /// Its records that go to the current file by the next durable write.
     bundle: Bundle,
     /// Files that it wrote to through the page cache.
     unsynced: Vec<SharedFile>,
-    /// It has records.
-    pub(super) dirty: bool,
+    /// It has something.
+    dirty: bool,
     /// It made a file whose name is not durable.
     names_unsynced: bool,
     pub(super) closed: bool,
@@ -100,6 +87,7 @@ impl Tail {
         let numbers = replayed.files.iter().map(|file| file.number);
         // Node epochs begin at 1 and fit: the boot counter never goes below zero.
         let epoch = u64::from(settings.node_epoch.unsigned_abs());
+        let (groups, bundle) = Groups::new(settings.file_bytes);
         Self {
             next_number: numbers.max().map_or(0, |highest| highest + 1),
             current: None,
@@ -107,11 +95,10 @@ impl Tail {
             spare: replayed.files.into(),
             next_sequence: replayed.next_sequence,
             next_generation: (epoch << 32) + 1,
-            group: 1,
-            written_groups: 0,
-            is_written_awaited: false,
+            groups,
+            is_settling_awaited: false,
             waiting: Vec::new(),
-            bundle: Bundle::for_files_of(settings.file_bytes),
+            bundle,
             unsynced: Vec::new(),
             dirty: false,
             names_unsynced: false,
@@ -119,7 +106,21 @@ impl Tail {
         }
     }
 
-    /// Takes one record into the group.
+    /// Will a record of so many bytes close the open group?
+    pub(super) fn must_close(&self, record_bytes: usize, file_bytes: u64) -> bool {
+        !self.bundle.is_empty() && (!self.bundle.has_room(record_bytes) || self.must_leave(record_bytes, file_bytes))
+    }
+
+    /// Has a writer anything to do?
+    pub(super) fn has_work(&self) -> bool {
+        self.groups.has_written() || self.groups.has_queued() || self.has_time_for_open()
+    }
+
+    fn has_time_for_open(&self) -> bool {
+        self.dirty && self.groups.has_time_for(self.bundle.bytes_with(0))
+    }
+
+    /// Takes one record into the open group.
     pub(super) fn append(
         &mut self,
         fs: &SharedFs,
@@ -129,21 +130,20 @@ impl Tail {
         joined: &mut Joined,
         partition: impl Fn() -> Option<Arc<dyn Covered>>,
     ) -> io::Result<Appending> {
-        let bytes = RECORD_HEADER_BYTES + batches.len();
+        let bytes = record_bytes(batches);
+        let (had_work, needed_before) = (self.has_work(), self.needs_spare(settings.file_bytes));
         let mut turn = false;
         if self.must_leave(bytes, settings.file_bytes) {
             self.begin_file(fs, settings)?;
             turn = true;
+        } else if !self.bundle.is_empty() && !self.bundle.has_room(bytes) {
+            self.close_group();
         }
-        let needed_before = self.needs_spare(settings.file_bytes);
-        let (sequence, group) = (self.next_sequence, self.group);
+        let (sequence, group) = (self.next_sequence, self.groups.open_number());
         let Some(generation) = self.current.as_ref().map(|current| current.generation) else {
             return Err(io::Error::other("no file to append to"));
         };
         let header = record::encode_header(sequence, generation, place, batches);
-        if !self.bundle.has_room(bytes) {
-            self.write_bundle_out()?;
-        }
         if self.bundle.has_room(bytes) {
             self.bundle.push(sequence, &header, batches);
         } else {
@@ -160,19 +160,9 @@ impl Tail {
         }
         *joined = Joined { group, generation };
         self.next_sequence += 1;
+        self.dirty = true;
         turn |= !needed_before && self.needs_spare(settings.file_bytes);
-        Ok(Appending { sequence, first: !std::mem::replace(&mut self.dirty, true), turn })
-    }
-
-    /// Writes the open bundle into the page cache: memory has its bound. Waits for a group that is being written to the file.
-    fn write_bundle_out(&mut self) -> io::Result<()> {
-        let Some(current) = self.current.as_mut().filter(|_| !self.bundle.is_empty()) else { return Ok(()) };
-        self.bundle.finish(current.generation);
-        current.wal.file.write_all_at(self.bundle.bytes(), current.position)?;
-        current.position += self.bundle.bytes().len() as u64;
-        self.bundle.clear();
-        sync_later(&mut self.unsynced, &current.wal.file);
-        Ok(())
+        Ok(Appending { sequence, work: !had_work && self.has_work(), turn })
     }
 
     /// Writes a record that no bundle has room for into the page cache, as a bundle of its own.
@@ -224,7 +214,9 @@ impl Tail {
                 made
             }
         };
-        self.write_bundle_out()?;
+        if !self.bundle.is_empty() {
+            self.close_group();
+        }
         if let Some(current) = self.current.take() {
             let Current { mut wal, first_sequence, position, covered, .. } = current;
             wal.prepared_bytes = wal.prepared_bytes.max(position);
@@ -244,30 +236,37 @@ impl Tail {
         Ok(self.current.insert(begun))
     }
 
-    /// Takes what is to become durable now, the bundle's bytes into `bundle`; records join the next group from here on.
-    pub(super) fn close_group(&mut self, bundle: &mut Bundle) -> Group {
-        bundle.clear();
-        self.dirty = false;
-        self.group += 1;
+    /// Closes the open group: what it has is to become durable, and records join the next from here on.
+    fn close_group(&mut self) {
         let bundle_to = self.current.as_mut().filter(|_| !self.bundle.is_empty()).map(|current| {
             self.bundle.finish(current.generation);
-            std::mem::swap(bundle, &mut self.bundle);
             let position = current.position;
-            current.position += bundle.bytes().len() as u64;
+            current.position += self.bundle.bytes().len() as u64;
             (Arc::clone(&current.wal.durable), position)
         });
-        Group {
-            upto: self.next_sequence - 1,
-            waiting: std::mem::take(&mut self.waiting),
-            bundle_to,
-            unsynced: std::mem::take(&mut self.unsynced),
-            names: std::mem::take(&mut self.names_unsynced),
-        }
+        let settled = Settled { upto: self.next_sequence - 1, waiting: std::mem::take(&mut self.waiting) };
+        let (unsynced, names) = (std::mem::take(&mut self.unsynced), std::mem::take(&mut self.names_unsynced));
+        self.dirty = false;
+        // Its successor takes its place below.
+        let bundle = std::mem::take(&mut self.bundle);
+        self.bundle = self.groups.close(bundle, bundle_to, unsynced, names, settled);
     }
 
-    /// Groups that take no more records.
-    pub(super) fn closed_groups(&self) -> u64 {
-        self.group - 1
+    /// What is next to be written, if it is time for that: the oldest group that waits, else the open one.
+    pub(super) fn take_group(&mut self) -> Option<Group> {
+        if !self.groups.has_queued() && self.has_time_for_open() {
+            self.close_group();
+        }
+        self.groups.take()
+    }
+
+    /// The same, however many are being written.
+    #[cfg(test)]
+    pub(super) fn take_one_more_group(&mut self) -> Option<Group> {
+        if !self.groups.has_queued() && self.dirty {
+            self.close_group();
+        }
+        self.groups.take()
     }
 
     /// Begins a file that leaves nothing to replay, if there is any file. It is to be synced.
@@ -280,6 +279,11 @@ impl Tail {
         self.next_sequence = self.next_sequence.max(current.first_sequence + 1);
         self.begin_file(fs, settings).map(Some)
     }
+}
+
+/// Bytes of the record that carries `batches`.
+pub(super) fn record_bytes(batches: &[u8]) -> usize {
+    RECORD_HEADER_BYTES + batches.len()
 }
 
 /// Notes that a file has something in the page cache.

@@ -13,7 +13,7 @@ use terrace_tiering::platform::fs::{Fs, Open, SharedFs};
 use uuid::Uuid;
 
 use super::file;
-use super::group_commit::{Covered, Joined, Recycler, Wal, WalSettings};
+use super::group_commit::{Covered, Held, Joined, Recycler, Wal, WalSettings};
 use super::partition_sync::{DirectorySync, Running};
 use super::record::{BUNDLES_FROM, BundleHeader, FileHeader, Place};
 use super::replay::{self, Destination, Replayed};
@@ -81,6 +81,10 @@ struct Life {
     replayed: Vec<(i64, Vec<u8>)>,
     /// Where the next record goes in segment 0; `None`: each to the beginning of a segment of its own.
     position: Option<u64>,
+    /// Groups that are being written.
+    held: Vec<Held>,
+    /// Of the records of this life, the number and the sequence.
+    appended: Vec<(i64, u64)>,
 }
 
 fn segment(base: i64) -> PathBuf {
@@ -109,7 +113,16 @@ impl Life {
         };
         let directory = DirectorySync::start(LOG_DIR.into(), Running::ByHand).unwrap();
         let wal = Wal::open(fs, settings, directory, Arc::new(NoCheckpoint), found).unwrap();
-        Self { disk, wal, listener: Arc::default(), joined: Joined::default(), replayed, position: None }
+        Self {
+            disk,
+            wal,
+            listener: Arc::default(),
+            joined: Joined::default(),
+            replayed,
+            position: None,
+            held: Vec::new(),
+            appended: Vec::new(),
+        }
     }
 
     /// Appends the record of `number`; its content follows from the number.
@@ -125,7 +138,33 @@ impl Life {
         };
         self.position = self.position.map(|position| position + batches.len() as u64);
         let listener = Arc::clone(&self.listener);
-        self.wal.append(&place, &batches, &mut self.joined, || Some(Arc::clone(&listener) as _))
+        let sequence = self.wal.append(&place, &batches, &mut self.joined, || Some(Arc::clone(&listener) as _))?;
+        self.appended.push((number, sequence));
+        Ok(sequence)
+    }
+
+    /// Appends them, and begins to write the group that they are.
+    fn hold(&mut self, numbers: Range<i64>) {
+        for number in numbers {
+            self.append(number).unwrap();
+        }
+        self.held.extend(self.wal.hold_group());
+    }
+
+    /// Ends the write of the group at `at`.
+    fn write_held(&mut self, at: usize) {
+        let held = self.held.remove(at);
+        self.wal.write_held(held);
+    }
+
+    fn synced(&self) -> u64 {
+        *self.listener.synced.lock().unwrap()
+    }
+
+    /// The number behind the last that was acknowledged in this life.
+    fn acknowledged(&self) -> Option<i64> {
+        let synced = self.synced();
+        self.appended.iter().rev().find(|(_, sequence)| *sequence <= synced).map(|(number, _)| number + 1)
     }
 
     fn files(&self) -> usize {
@@ -223,6 +262,97 @@ fn what_has_no_room_in_a_bundle_is_acknowledged_like_the_rest() {
         assert_eq!(*life.listener.synced.lock().unwrap(), 40);
         let replayed = Life::begin(life.disk.lose_power(), 2).replayed;
         assert_eq!(replayed, (0..40).map(|number| (number, content(number))).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn groups_are_acknowledged_in_order_whichever_is_written_first() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    for group in 0..4 {
+        life.hold(3 * group..3 * group + 3);
+    }
+    assert_eq!(life.held.len(), 4);
+    for (at, synced) in [(3, 0), (1, 0), (0, 6), (0, 12)] {
+        life.write_held(at);
+        assert_eq!(life.synced(), synced);
+    }
+    assert!(!life.wal.sync_group(), "nothing is left");
+    let replayed = Life::begin(life.disk.lose_power(), 2).replayed;
+    assert_eq!(replayed, (0..12).map(|number| (number, content(number))).collect::<Vec<_>>());
+}
+
+/// What is written into the hole in the next life has the place, the length and the sequence numbers of what is missing.
+#[test]
+fn a_group_behind_a_hole_never_counts() {
+    for seed in 0..20 {
+        let mut life = Life::begin(PowerLossFs::new(seed), 1);
+        life.append(0).unwrap();
+        assert!(life.wal.sync_group());
+        life.hold(1..4);
+        life.hold(4..7);
+        life.hold(7..10);
+        life.write_held(2);
+        life.write_held(1);
+        assert_eq!(life.synced(), 1);
+        let disk = life.disk.lose_power();
+        let path = file::path_of(Path::new(LOG_DIR), 0);
+        let block =
+            |disk: &PowerLossFs, at: usize| disk.read(&path).unwrap()[at * BLOCK_BYTES..][..BLOCK_BYTES].to_vec();
+        // Behind the header, the first group and the hole.
+        let behind = [3, 4].map(|at| block(&disk, at));
+        assert!(behind.iter().all(|block| block.iter().any(|byte| *byte != 0)), "they are on the disk");
+        let mut next = Life::begin(disk, 2);
+        assert_eq!(next.replayed, [(0, content(0))]);
+        let sequences: Vec<_> = [100..101, 101..103]
+            .into_iter()
+            .map(|group| {
+                let last = group.map(|number| next.append(number).unwrap()).last();
+                assert!(next.wal.sync_group());
+                last
+            })
+            .collect();
+        assert_eq!(sequences, [Some(2), Some(4)], "what lies behind them begins with 5");
+        let disk = next.disk.lose_power();
+        assert_eq!([3, 4].map(|at| block(&disk, at)), behind, "it is what it was");
+        let expected: Vec<_> = (100..103).map(|number| (number, content(number))).collect();
+        assert_eq!(Life::begin(disk, 3).replayed, expected);
+    }
+}
+
+#[test]
+fn a_failed_group_takes_those_behind_it_along() {
+    let mut life = Life::begin(PowerLossFs::new(1), 1);
+    life.hold(0..3);
+    life.hold(3..6);
+    life.write_held(1);
+    life.append(6).unwrap();
+    life.disk.lose_power_after(1);
+    life.write_held(0);
+    assert_eq!((life.synced(), *life.listener.failed.lock().unwrap()), (0, true));
+    life.wal.sync_group();
+    assert_eq!(life.synced(), 0);
+    assert!(life.append(7).is_err());
+}
+
+#[test]
+fn appends_that_outrun_the_disk_write_what_waits_longest() {
+    for seed in 0..5 {
+        let mut life = Life::begin(PowerLossFs::new(seed), 1);
+        life.hold(0..1);
+        let calls = life.disk.calls();
+        let mut number = 1;
+        while life.disk.calls() == calls || number < 200 {
+            life.append(number).unwrap();
+            // A bundle is a quarter of a file.
+            assert!(life.wal.memory_bytes() <= 6 * FILE_BYTES / 4, "{} bytes", life.wal.memory_bytes());
+            number += 1;
+        }
+        assert_eq!(life.synced(), 0, "the first group is still being written");
+        life.write_held(0);
+        life.wal.sync_group();
+        assert_eq!(life.acknowledged(), Some(number));
+        let replayed = Life::begin(life.disk.lose_power(), 2).replayed;
+        assert_eq!(replayed, (0..number).map(|number| (number, content(number))).collect::<Vec<_>>());
     }
 }
 
@@ -359,8 +489,14 @@ fn what_does_not_continue_a_file_is_left_out() {
 enum Step {
     Append(u8),
     SyncGroup,
+    /// Begins to write a group.
+    Hold,
+    /// One of these writes is over.
+    WriteHeld(prop::sample::Index),
     Recycle,
     PowerLoss,
+    /// Power goes in the middle of one of these writes.
+    TornWrite(prop::sample::Index),
     Restart,
 }
 
@@ -368,8 +504,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (1..20u8).prop_map(Step::Append),
         4 => Just(Step::SyncGroup),
+        4 => Just(Step::Hold),
+        3 => any::<prop::sample::Index>().prop_map(Step::WriteHeld),
         2 => Just(Step::Recycle),
         1 => Just(Step::PowerLoss),
+        1 => any::<prop::sample::Index>().prop_map(Step::TornWrite),
         1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 1..60)
@@ -396,10 +535,27 @@ proptest! {
                 }
                 Step::SyncGroup => {
                     life.wal.sync_group();
-                    acknowledged = next;
+                    acknowledged = life.acknowledged().unwrap_or(acknowledged);
+                    prop_assert!(acknowledged == next || !life.held.is_empty());
+                    continue;
+                }
+                Step::Hold => {
+                    life.hold(0..0);
+                    continue;
+                }
+                Step::WriteHeld(at) => {
+                    if !life.held.is_empty() {
+                        life.write_held(at.index(life.held.len()));
+                        acknowledged = life.acknowledged().unwrap_or(acknowledged);
+                    }
                     continue;
                 }
                 Step::Recycle => {
+                    // It waits for what is being written.
+                    while !life.held.is_empty() {
+                        life.write_held(0);
+                    }
+                    acknowledged = life.acknowledged().unwrap_or(acknowledged);
                     // The listener's "files" hold whatever was appended.
                     if life.wal.recycle() {
                         settled = next;
@@ -407,6 +563,13 @@ proptest! {
                     continue;
                 }
                 Step::PowerLoss => life.disk.lose_power(),
+                Step::TornWrite(at) => {
+                    if !life.held.is_empty() {
+                        life.disk.lose_power_after(1);
+                        life.write_held(at.index(life.held.len()));
+                    }
+                    life.disk.lose_power()
+                }
                 Step::Restart => life.disk.clone(),
             };
             epoch += 1;

@@ -22,10 +22,11 @@ use crate::config::topic::TopicConfig;
 use crate::metadata::image::{Image, PartitionId};
 use crate::partition::Partition;
 use crate::partition::append::{AppendOrigin, Appended};
-use crate::partition::node_dirs::SyncSettings;
+use crate::partition::node_dirs::{NodeDir, SyncSettings};
 use crate::partition::registry::{LogSettings, PartitionDeps, Partitions};
 use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::record_batch::{BatchView, Offset};
+use crate::wal::group_commit::{Held, Wal};
 use crate::wal::partition_sync::Running;
 use crate::wal::ticket::Rejected;
 
@@ -48,6 +49,8 @@ struct World {
     partition_count: i32,
     partitions: Arc<Partitions>,
     waiting: Vec<Waiting>,
+    /// Groups that are being written.
+    held: Vec<(Arc<NodeDir>, Held)>,
     /// By partition and base offset, the CRC of every batch that was acknowledged.
     acknowledged: BTreeMap<(i32, Offset), u32>,
     /// The same of every batch that a reader saw.
@@ -100,6 +103,7 @@ impl World {
             partition_count,
             partitions,
             waiting: Vec::new(),
+            held: Vec::new(),
             acknowledged: BTreeMap::new(),
             seen: BTreeMap::new(),
             log_starts: BTreeMap::new(),
@@ -126,13 +130,16 @@ impl World {
         }
         self.settle();
         self.waiting.clear();
+        self.held.clear();
     }
 
     fn step(&mut self) {
         let number = self.below(self.partition_count as u64) as i32;
         match self.below(100) {
-            0..70 => self.append(number),
-            70..85 => {
+            0..65 => self.append(number),
+            65..72 => self.hold_group(number),
+            72..78 => self.write_held_group(),
+            78..85 => {
                 let _ = self.partition(number).dir().wal().is_ok_and(|wal| wal.sync_group());
             }
             85..90 => {
@@ -140,6 +147,10 @@ impl World {
             }
             90..93 => self.partitions.checkpoint(),
             93..95 => {
+                // It waits for what is being written.
+                while !self.held.is_empty() {
+                    self.write_held_group();
+                }
                 let _ = self.partition(number).dir().wal().is_ok_and(|wal| wal.recycle());
             }
             95..97 => {
@@ -151,6 +162,22 @@ impl World {
             _ => self.read(number),
         }
         self.settle();
+    }
+
+    /// Begins to write a group, beside others.
+    fn hold_group(&mut self, number: i32) {
+        let dir = Arc::clone(self.partition(number).dir());
+        if let Some(held) = dir.wal().ok().and_then(Wal::hold_group) {
+            self.held.push((dir, held));
+        }
+    }
+
+    /// The write of any of them is over.
+    fn write_held_group(&mut self) {
+        if !self.held.is_empty() {
+            let (dir, held) = self.held.swap_remove(self.below(self.held.len() as u64) as usize);
+            dir.wal().expect("it was open").write_held(held);
+        }
     }
 
     fn move_to_another_directory(&mut self, number: i32) {
