@@ -13,7 +13,7 @@ use terrace_tiering::restore::chain::Limit;
 use terrace_tiering::restore::segments::{RestoreError as ChainError, RestoredChain};
 use uuid::Uuid;
 
-use super::RestoreError;
+use super::{PARALLEL_MAX, RestoreError};
 use crate::coordinator::section::ShardSection;
 use crate::metadata::image::{Change, PartitionId, Topic};
 use crate::metadata::remote_log::{RemotePartition, RemoteSegment, SegmentState};
@@ -22,8 +22,6 @@ use crate::protocol::record_batch::{LeaderEpoch, Offset, ProducerId};
 use crate::remote_log::snapshots::content::{self, BadSection, SnapshotImage};
 use crate::remote_log::snapshots::{COORDINATORS, IMAGE, PRODUCER_IDS, SECURITY, TIERED, TRANSACTION_COORDINATORS};
 
-/// Partitions that are put together at once.
-const PARALLEL_MAX: usize = 32;
 /// Producer ids that may have been given away since the snapshot, beyond what it and the bucket know: a thousand blocks.
 const PRODUCER_IDS_SINCE: ProducerId = 1_000_000;
 
@@ -298,3 +296,6 @@ async fn producers(tier: &Tier, partitions: &[PartitionCut]) -> Result<HashMap<P
     }
     Ok(epochs)
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use terrace_tiering::Tier;
 use terrace_tiering::cluster::file::ClusterFileError;
 use terrace_tiering::cluster::owner::{OwnerClaim, OwnerError};
@@ -51,9 +52,11 @@ use crate::partition::registry;
 use crate::protocol::record_batch::LeaderEpoch;
 use crate::remote_log::snapshots::content::{self, BadSection};
 use crate::remote_log::snapshots::{COORDINATORS, IMAGE, PRODUCER_IDS, SECURITY, TIERED, TRANSACTION_COORDINATORS};
-use cut::Cut;
+use cut::{Cut, PartitionCut};
 use report::Report;
 
+/// Partitions that are put together, and whose roots are written, side by side.
+const PARALLEL_MAX: usize = 32;
 /// Numbers that are tried for the snapshot of the cut: the old owner may have put one in the moment of the claim.
 const SNAPSHOT_TRIES: u64 = 4;
 
@@ -282,17 +285,23 @@ async fn write_roots(tier: &Tier, claim: &OwnerClaim, cut: &Cut) -> Result<(), R
     for topic in &cut.undeleted {
         tier.delete_tombstone(topic.id).await?;
     }
-    for partition in cut.partitions.iter().chain(&cut.emptied) {
-        let content = RootContent {
-            topic: partition.id.topic,
-            partition: partition.id.partition,
-            leader_epoch: claim.node_epoch,
-            writer: claim.process,
-            log_start: partition.log_start,
-            entries: &partition.chain.entries,
-        };
-        tier.commit_root(partition.chain.newest.as_ref(), content).await?;
-    }
+    let write_root = |partition: &'_ PartitionCut| {
+        let (newest, entries) = (partition.chain.newest.clone(), partition.chain.entries.clone());
+        let (id, log_start) = (partition.id, partition.log_start);
+        async move {
+            let content = RootContent {
+                topic: id.topic,
+                partition: id.partition,
+                leader_epoch: claim.node_epoch,
+                writer: claim.process,
+                log_start,
+                entries: &entries,
+            };
+            tier.commit_root(newest.as_ref(), content).await.map(|_| ())
+        }
+    };
+    let partitions = cut.partitions.iter().chain(&cut.emptied);
+    futures::stream::iter(partitions).map(write_root).buffer_unordered(PARALLEL_MAX).try_collect::<()>().await?;
     Ok(())
 }
 

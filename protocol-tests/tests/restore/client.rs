@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, AlterClientQuotasRequest, BrokerId, CreateTopicsRequest, DescribeClientQuotasRequest,
-    DescribeConfigsRequest, EndTxnRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, TransactionalId,
+    AddPartitionsToTxnRequest, AlterClientQuotasRequest, BrokerId, CreateTopicsRequest, DeleteRecordsRequest,
+    DescribeClientQuotasRequest, DescribeConfigsRequest, EndTxnRequest, FindCoordinatorRequest, GroupId,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    ProduceRequest, TransactionalId,
 };
 use terrace_protocol_tests::batch::{self, Batch};
 use terrace_protocol_tests::raw_client::RawClient;
@@ -103,6 +105,15 @@ impl Client {
     pub fn quotas(&mut self) -> String {
         let answer = self.0.call(1, &DescribeClientQuotasRequest::default());
         format!("{:?}", answer.entries)
+    }
+
+    /// Deletes the records of partition 0 below `before`.
+    pub fn delete_records(&mut self, topic: &str, before: i64) {
+        let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(before);
+        let topic = DeleteRecordsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
+        let request = DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        let answer = self.0.call(2, &request);
+        assert_eq!(answer.topics[0].partitions[0].error_code, 0);
     }
 
     /// Timestamp -1 is the end, -2 the start, -5 the last offset in the bucket.

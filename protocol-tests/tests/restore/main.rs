@@ -2,15 +2,19 @@
 
 mod client;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use client::{Client, Producer, WITHIN, metric, wait_until};
 use terrace_protocol_tests::broker::{Broker, Options, Stopped};
 use terrace_protocol_tests::checkers::history::History;
-use terrace_protocol_tests::peers::Minio;
+use terrace_protocol_tests::peers::{Minio, Peer, have, run};
 use terrace_tiering::platform::crash_point::CrashPoint;
 
+/// From the start of a restore of these few megabytes to the first record: a generous bound, for machines that do much else.
+const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(20);
 const SNAPSHOTS: &str = "terrace_remote_metadata_snapshots_total";
 
 /// A bucket that outlives data directories, and how a broker uses it.
@@ -64,6 +68,7 @@ fn quick() -> Options {
         .with("remote.log.manager.task.interval.ms", 200)
         .with("remote.segment.roll.ms", 300)
         .with("remote.metadata.snapshot.interval.ms", 1000)
+        .with("group.initial.rebalance.delay.ms", 0)
         .with("offsets.topic.num.partitions", 3)
         .with("transaction.state.log.num.partitions", 3)
 }
@@ -177,7 +182,9 @@ fn all_that_the_bucket_has_comes_back(bucket: &Bucket) {
     let broker = lost.restart(&bucket.restore());
     let mut client = Client::connect(broker.kafka);
     assert_eq!(client.read("decided", 0, true), decided, "what was committed and what was aborted is known");
-    println!("first byte {:?} after the start of the restore", began.elapsed());
+    let first_byte = began.elapsed();
+    println!("first byte {first_byte:?} after the start of the restore");
+    assert!(first_byte < FIRST_BYTE_WITHIN, "{first_byte:?}");
     printed(&broker, "1 open transactions aborted");
     assert_eq!(client.read("decided", 0, false), everything);
     assert_eq!(check(&mut history, &broker, "many", 3), written, "every record, at its offset");
@@ -229,6 +236,61 @@ fn all_that_the_bucket_has_comes_back_from_a_local_directory() {
 fn all_that_the_bucket_has_comes_back_from_s3() {
     let Some(minio) = Minio::start() else { return };
     all_that_the_bucket_has_comes_back(&Bucket::minio(&minio));
+}
+
+fn kcat(broker: &Broker, args: &[&str]) -> Command {
+    let mut command = Command::new("kcat");
+    command.arg("-b").arg(broker.kafka.to_string()).args(args);
+    command
+}
+
+/// The next `count` records of topic `t` for a group of kcat's, which commits them when it leaves.
+fn kcat_reads_on(broker: &Broker, count: &str) -> String {
+    let earliest = ["-X", "auto.offset.reset=earliest", "-q", "-f", "%o %s\n"];
+    run(kcat(broker, &["-c", count]).args(earliest).args(["-G", "kcats", "t"]))
+}
+
+fn kcat_writes(broker: &Broker, lines: &str) {
+    let mut child = kcat(broker, &["-P", "-t", "t", "-p", "0"]).stdin(Stdio::piped()).spawn().expect("kcat is there");
+    child.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("kcat reads");
+    assert!(child.wait().expect("kcat ends").success());
+}
+
+/// A real client goes on in its group, on a machine that has other disks; and a log of which nothing can be read any more
+/// goes on where it ended.
+#[test]
+fn a_real_client_goes_on_after_a_restore_into_several_log_directories() {
+    if !have(&[Peer::Kcat]) {
+        return;
+    }
+    let bucket = Bucket::local();
+    let broker = begin(&bucket);
+    let mut client = Client::connect(broker.kafka);
+    client.create("t", 1, &tiered());
+    client.create("emptied", 1, &tiered());
+    kcat_writes(&broker, "a\nb\nc\nd\n");
+    assert_eq!(kcat_reads_on(&broker, "2"), "0 a\n1 b\n");
+    client.produce("emptied", &["0", "1", "2"]);
+    wait_for_copies(&broker, "t", 1);
+    wait_for_copies(&broker, "emptied", 1);
+    client.delete_records("emptied", 3);
+    wait_until("nothing of it can be read in the bucket", || client.offset("emptied", 0, -5) == -1);
+    wait_for_snapshot(&broker);
+
+    let disks = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+    let log_dirs = disks.each_ref().map(|disk| disk.path().display().to_string()).join(",");
+    let lost = lose_the_disk(broker);
+    let broker = lost.restart(&bucket.restore().with("log.dirs", &log_dirs));
+    assert_eq!(kcat_reads_on(&broker, "2"), "2 c\n3 d\n");
+    kcat_writes(&broker, "e\n");
+    assert_eq!(kcat_reads_on(&broker, "1"), "4 e\n");
+    let mut client = Client::connect(broker.kafka);
+    assert_eq!((client.offset("emptied", 0, -2), client.produce("emptied", &["3"])), (3, 3));
+
+    let broker = broker.stop().restart(&bucket.options.clone().with("log.dirs", &log_dirs));
+    let mut client = Client::connect(broker.kafka);
+    assert_eq!(client.read("emptied", 3, false), [(3, "3".to_owned())]);
+    assert_eq!(client.read("t", 4, false), [(4, "e".to_owned())]);
 }
 
 #[test]
