@@ -357,6 +357,7 @@ fn settings(remote: &RemoteSettings) -> RemoteLogSettings {
         task_interval_ms: remote.task_interval_ms,
         delete_grace_ms: milliseconds(remote.delete_grace_ms),
         snapshot_interval_ms: remote.snapshot_interval_ms,
+        merge_target_bytes: remote.merge_target_bytes,
         orphan_age_ms: milliseconds(remote.orphan_age_ms),
         scrub_ratio_per_day: remote.scrub_ratio_per_day,
     }

@@ -251,6 +251,8 @@ pub struct RemoteSettings {
     pub copy_memory_bytes: u64,
     /// `remote.copy.verify` is `full`.
     pub copy_verify_full: bool,
+    /// `remote.merge.target.bytes`, at most a quarter of the memory of copies; 0 is no merging.
+    pub merge_target_bytes: u64,
     /// `remote.segment.roll.ms`; `None` without a store that was set, where nothing has to roll for its copy.
     pub segment_roll_ms: Option<u64>,
     /// `remote.metadata.snapshot.interval.ms`.

@@ -17,6 +17,9 @@ use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::{RemoteChain, RemoteSegment};
 use crate::protocol::record_batch::{BatchView, Offset, total_bytes};
 
+/// A lookup by time begins anew so often when the chain changed and it failed.
+const CHAIN_LOOKS_MAX: usize = 3;
+
 /// A read that has to wait. Holds no lock and no file.
 #[derive(Debug, Clone)]
 pub enum ColdRead {
@@ -55,15 +58,18 @@ impl ColdRead {
     /// Loads it.
     pub async fn load(self) -> Result<ColdRecords, ReadError> {
         match self {
-            Self::Bucket(partition, read) => {
-                let offset = read.offset;
+            Self::Bucket(partition, mut read) => loop {
                 match read.load().await {
                     Err(ReadError::Storage(why)) => {
-                        Err(deleted_meanwhile(&partition, offset).unwrap_or(ReadError::Storage(why)))
+                        let partition = partition.upgrade().ok_or(ReadError::Gone)?;
+                        if let Some(deleted) = partition.deleted_meanwhile(read.offset) {
+                            return Err(deleted);
+                        }
+                        read = partition.replaced_meanwhile(&read).ok_or(ReadError::Storage(why))?;
                     }
-                    loaded => loaded,
+                    loaded => return loaded,
                 }
-            }
+            },
             Self::Disk(partition, spec) => from_disk(partition.upgrade().ok_or(ReadError::Gone)?, spec).await,
         }
     }
@@ -72,18 +78,6 @@ impl ColdRead {
     pub fn is_on_disk(&self) -> bool {
         matches!(self, Self::Disk(..))
     }
-}
-
-/// A read waits without a lock, and the log start may pass it: then the object is gone rightly, and the reader is told so
-/// instead of a failure of the store.
-fn deleted_meanwhile(partition: &Weak<Partition>, offset: Offset) -> Option<ReadError> {
-    let Some(partition) = partition.upgrade() else { return Some(ReadError::Gone) };
-    let offsets = partition.online_offsets().ok()?;
-    (offset < offsets.log_start).then_some(ReadError::OutOfRange {
-        offset,
-        log_start: offsets.log_start,
-        high_watermark: offsets.high_watermark,
-    })
 }
 
 /// Finds the records and brings the first of them into the page cache; the rest follows while they are sent.
@@ -99,7 +93,7 @@ async fn from_disk(partition: Arc<Partition>, spec: ReadSpec) -> Result<ColdReco
 }
 
 impl BucketRead {
-    async fn load(self) -> Result<ColdRecords, ReadError> {
+    async fn load(&self) -> Result<ColdRecords, ReadError> {
         let failed = |error| ReadError::Storage(format!("{error}"));
         // Of the first chunk perhaps only the end is wanted; what is too much is cut off.
         let max_bytes = self.max_bytes.saturating_add(CHUNK_BYTES);
@@ -162,6 +156,14 @@ fn trim(chunks: Vec<Bytes>, offset: Offset, upto: Offset, max_bytes: u64, min_on
     answer
 }
 
+/// The object that has `offset`, and the one behind it. Between two copies compaction may have left a gap; the next one
+/// answers then.
+fn chosen(id: PartitionId, chain: &RemoteChain, offset: Offset) -> Option<(ObjectRef, Option<ObjectRef>)> {
+    let at = chain.segments.partition_point(|segment| segment.last_offset < offset);
+    let next = chain.segments.get(at + 1).map(|next| object_of(id, next));
+    chain.segments.get(at).map(|segment| (object_of(id, segment), next))
+}
+
 /// The segment's object, as the tier names it.
 pub fn object_of(id: PartitionId, segment: &RemoteSegment) -> ObjectRef {
     ObjectRef {
@@ -176,6 +178,26 @@ pub fn object_of(id: PartitionId, segment: &RemoteSegment) -> ObjectRef {
 }
 
 impl Partition {
+    /// A read waits without a lock, and the log start may pass it: then the object is gone rightly, and the reader is told
+    /// so instead of a failure of the store.
+    fn deleted_meanwhile(&self, offset: Offset) -> Option<ReadError> {
+        let offsets = self.online_offsets().ok()?;
+        (offset < offsets.log_start).then_some(ReadError::OutOfRange {
+            offset,
+            log_start: offsets.log_start,
+            high_watermark: offsets.high_watermark,
+        })
+    }
+
+    /// The read as it would be begun now, if another object has the records by now: segments are merged, and a reader may
+    /// wait longer than the grace time of those that were.
+    fn replaced_meanwhile(&self, read: &BucketRead) -> Option<BucketRead> {
+        let chain = self.remote_chain();
+        let (object, next) = chosen(self.id, &chain, read.offset)?;
+        let is_another = object.uuid != read.object.uuid && object.base_offset <= read.offset;
+        is_another.then(|| BucketRead { object, hint: ReadHint { next }, ..read.clone() })
+    }
+
     /// The read of `spec` from the disk.
     pub(super) fn on_disk(&self, spec: &ReadSpec) -> ColdRead {
         ColdRead::Disk(self.this.clone(), *spec)
@@ -185,17 +207,14 @@ impl Partition {
     pub(super) fn cold(&self, spec: &ReadSpec, chain: &RemoteChain, local_start: Offset) -> Result<ColdRead, LogError> {
         let missing = |what: &str| LogError::Corrupt(format!("offset {} is neither local nor {what}", spec.offset));
         let tier = self.shared.tier.get().ok_or_else(|| missing("is there a remote store"))?;
-        // Between two copies compaction may have left a gap; the next one answers then.
-        let at = chain.segments.partition_point(|segment| segment.last_offset < spec.offset);
-        let segment = chain.segments.get(at).ok_or_else(|| missing("in the remote store"))?;
-        let next = chain.segments.get(at + 1).map(|next| object_of(self.id, next));
+        let (object, next) = chosen(self.id, chain, spec.offset).ok_or_else(|| missing("in the remote store"))?;
         let read = BucketRead {
             tier: Arc::clone(tier),
-            object: object_of(self.id, segment),
+            object,
             hint: ReadHint { next },
-            offset: spec.offset.max(segment.base_offset),
+            offset: spec.offset.max(object.base_offset),
             // What lies in both tiers may be read from either.
-            upto: local_start.max(segment.last_offset + 1),
+            upto: local_start.max(object.last_offset + 1),
             max_bytes: spec.max_bytes,
             min_one: spec.min_one,
             isolation: spec.isolation,
@@ -211,7 +230,26 @@ impl Partition {
         from: Offset,
         local_start: Offset,
     ) -> Result<Option<(Offset, i64)>, ReadError> {
-        let chain = self.remote_chain();
+        let mut chain = self.remote_chain();
+        for _ in 1..CHAIN_LOOKS_MAX {
+            let found = self.cold_time_in(&chain, timestamp, from, local_start).await;
+            let newest = self.remote_chain();
+            match found {
+                // An object that was merged meanwhile may be gone; another one has its records.
+                Err(ReadError::Storage(_)) if newest.generation != chain.generation => chain = newest,
+                found => return found,
+            }
+        }
+        self.cold_time_in(&chain, timestamp, from, local_start).await
+    }
+
+    async fn cold_time_in(
+        &self,
+        chain: &RemoteChain,
+        timestamp: i64,
+        from: Offset,
+        local_start: Offset,
+    ) -> Result<Option<(Offset, i64)>, ReadError> {
         let max_decompressed = self.topic_config().record_decompressed_max_bytes;
         for segment in chain.from_time(timestamp) {
             if segment.base_offset >= local_start {

@@ -200,6 +200,7 @@ impl RemoteLog {
         crash_point::reach(CrashPoint::CopyAfterFinished);
         partition.set_remote_chain(Arc::new(known.remote.chain()));
         self.root_is_behind(state.id, known.unrooted);
+        self.may_merge(state.id);
         observe::copied(&partition.topic_name(), segment.bytes);
         Ok(Outcome::Copied)
     }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use terrace_tiering::object::footer::Footer;
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
-use terrace_tiering::platform::fs::File;
 use terrace_tiering::read::ReadError;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +25,7 @@ use crate::log::txn_index::AbortedTransaction;
 use crate::metadata::remote_log::{RemoteSegment, SegmentState};
 use crate::partition::Offsets;
 use crate::partition::read::ReadError as PartitionError;
-use crate::protocol::record_batch::{BatchError, BatchView, HEADER_BYTES, Offset};
+use crate::protocol::record_batch::Offset;
 
 /// Records of a segment take at most so much of its indexes and what else lies beside it: 1 in this many bytes.
 const BESIDE_SHARE: u64 = 32;
@@ -193,7 +192,7 @@ fn end_pull(
     // A copy that several segments were merged into may reach into what is local.
     let is_cut = segment.last_offset >= local_start;
     let bytes = match is_cut {
-        true => position_of(&**file.records(), footer, local_start).map_err(failed)?,
+        true => walk::position_of(&**file.records(), footer.log_bytes, local_start).map_err(failed)?,
         false => footer.log_bytes,
     };
     file.records().set_len(bytes)?;
@@ -221,20 +220,4 @@ fn end_pull(
     partition.end_pull(file, &pulled)?;
     crash_point::reach(CrashPoint::DrainAfterName);
     Ok(())
-}
-
-/// Where the first batch at or behind `offset` begins.
-fn position_of(file: &dyn File, footer: &Footer, offset: Offset) -> Result<u64, WalkError> {
-    let mut position = 0;
-    let mut header = [0; HEADER_BYTES];
-    while position < footer.log_bytes {
-        let at = |why: BatchError| WalkError::Batch { position, why };
-        file.read_exact_at(&mut header, position)?;
-        let (batch, total) = BatchView::header_only(&header).map_err(at)?;
-        if batch.base_offset() >= offset {
-            break;
-        }
-        position += total as u64;
-    }
-    Ok(position)
 }

@@ -44,6 +44,8 @@ pub struct RemoteLogSettings {
     pub delete_grace_ms: i64,
     /// `remote.metadata.snapshot.interval.ms`.
     pub snapshot_interval_ms: u64,
+    /// `remote.merge.target.bytes`, within what the memory of copies allows; 0: nothing is merged.
+    pub merge_target_bytes: u64,
     /// `remote.orphan.age.ms`: younger objects are never taken for orphans.
     pub orphan_age_ms: i64,
     /// `remote.scrub.ratio.per.day`: the share of all segments that is read back in a day.
@@ -107,6 +109,8 @@ pub struct RemoteLog {
     pub(super) rolls: Arc<DueQueue>,
     /// Partitions whose root is behind.
     pub(super) roots: DueQueue,
+    /// Partitions that may have something to merge.
+    pub(super) merges: DueQueue,
     /// The copies of a topic that is no longer tiered shall go.
     pub(super) given_up: Notify,
     /// They shall come back first.
@@ -116,6 +120,8 @@ pub struct RemoteLog {
     states: Mutex<HashMap<PartitionId, Arc<PartitionState>>>,
     /// Segments that are never copied, by base offset, each reported once.
     refused: Mutex<HashSet<(PartitionId, Offset)>>,
+    /// Remote segments that cannot be merged, each reported once.
+    unmergeable: Mutex<HashSet<Uuid>>,
     /// Failures in a row.
     failures: Mutex<HashMap<PartitionId, u32>>,
     status: Mutex<RemoteLogStatus>,
@@ -150,12 +156,14 @@ impl RemoteLog {
             settings: parts.settings,
             rolls: parts.rolls,
             roots,
+            merges: DueQueue::default(),
             given_up: Notify::new(),
             drained: Notify::new(),
             snapshots: Snapshots::new(parts.sections),
             damaged: Damaged::default(),
             states: Mutex::new(states),
             refused: Mutex::default(),
+            unmergeable: Mutex::default(),
             failures: Mutex::default(),
             status: Mutex::default(),
         })
@@ -169,6 +177,7 @@ impl RemoteLog {
         }
         tasks.spawn("remote-log-manifests", Arc::clone(self).write_roots_until(stopping.clone()));
         tasks.spawn("remote-log-expirer", Arc::clone(self).expire_until(stopping.clone()));
+        tasks.spawn("remote-log-merger", Arc::clone(self).merge_until(stopping.clone()));
         tasks.spawn("remote-log-drainer", Arc::clone(self).drain_until(stopping.clone()));
         tasks.spawn("remote-log-snapshots", Arc::clone(self).snapshot_until(stopping.clone()));
         tasks.spawn("remote-log-orphans", Arc::clone(self).delete_orphans_until(stopping.clone()));
@@ -250,6 +259,15 @@ impl RemoteLog {
 
     pub(super) fn is_refused(&self, id: PartitionId, base_offset: Offset) -> bool {
         lock(&self.refused).contains(&(id, base_offset))
+    }
+
+    /// Never merges these segments in this life.
+    pub(super) fn leave_unmerged(&self, segments: impl Iterator<Item = Uuid>) {
+        lock(&self.unmergeable).extend(segments);
+    }
+
+    pub(super) fn is_unmergeable(&self, segment: Uuid) -> bool {
+        lock(&self.unmergeable).contains(&segment)
     }
 
     /// When to try again after one more failure: doubling, with jitter so that partitions do not come together.

@@ -12,6 +12,7 @@
 //! - [`expirer`]: objects below the log start go away.
 //! - [`drainer`]: copies come back into the local log of a topic that is no longer tiered.
 //! - [`orphans`]: what nobody knows goes away too.
+//! - [`merge`]: small objects become one.
 //! - [`cost`]: what all that costs.
 //! - [`scrubber`], [`damage`]: what stays is read back now and then, and copied again if it must be.
 //! - [`manifests`], [`snapshots`]: what the bucket itself can tell a broker that has nothing else.
@@ -27,6 +28,7 @@ pub mod expirer;
 mod job;
 mod lag;
 pub mod manifests;
+pub(crate) mod merge;
 mod observe;
 mod orphans;
 pub mod ownership;
@@ -40,5 +42,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod walk;
+
+pub(crate) use state::manifest_entry;
 
 pub use job::{RemoteLog, RemoteLogParts, RemoteLogSettings, RemoteLogStatus};

@@ -4,8 +4,9 @@ use metrics::{counter, gauge};
 
 use crate::telemetry::metrics::{
     REMOTE_COPY_BYTES, REMOTE_COPY_ERRORS, REMOTE_COPY_LAG_BYTES, REMOTE_COPY_LAG_SEGMENTS, REMOTE_COPY_REQUESTS,
-    REMOTE_DELETE_ERRORS, REMOTE_DELETE_REQUESTS, REMOTE_DRAIN_BYTES, REMOTE_DRAIN_SEGMENTS, REMOTE_OLDEST_UNCOPIED,
-    REMOTE_ROOTS, REMOTE_SCRUB_DAMAGED, REMOTE_SCRUBBED_BYTES, REMOTE_SCRUBBED_SEGMENTS, REMOTE_SNAPSHOTS,
+    REMOTE_DELETE_ERRORS, REMOTE_DELETE_REQUESTS, REMOTE_DRAIN_BYTES, REMOTE_DRAIN_SEGMENTS, REMOTE_MERGE_ERRORS,
+    REMOTE_MERGED_BYTES, REMOTE_MERGED_SEGMENTS, REMOTE_MERGES, REMOTE_OLDEST_UNCOPIED, REMOTE_ROOTS,
+    REMOTE_SCRUB_DAMAGED, REMOTE_SCRUBBED_BYTES, REMOTE_SCRUBBED_SEGMENTS, REMOTE_SNAPSHOTS,
 };
 
 pub(super) fn copied(topic: &str, bytes: u64) {
@@ -15,6 +16,16 @@ pub(super) fn copied(topic: &str, bytes: u64) {
 
 pub(super) fn copy_failed(topic: &str) {
     counter!(REMOTE_COPY_ERRORS.name, "topic" => topic.to_owned()).increment(1);
+}
+
+pub(super) fn merged(segments: usize, bytes: u64) {
+    counter!(REMOTE_MERGES.name).increment(1);
+    counter!(REMOTE_MERGED_SEGMENTS.name).increment(segments as u64);
+    counter!(REMOTE_MERGED_BYTES.name).increment(bytes);
+}
+
+pub(super) fn merge_failed() {
+    counter!(REMOTE_MERGE_ERRORS.name).increment(1);
 }
 
 pub(super) fn deleted() {

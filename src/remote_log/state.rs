@@ -203,7 +203,8 @@ pub(super) fn object_of(id: PartitionId, segment: &RemoteSegment) -> ObjectRef {
     }
 }
 
-fn manifest_entry(segment: &RemoteSegment) -> ManifestEntry {
+/// What a manifest says of a segment.
+pub(crate) fn manifest_entry(segment: &RemoteSegment) -> ManifestEntry {
     ManifestEntry {
         uuid: segment.uuid,
         base_offset: segment.base_offset,

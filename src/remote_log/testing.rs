@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use terrace_tiering::platform::fs::File;
 use tokio::sync::Notify;
 
+pub(super) use super::merge::memory_file::MemoryFile;
 use super::partition::{PartitionSource, SharedPartition, TieredPartition};
 use crate::config::layers::Dynamic;
 use crate::config::server::BrokerConfig;
@@ -35,52 +34,18 @@ pub(super) fn topic_config() -> TopicConfig {
 
 /// `count` records from `base_offset` on, all with one timestamp.
 pub(super) fn batch(base_offset: Offset, count: i32, epoch: LeaderEpoch, timestamp_ms: i64) -> Vec<u8> {
+    batch_of(base_offset, count, epoch, timestamp_ms, b"value")
+}
+
+/// The same with this value in each record.
+fn batch_of(base_offset: Offset, count: i32, epoch: LeaderEpoch, timestamp_ms: i64, value: &[u8]) -> Vec<u8> {
     let mut builder = BatchBuilder::new(base_offset);
     for delta in 0..count {
-        builder.push(delta, timestamp_ms, None, Some(b"value"), [].into_iter());
+        builder.push(delta, timestamp_ms, None, Some(value), [].into_iter());
     }
     let mut bytes = builder.finish();
     crate::protocol::record_batch::stamp(&mut bytes, base_offset, epoch);
     bytes
-}
-
-/// Bytes as a file; nobody writes to it.
-#[derive(Debug)]
-pub(super) struct MemoryFile(Vec<u8>);
-
-impl MemoryFile {
-    pub fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-}
-
-impl File for MemoryFile {
-    fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let from = usize::try_from(position).unwrap_or(usize::MAX).min(self.0.len());
-        let count = buffer.len().min(self.0.len() - from);
-        buffer[..count].copy_from_slice(&self.0[from..from + count]);
-        Ok(count)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.len() as u64)
-    }
-
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
 }
 
 /// A partition of topic `t`: sealed segments in memory, no active one.
@@ -117,9 +82,15 @@ impl FakePartition {
 
     /// Seals a segment of ten records with this time behind the others.
     pub fn seal(&self, timestamp_ms: i64) {
+        self.seal_of(timestamp_ms, b"value");
+    }
+
+    /// The same with this value in each record.
+    pub fn seal_of(&self, timestamp_ms: i64, value: &[u8]) {
         self.with(|fake| {
-            let base_offset = fake.offsets.log_end;
-            let bytes = [batch(base_offset, 4, 0, timestamp_ms), batch(base_offset + 4, 6, 0, timestamp_ms)].concat();
+            let (base_offset, epoch) = (fake.offsets.log_end, fake.offsets.leader_epoch);
+            let batch = |base_offset, count| batch_of(base_offset, count, epoch, timestamp_ms, value);
+            let bytes = [batch(base_offset, 4), batch(base_offset + 4, 6)].concat();
             let segment = SealedInfo {
                 base_offset,
                 next_offset: base_offset + 10,

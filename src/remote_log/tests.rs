@@ -7,6 +7,7 @@ mod draining;
 mod dying;
 mod hours;
 mod many;
+mod merging;
 mod node;
 mod owning;
 mod scrubbing;

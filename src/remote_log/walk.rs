@@ -99,6 +99,22 @@ pub(super) fn walk(file: &dyn File, len: u64, from: Offset, to: Offset) -> Resul
     Ok(walked)
 }
 
+/// Where the first batch at or behind `offset` begins, in the first `len` bytes of `file`. Blocks.
+pub(super) fn position_of(file: &dyn File, len: u64, offset: Offset) -> Result<u64, WalkError> {
+    let mut position = 0;
+    let mut header = [0; HEADER_BYTES];
+    while position < len {
+        let at = |why: BatchError| WalkError::Batch { position, why };
+        file.read_exact_at(&mut header, position)?;
+        let (batch, total) = BatchView::header_only(&header).map_err(at)?;
+        if batch.base_offset() >= offset {
+            break;
+        }
+        position += total as u64;
+    }
+    Ok(position)
+}
+
 impl Walked {
     fn add(&mut self, batch: &BatchView<'_>, position: u64, from: Offset, to: Offset) -> Result<(), WalkError> {
         if let Some(offset) = [batch.base_offset(), batch.last_offset()].into_iter().find(|o| *o < from || *o >= to) {

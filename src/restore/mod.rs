@@ -2,7 +2,8 @@
 //!
 //! The newest metadata snapshot, or with `--at` an older one, makes the cut. What it says of topics and settings becomes a
 //! new `meta.redb`; each partition's segments are those that roots and listings show at the cut; what the coordinators
-//! knew is appended to new logs of their topics. No segment is downloaded: local logs begin at the tier's end, by the same
+//! knew is appended to new logs of their topics. No segment is downloaded, but for the one at which an older cut ends, if
+//! it was merged with later ones: local logs begin at the tier's end, by the same
 //! start rule that a lost disk meets.
 //!
 //! Order of events: everything that can be refused is refused first. The claim fences the old owner. The cut is gathered
@@ -15,12 +16,14 @@
 //! | [`cut`] | what topics, settings and segments there are at the cut |
 //! | [`coordinators`] | what groups and transactions may still say at the cut |
 //! | [`files`] | the data directory: is it empty, what is written |
+//! | [`shorten`] | a copy of its own for the end of an older cut, where that was merged with what lies behind |
 //! | [`report`] | what the operator is told |
 
 pub mod coordinators;
 pub mod cut;
 pub mod files;
 pub mod report;
+pub mod shorten;
 
 use std::io;
 use std::path::PathBuf;
@@ -39,6 +42,7 @@ use terrace_tiering::platform::task::Tasks;
 use terrace_tiering::restore::WrittenSnapshot;
 use terrace_tiering::store::StoreError;
 use terrace_tiering::tier::{Machine, TierError};
+use terrace_tiering::upload::UploadError;
 
 use crate::broker::Parts;
 use crate::broker::tier_options::tier_options;
@@ -50,6 +54,7 @@ use crate::metadata::store::{CommitError, MetadataStore};
 use crate::partition::append::AppendError;
 use crate::partition::registry;
 use crate::protocol::record_batch::LeaderEpoch;
+use crate::remote_log::merge::join::JoinError;
 use crate::remote_log::snapshots::content::{self, BadSection};
 use crate::remote_log::snapshots::{COORDINATORS, IMAGE, PRODUCER_IDS, SECURITY, TIERED, TRANSACTION_COORDINATORS};
 use cut::{Cut, PartitionCut};
@@ -127,6 +132,12 @@ pub enum RestoreError {
     /// A partition cannot be put together.
     #[error(transparent)]
     Chain(#[from] terrace_tiering::restore::segments::RestoreError),
+    /// The end of an older cut cannot be read.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// Its copy cannot be written.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// A root cannot be written.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -190,7 +201,8 @@ async fn restore_from(
     let (chosen, snapshot) = choose(tier, request.at_ms, uri).await?;
     crash_point::reach(CrashPoint::RestoreAfterClaim);
     let older = request.at_ms.map(|_| chosen.written_ms);
-    let cut = cut::gather(tier, &snapshot, older).await?;
+    let mut cut = cut::gather(tier, &snapshot, older).await?;
+    shorten::shorten(tier, &mut cut, &claim, &*parts.random).await?;
     let laid = files::prepare(&cut, &claim, config, parts).await?;
     put_snapshot(tier, &laid.store.image(), &cut, &laid).await?;
     write_roots(tier, &claim, &cut).await?;

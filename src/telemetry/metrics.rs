@@ -93,6 +93,10 @@ catalogue! {
     REMOTE_COPIED_BYTES = Counter "terrace_remote_copied_bytes_total", "Bytes of verified copies.";
     REMOTE_COPIED_SEGMENTS = Counter "terrace_remote_copied_segments_total", "Verified copies.";
     REMOTE_CORRUPT_CHUNKS = Counter "terrace_remote_corrupt_chunks_total", "Chunks of the store that failed their check.";
+    REMOTE_MERGES = Counter "terrace_remote_merges_total", "Objects that small segments of the bucket were put together to.";
+    REMOTE_MERGED_SEGMENTS = Counter "terrace_remote_merged_segments_total", "Segments that went into them.";
+    REMOTE_MERGED_BYTES = Counter "terrace_remote_merged_bytes_total", "Bytes of the log that went into them.";
+    REMOTE_MERGE_ERRORS = Counter "terrace_remote_merge_errors_total", "Merges that failed.";
     REMOTE_SCRUBBED_BYTES = Counter "terrace_remote_scrubbed_bytes_total", "Bytes that the scrubber read back.";
     REMOTE_SCRUBBED_SEGMENTS = Counter "terrace_remote_scrubbed_segments_total", "Segments that the scrubber read back.";
     REMOTE_SCRUB_DAMAGED = Counter "terrace_remote_scrub_damaged_total",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::cache::policy::Policy;
 use crate::names::Names;
@@ -141,6 +141,12 @@ pub struct MemoryBudget {
     pub held: u64,
 }
 
+/// A share of `remote.copy.memory.bytes`, until it is dropped.
+#[derive(Debug)]
+pub struct CopyMemory {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
 /// The tier of one broker.
 #[derive(Debug)]
 pub struct Tier {
@@ -244,6 +250,13 @@ impl Tier {
                 taken(options.copy_memory_bytes, self.copy_memory.available_permits()),
             ),
         ]
+    }
+
+    /// Waits for memory of copies; for more than there is, for all of it. Whoever holds some waits for no more.
+    pub async fn copy_memory(&self, bytes: u64) -> CopyMemory {
+        let wanted = kib(bytes).min(kib(self.options.copy_memory_bytes));
+        // The semaphore is never closed.
+        CopyMemory { _permit: self.copy_memory.clone().acquire_many_owned(wanted).await.ok() }
     }
 
     /// The keys of this cluster.

@@ -31,6 +31,8 @@ fn busy_broker() -> Options {
         .with("remote.log.manager.task.interval.ms", 200)
         .with("remote.metadata.snapshot.interval.ms", 1000)
         .with("remote.delete.grace.ms", 0)
+        // Two segments become one.
+        .with("remote.merge.target.bytes", 3 << 20)
         .with("log.cleaner.backoff.ms", 200)
         .with("offsets.topic.num.partitions", 2)
         .with("log.wal.file.bytes", 1 << 20)
@@ -101,6 +103,9 @@ fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
         | P::CopyAfterUpload
         | P::CopyAfterVerify
         | P::CopyAfterFinished
+        | P::MergeAfterStarted
+        | P::MergeAfterUpload
+        | P::MergeAfterReplaced
         | P::ManifestBeforeRoot
         | P::ManifestAfterRoot
         | P::MetadataBeforeCommit

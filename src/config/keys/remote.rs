@@ -51,6 +51,7 @@ pub(super) const KEYS: &[Key] = &[
     string("remote.log.storage.manager.impl.prefix").default("rsm.config.").check(Check::NotEmpty).accepted(),
     boolean("remote.log.storage.system.enable").default("true").differs(Some("false"), "tiering is on").says("Sealed segments can be copied to remote.storage.uri."),
     long("remote.manifest.retention.ms").default("604800000").at_least(0).ours().low().says("How long old manifests stay in the store."),
+    long("remote.merge.target.bytes").default("16777216").between(0.0, 16_777_216.0).ours().says("Small segments in the store are put together to objects of up to this size, or a quarter of remote.copy.memory.bytes; 0 leaves them as they are."),
     long("remote.metadata.snapshot.interval.ms").default("60000").at_least(1000).ours().says("How often changed metadata is written to the store."),
     long("remote.orphan.age.ms").default("86400000").at_least(0).ours().low().says("The age from which an object that no manifest names is deleted."),
     long("remote.read.ahead.max.bytes").default("67108864").at_least(1048576).ours().says("Memory for what is on its way to readers or waits for them; half of it is never read ahead."),

@@ -275,6 +275,7 @@ pub(super) fn remote(reader: &mut Reader<'_>, dirs: &Dirs) -> RemoteSettings {
         read_ahead_stream_bytes: reader.size("remote.read.ahead.stream.bytes"),
         read_ahead_bytes_max: reader.size("remote.read.ahead.max.bytes"),
         copy_memory_bytes: reader.size("remote.copy.memory.bytes"),
+        merge_target_bytes: reader.size("remote.merge.target.bytes").min(reader.size("remote.copy.memory.bytes") / 4),
         copy_verify_full: reader.text("remote.copy.verify").as_deref() == Some("full"),
         segment_roll_ms: set.is_some().then(|| reader.size("remote.segment.roll.ms")),
         snapshot_interval_ms: reader.size("remote.metadata.snapshot.interval.ms"),

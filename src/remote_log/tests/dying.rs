@@ -12,7 +12,9 @@ use terrace_tiering::store::meter::Op;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::super::merge::Merged;
 use super::super::testing::batch;
+use super::merging;
 use super::world::{GRACE_MS, Life, P, World};
 use crate::metadata::image::Change;
 use crate::metadata::remote_log::RemoteLogMetadata;
@@ -140,6 +142,44 @@ async fn the_purge_of_a_topic_may_die_at_any_moment() {
         }
     }
     panic!("the purge does not end");
+}
+
+#[tokio::test]
+async fn a_merge_may_die_at_any_moment() {
+    for moments in 0..MOMENTS_MAX {
+        let (world, life) = merging::begin(5).await;
+        let held = merging::records(&world);
+        life.log.write_root(&life.state()).await.unwrap();
+        world.store.set_stepwise(true);
+        let running = CancellationToken::new();
+        let work = async {
+            life.log.merge_next(P, &running).await.unwrap();
+            life.log.expire(&life.state()).await.unwrap();
+            world.clock.advance(GRACE_MS);
+            life.log.expire(&life.state()).await.unwrap();
+        };
+        let done = cut(work, moments).await;
+        drop(life);
+        world.store.set_stepwise(false);
+        let life = world.start().await.unwrap();
+        world.check(&life).await;
+        let readable = world.partition.readable();
+        assert!(readable.len() == 5 || readable == [(0, 29), (30, 39), (40, 49)], "{readable:?} after {moments}");
+        assert_eq!(merging::stored(&life).await, held, "{moments}");
+        settle(&world, &life).await;
+        while life.log.merge_next(P, &running).await.unwrap() != Merged::Nothing {}
+        settle(&world, &life).await;
+        let merged = vec![(0, 29), (30, 39), (40, 49)];
+        assert_eq!((world.partition.readable(), life.rows().await), (merged.clone(), [0, 3, 0]), "{moments}");
+        life.log.close().await;
+        assert_eq!((life.rooted().await, world.objects(&life).await.len()), (merged, 3), "{moments}");
+        assert_eq!(merging::stored(&life).await, held, "{moments}");
+        if done.is_some() {
+            assert!(moments >= 12, "it gives way at its requests: {moments}");
+            return;
+        }
+    }
+    panic!("the merge does not end");
 }
 
 /// A segment of 17 MiB, which goes in two parts.

@@ -15,6 +15,7 @@ use terrace_tiering::store::faulty::Fault;
 use tokio_util::sync::CancellationToken;
 
 use super::super::copier::Outcome;
+use super::super::merge::Merged;
 use super::dying::cut;
 use super::node::{Machines, Running};
 use super::world::P;
@@ -50,6 +51,9 @@ struct Tally {
     read_cold: usize,
     read_failed: usize,
     copied: usize,
+    /// Segments that went into others, and merges that failed.
+    merged: usize,
+    merges_failed: usize,
     copies_failed: usize,
     deaths: usize,
     disks_lost: usize,
@@ -69,12 +73,14 @@ struct Run {
 
 impl Run {
     async fn begin(seed: u64) -> Self {
-        let machines = Machines::of(|config| {
+        let mut machines = Machines::of(|config| {
             config.segment_bytes = 2_000;
             config.retention_ms = Some(15 * 60_000);
             config.local_retention_bytes = Some(6_000);
             config.file_delete_delay_ms = 30_000;
         });
+        // Some segments together, of which each is a fraction of what is small.
+        machines.merge_target_bytes = 20_000;
         machines.clock.set(1_700_000_000_000);
         let node = machines.start().await;
         let (random, sent, tally) = (SeededRandom::new(seed), BTreeMap::new(), Tally::default());
@@ -164,10 +170,16 @@ impl Run {
                 let _ = log.write_root(&state).await;
                 let _ = log.delete_orphans().await;
             };
-            tokio::join!(copy, others, self.read_at(at))
+            let merge = log.merge_next(P, &running);
+            tokio::join!(copy, others, merge, self.read_at(at))
         };
         let done = cut(jobs, moments).await;
-        let Some(((copied, failed), (), read)) = done else { return false };
+        let Some(((copied, failed), (), merged, read)) = done else { return false };
+        match merged {
+            Ok(Merged::Segments(segments)) => self.tally.merged += segments,
+            Ok(Merged::Other | Merged::Nothing) => {}
+            Err(_) => self.tally.merges_failed += 1,
+        }
         self.tally.copied += copied;
         self.tally.copies_failed += failed;
         match read {
@@ -302,9 +314,20 @@ async fn hours_of_faults_and_deaths_leave_what_the_manifest_names_and_every_reco
     }
     run = run.finish().await;
     run.check().await;
-    let Tally { read_cold, read_failed, copied, copies_failed, deaths, disks_lost, starts_refused, deleted, .. } =
-        run.tally;
+    let Tally {
+        read_cold,
+        read_failed,
+        copied,
+        copies_failed,
+        merged,
+        deaths,
+        disks_lost,
+        starts_refused,
+        deleted,
+        ..
+    } = run.tally;
     println!("{hours} h, {}: {:?}", run.name, run.tally);
+    assert!(merged > 20, "{:?}", run.tally);
     assert!(copied > 20 && read_cold > 20 && deaths > 3 && deleted > 3, "{:?}", run.tally);
     assert!(copies_failed + read_failed + starts_refused > 3 && disks_lost > 0, "{:?}", run.tally);
 }

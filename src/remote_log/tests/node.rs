@@ -48,6 +48,8 @@ pub(super) struct Machines {
     pub(super) config: Arc<Mutex<TopicConfig>>,
     /// `log.dir.min.free.bytes`.
     pub(super) min_free_bytes: u64,
+    /// `remote.merge.target.bytes`; 0 where nobody sets it.
+    pub(super) merge_target_bytes: u64,
 }
 
 pub(super) struct Running {
@@ -75,6 +77,7 @@ impl Machines {
             random: SeededRandom::new(5),
             config: Arc::new(Mutex::new(config)),
             min_free_bytes: 0,
+            merge_target_bytes: 0,
         }
     }
 
@@ -188,6 +191,7 @@ impl Machines {
                 task_interval_ms: 1000,
                 delete_grace_ms: 0,
                 snapshot_interval_ms: 60_000,
+                merge_target_bytes: self.merge_target_bytes,
                 orphan_age_ms: 86_400_000,
                 scrub_ratio_per_day: 0.01,
             },

@@ -52,6 +52,8 @@ pub struct World {
     /// Partitions of other topics.
     pub others: Vec<Arc<FakePartition>>,
     pub sections: Vec<Arc<dyn SectionSource>>,
+    /// `remote.merge.target.bytes`; 0 where nobody sets it.
+    pub merge_target_bytes: u64,
 }
 
 /// One life of the broker.
@@ -73,6 +75,7 @@ impl World {
             partition: FakePartition::new(P),
             others: Vec::new(),
             sections: Vec::new(),
+            merge_target_bytes: 0,
         }
     }
 
@@ -128,6 +131,7 @@ impl World {
             task_interval_ms: 1000,
             delete_grace_ms: GRACE_MS,
             snapshot_interval_ms: 60_000,
+            merge_target_bytes: self.merge_target_bytes,
             orphan_age_ms: 86_400_000,
             scrub_ratio_per_day: 0.01,
         };

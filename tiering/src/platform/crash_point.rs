@@ -81,6 +81,12 @@ crash_points! {
     CopyAfterVerify = "copy-after-verify",
     /// The copy is FINISHED, the local segment still exists.
     CopyAfterFinished = "copy-after-finished",
+    /// Segments are to be merged: what takes their place is announced, nothing is uploaded.
+    MergeAfterStarted = "merge-after-started",
+    /// The merged object is uploaded and verified, those that it holds still count.
+    MergeAfterUpload = "merge-after-upload",
+    /// The merged object counts, those that it holds are marked.
+    MergeAfterReplaced = "merge-after-replaced",
     /// The manifest root is about to be created.
     ManifestBeforeRoot = "manifest-before-root",
     /// The manifest root exists, this process does not know yet.

@@ -61,10 +61,16 @@ pub(crate) async fn fetch(bucket: &Bucket, key: &Path, object: &ObjectRef) -> Re
         }
     }
     .map_err(wrong)?;
+    check_identity(&footer, object).map_err(wrong)?;
+    Ok(footer)
+}
+
+/// Fine when the footer is that of `object`.
+pub(crate) fn check_identity(footer: &Footer, object: &ObjectRef) -> Result<(), FooterError> {
     let identity = &footer.identity;
     let told = (identity.uuid, identity.topic, identity.partition, identity.base_offset, identity.last_offset);
-    if told != (object.uuid, object.topic, object.partition, object.base_offset, object.last_offset) {
-        return Err(wrong(FooterError::Malformed("it describes another segment")));
+    match told == (object.uuid, object.topic, object.partition, object.base_offset, object.last_offset) {
+        true => Ok(()),
+        false => Err(FooterError::Malformed("it describes another segment")),
     }
-    Ok(footer)
 }

@@ -5,6 +5,13 @@
 //!  listing    [0..9][10..19][20..29]  [40..49]
 //!  chain      [0..9][10..19][20..29]       what goes on where the chain ends; 40 does not
 //! ```
+//! A merged object holds what others did, which are gone once their grace time is over. So a root of an older cut may name
+//! segments that are not there, and another object has their records:
+//!
+//! ```text
+//!  root       [0..9][10..19][20..29]
+//!  listing    [0..................29]      the same leader epochs at the same offsets: the same records
+//! ```
 //! An object that no root names may still be a whole copy: it was finished in the seconds before the next root. One of an
 //! older leader epoch than the root is not: whoever wrote the root knew of it and left it out, because it had been deleted
 //! or belongs to a history that an earlier restore gave up.
@@ -81,6 +88,45 @@ pub(super) fn candidates(
     found
 }
 
+/// The objects that hold all from `first` to `last`, the best first: those that lie within the cut, the longest of them
+/// before the others; then those that reach the least beyond it.
+pub(super) fn covering(objects: &[ObjectRef], first: i64, last: i64, limit: Option<&Limit>) -> Vec<ObjectRef> {
+    let covers = |object: &&ObjectRef| object.base_offset <= first && last <= object.last_offset;
+    let beyond = |object: &ObjectRef| limit.map_or(0, |limit| (object.last_offset + 1 - limit.tier_end).max(0));
+    let mut found: Vec<ObjectRef> = objects.iter().filter(covers).copied().collect();
+    found.sort_unstable_by_key(|object| (beyond(object), object.base_offset - object.last_offset, object.uuid));
+    found
+}
+
+/// Puts `new` in the place of all entries of the chain that it holds; false, and nothing changed, when it is not shown to
+/// hold the same records. An offset and its leader epoch name a record: nobody but the leader of that epoch gave the offset
+/// away. What no entry tells of must be no later than the cut.
+pub(super) fn put_over(chain: &mut Vec<ManifestEntry>, new: ManifestEntry, limit: Option<&Limit>) -> bool {
+    let from = chain.partition_point(|entry| entry.last_offset < new.base_offset);
+    let to = chain.partition_point(|entry| entry.base_offset <= new.last_offset);
+    let is_of_cut = |(epoch, first): &(i32, i64)| {
+        limit.is_none_or(|limit| *first >= limit.tier_end || *epoch <= limit.leader_epoch)
+    };
+    let is_same = |entry: &ManifestEntry| {
+        let within = new.base_offset <= entry.base_offset && entry.last_offset <= new.last_offset;
+        let mut in_entry =
+            new.epochs.iter().filter(|(_, first)| (entry.base_offset..=entry.last_offset).contains(first));
+        within
+            && entry.epochs.iter().all(|(epoch, first)| epoch_at(&new.epochs, *first) == Some(*epoch))
+            && in_entry.all(|(epoch, first)| epoch_at(&entry.epochs, *first) == Some(*epoch))
+    };
+    let takes_place = new.epochs.iter().all(is_of_cut) && chain[from..to].iter().all(is_same);
+    if takes_place {
+        chain.splice(from..to, [new]);
+    }
+    takes_place
+}
+
+/// The leader epoch of the record at `offset`.
+fn epoch_at(epochs: &[(i32, i64)], offset: i64) -> Option<i32> {
+    epochs.iter().rev().find(|(_, first)| *first <= offset).map(|(epoch, _)| *epoch)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -138,6 +184,49 @@ mod tests {
         assert_eq!(first(0), [object(0, 9, 1)]);
         assert_eq!(first(12), [object(10, 19, 1)]);
         assert_eq!(first(30), []);
+    }
+
+    fn merged(base_offset: i64, last_offset: i64, leader_epoch: i32, epochs: &[(i32, i64)]) -> ManifestEntry {
+        ManifestEntry { epochs: epochs.to_vec(), ..entry(base_offset, last_offset, leader_epoch) }
+    }
+
+    #[test]
+    fn a_merged_object_is_found_for_what_it_holds() {
+        let objects = [object(0, 9, 1), object(0, 29, 1), object(0, 49, 2), object(10, 39, 1), object(20, 29, 1)];
+        let found = |first, last, tier_end| {
+            let limit = Limit { written_ms: 0, tier_end, leader_epoch: 1 };
+            let found = covering(&objects, first, last, Some(&limit));
+            found.iter().map(|object| (object.base_offset, object.last_offset)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(10, 19, 60), [(0, 49), (0, 29), (10, 39)], "the longest that lies within the cut");
+        assert_eq!(found(10, 19, 40), [(0, 29), (10, 39), (0, 49)], "what reaches beyond it comes last");
+        assert_eq!(found(10, 19, 20), [(0, 29), (10, 39), (0, 49)], "and the one that reaches least beyond it first");
+        assert_eq!(found(40, 59, 60), []);
+    }
+
+    #[test]
+    fn a_merged_object_takes_the_place_of_the_same_records_only() {
+        let chain = vec![entry(0, 9, 1), entry(10, 19, 1), entry(20, 29, 2), entry(30, 39, 2)];
+        let limit = Limit { written_ms: 0, tier_end: 40, leader_epoch: 2 };
+        let put = |new: ManifestEntry| {
+            let mut chain = chain.clone();
+            let put = put_over(&mut chain, new, Some(&limit));
+            put.then(|| chain.iter().map(|entry| (entry.base_offset, entry.last_offset)).collect::<Vec<_>>())
+        };
+        let after = Some(vec![(0, 9), (10, 29), (30, 39)]);
+        assert_eq!(put(merged(10, 29, 7, &[(1, 10), (2, 20)])), after, "whoever merged it");
+        assert_eq!(put(merged(0, 59, 7, &[(1, 0), (2, 20), (7, 40)])), Some(vec![(0, 59)]), "what lies behind is cut");
+        for (why, other) in [
+            ("another began there", merged(10, 29, 7, &[(1, 10), (3, 20)])),
+            ("one went on there", merged(10, 29, 7, &[(1, 10)])),
+            ("one began between", merged(10, 29, 7, &[(1, 10), (2, 15)])),
+            ("half of an entry", merged(15, 29, 7, &[(1, 15), (2, 20)])),
+        ] {
+            assert_eq!(put(other), None, "{why}");
+        }
+        let behind = merged(40, 59, 7, &[(7, 40)]);
+        assert_eq!(put(merged(30, 39, 2, &[(2, 30)])).map(|chain| chain.len()), Some(4));
+        assert!(!put_over(&mut chain.clone(), behind, Some(&Limit { tier_end: 50, ..limit })), "a later history");
     }
 
     proptest! {

@@ -26,6 +26,9 @@ pub struct RestoredChain {
     pub missing: Vec<ManifestEntry>,
     /// How many entries no root named.
     pub found: usize,
+    /// Where an older cut ends, when the last entry reaches beyond: it was merged with later ones, and only what lies below
+    /// belongs to the cut.
+    pub cut_at: Option<i64>,
 }
 
 /// Why a partition cannot be put together; nothing was changed.
@@ -94,14 +97,57 @@ impl Tier {
         }
         // The log start of a root behind an older cut may lie above the cut's.
         let root_start = if limit.is_none() { root_start } else { root_start.min(log_start) };
-        let (mut entries, missing) = chain::split_missing(chain::merge(named), objects);
+        let named = self.replace_missing(chain::merge(named), objects, root_start.max(log_start), limit).await?;
+        let (mut entries, missing) = chain::split_missing(named, objects);
         let before = entries.len();
         self.extend(&mut entries, objects, root_start.max(log_start), epoch_min, limit).await?;
-        let found = entries.len() - before;
-        Ok(RestoredChain { entries, log_start: root_start, newest, missing, found })
+        let found = entries.len().saturating_sub(before);
+        let beyond = |limit: &&Limit| entries.last().is_some_and(|last| last.last_offset >= limit.tier_end);
+        let cut_at = limit.filter(beyond).map(|limit| limit.tier_end);
+        Ok(RestoredChain { entries, log_start: root_start, newest, missing, found, cut_at })
     }
 
-    /// Appends what a LIST found behind the end of the chain and whose footer is whole.
+    /// Puts merged objects in the place of what roots name and the bucket lacks, as far as it can be read.
+    async fn replace_missing(
+        &self,
+        mut named: Vec<ManifestEntry>,
+        objects: &[ObjectRef],
+        log_start: i64,
+        limit: Option<&Limit>,
+    ) -> Result<Vec<ManifestEntry>, RestoreError> {
+        let (_, missing) = chain::split_missing(named.clone(), objects);
+        for missing in missing.iter().filter(|missing| missing.last_offset >= log_start) {
+            // One before may have brought it too.
+            if named.contains(missing) {
+                let covering = chain::covering(objects, missing.base_offset, missing.last_offset, limit);
+                self.put_first(&mut named, covering, limit).await?;
+            }
+        }
+        Ok(named)
+    }
+
+    /// Puts the first of `objects` over the chain that is whole and holds the same records; false if none does.
+    async fn put_first(
+        &self,
+        chain: &mut Vec<ManifestEntry>,
+        objects: Vec<ObjectRef>,
+        limit: Option<&Limit>,
+    ) -> Result<bool, RestoreError> {
+        for object in objects {
+            match self.footer(&object).await {
+                Ok(footer) if chain::put_over(chain, rebuild::entry(&object, &footer), limit) => return Ok(true),
+                Ok(_) => {}
+                Err(error @ (ReadError::Footer { .. } | ReadError::Gone(_))) => {
+                    tracing::warn!(%error, "an object that is not a whole segment is left out");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Appends what a LIST found behind the end of the chain and whose footer is whole. An older cut goes on to its end,
+    /// where necessary with an object that begins before or ends behind.
     async fn extend(
         &self,
         entries: &mut Vec<ManifestEntry>,
@@ -124,7 +170,16 @@ impl Tier {
                     Err(error) => return Err(error.into()),
                 }
             }
-            return Ok(());
+            let Some(limit) = limit else { return Ok(()) };
+            let from = end.unwrap_or(log_start.max(0));
+            if from >= limit.tier_end {
+                return Ok(());
+            }
+            let mut covering = chain::covering(objects, from, from, Some(limit));
+            covering.retain(|object| object.leader_epoch >= epoch_min);
+            if !self.put_first(entries, covering, Some(limit)).await? {
+                return Ok(());
+            }
         }
     }
 

@@ -74,6 +74,8 @@ pub enum Class {
 pub enum Purpose {
     /// Segments on their way into the bucket: parts, and the look whether they arrived.
     Copy,
+    /// Small segments that are read to be put together, and what they are put together to.
+    Merge,
     /// Footers and chunks for readers.
     Replay,
     /// Roots and leaves: written, read, pruned.
@@ -92,8 +94,9 @@ pub enum Purpose {
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Copy,
+        Self::Merge,
         Self::Replay,
         Self::Manifest,
         Self::Metadata,
@@ -107,6 +110,7 @@ impl Purpose {
     pub fn name(self) -> &'static str {
         match self {
             Self::Copy => "copy",
+            Self::Merge => "merge",
             Self::Replay => "replay",
             Self::Manifest => "manifest",
             Self::Metadata => "metadata",

@@ -8,14 +8,13 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use object_store::MultipartUpload;
 use object_store::path::Path;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::object::footer::Footer;
 use crate::platform::crash_point::{self, CrashPoint};
 use crate::store::meter::Purpose;
 use crate::store::{Bucket, StoreError};
-use crate::tier::{Tier, kib};
+use crate::tier::{CopyMemory, Tier};
 use crate::upload::parts::{PART_BYTES, Parts};
 use crate::upload::verify::Expected;
 use crate::upload::{SegmentUpload, UploadError, Uploaded};
@@ -23,9 +22,30 @@ use crate::upload::{SegmentUpload, UploadError, Uploaded};
 /// Parts of one object on their way at once; other copies need memory too.
 const PARTS_IN_FLIGHT_MAX: usize = 4;
 
+/// For what an object is sent, and in whose memory.
+#[derive(Debug)]
+struct Sending<'m> {
+    bucket: Bucket,
+    /// What the caller holds for it; without it each part takes its own.
+    memory: Option<&'m CopyMemory>,
+}
+
 impl Tier {
     /// Copies a segment and verifies the object. When this returns an error, parts of the object may exist under its key.
     pub async fn upload(&self, segment: SegmentUpload) -> Result<Uploaded, UploadError> {
+        let uploaded = self.send(segment, &Sending { bucket: self.bucket.on(Purpose::Copy), memory: None }).await?;
+        metrics::counter!("terrace_remote_copied_segments_total").increment(1);
+        metrics::counter!("terrace_remote_copied_bytes_total").increment(uploaded.object_bytes);
+        Ok(uploaded)
+    }
+
+    /// The same for a segment that was put together of others, within memory that the caller has: `memory` covers the
+    /// object once more, and not a byte is waited for while it is held.
+    pub async fn upload_merged(&self, segment: SegmentUpload, memory: &CopyMemory) -> Result<Uploaded, UploadError> {
+        self.send(segment, &Sending { bucket: self.bucket.on(Purpose::Merge), memory: Some(memory) }).await
+    }
+
+    async fn send(&self, segment: SegmentUpload, sending: &Sending<'_>) -> Result<Uploaded, UploadError> {
         let footer = footer_of(&segment)?;
         let tail = Bytes::from(footer.encode());
         let object_bytes = segment.log_bytes + tail.len() as u64;
@@ -33,32 +53,36 @@ impl Tier {
         let parts = Parts::new(segment.log, segment.log_bytes, segment.chunks, tail.clone());
         let deadline = self.object_deadline(object_bytes);
         if object_bytes <= PART_BYTES {
-            in_time(deadline, self.send_whole(&key, parts)).await?;
+            in_time(deadline, self.send_whole(sending, &key, parts)).await?;
         } else {
-            self.send_parts(&key, parts, deadline).await?;
+            self.send_parts(sending, &key, parts, deadline).await?;
         }
         crash_point::reach(CrashPoint::CopyAfterUpload);
         let uuid = footer.identity.uuid;
-        in_time(deadline, self.verify(&key, &Expected { footer, tail, object_bytes })).await?;
+        in_time(deadline, self.verify(&sending.bucket, &key, &Expected { footer, tail, object_bytes })).await?;
         crash_point::reach(CrashPoint::CopyAfterVerify);
-        metrics::counter!("terrace_remote_copied_segments_total").increment(1);
-        metrics::counter!("terrace_remote_copied_bytes_total").increment(object_bytes);
         Ok(Uploaded { uuid, object_bytes })
     }
 
-    async fn send_whole(&self, key: &Path, parts: Parts) -> Result<(), UploadError> {
-        let _memory = self.copy_memory(parts.next_len()).await;
+    async fn send_whole(&self, sending: &Sending<'_>, key: &Path, parts: Parts) -> Result<(), UploadError> {
+        let _memory = self.memory_for(sending, parts.next_len()).await;
         let (_, bytes) = parts.next().await?;
         // The uuid in the key is new, so an object that exists is ours, from an attempt whose answer was lost. Whether it
         // is whole is for the verification to say.
-        self.bucket.on(Purpose::Copy).create(key, bytes).await?;
+        sending.bucket.create(key, bytes).await?;
         Ok(())
     }
 
-    async fn send_parts(&self, key: &Path, parts: Parts, deadline: Duration) -> Result<(), UploadError> {
-        let bucket = self.bucket.on(Purpose::Copy);
+    async fn send_parts(
+        &self,
+        sending: &Sending<'_>,
+        key: &Path,
+        parts: Parts,
+        deadline: Duration,
+    ) -> Result<(), UploadError> {
+        let bucket = &sending.bucket;
         let mut upload = bucket.start_parts(key).await?;
-        let sent = in_time(deadline, self.send_each(&bucket, upload.as_mut(), parts)).await;
+        let sent = in_time(deadline, self.send_each(sending, upload.as_mut(), parts)).await;
         if sent.is_err() {
             bucket.abort_parts(upload.as_mut()).await;
             return sent;
@@ -74,17 +98,18 @@ impl Tier {
 
     async fn send_each(
         &self,
-        bucket: &Bucket,
+        sending: &Sending<'_>,
         upload: &mut dyn MultipartUpload,
         mut parts: Parts,
     ) -> Result<(), UploadError> {
+        let bucket = &sending.bucket;
         let mut in_flight = FuturesUnordered::new();
         while parts.next_len() > 0 {
             let len = parts.next_len();
             // While memory is short, parts that are on their way must go on, for they hold it.
             let memory = loop {
                 tokio::select! {
-                    memory = self.copy_memory(len), if in_flight.len() < PARTS_IN_FLIGHT_MAX => break memory,
+                    memory = self.memory_for(sending, len), if in_flight.len() < PARTS_IN_FLIGHT_MAX => break memory,
                     Some(done) = in_flight.next() => part_done(done)?,
                 }
             };
@@ -101,11 +126,12 @@ impl Tier {
         Ok(())
     }
 
-    /// Memory for a part; one that is larger than all there is gets all.
-    async fn copy_memory(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let wanted = kib(bytes).min(kib(self.options.copy_memory_bytes));
-        // The semaphore is never closed.
-        self.copy_memory.clone().acquire_many_owned(wanted).await.ok()
+    /// Memory for a part, unless the caller has it.
+    async fn memory_for(&self, sending: &Sending<'_>, bytes: u64) -> Option<CopyMemory> {
+        match sending.memory {
+            Some(_) => None,
+            None => Some(self.copy_memory(bytes).await),
+        }
     }
 
     /// Twice what the slowest acceptable transfer takes, or what our own rate limit makes of it.
@@ -120,7 +146,7 @@ impl Tier {
     }
 }
 
-fn part_done((outcome, _memory): (Result<(), StoreError>, Option<OwnedSemaphorePermit>)) -> Result<(), UploadError> {
+fn part_done((outcome, _memory): (Result<(), StoreError>, Option<CopyMemory>)) -> Result<(), UploadError> {
     outcome?;
     crash_point::reach(CrashPoint::CopyBetweenParts);
     Ok(())

@@ -6,7 +6,7 @@ use object_store::path::Path;
 
 use crate::object::footer::Footer;
 use crate::object::trailer::{TRAILER_LEN, Trailer};
-use crate::store::meter::Purpose;
+use crate::store::Bucket;
 use crate::tier::Tier;
 use crate::upload::UploadError;
 use crate::upload::parts::ChunkCheck;
@@ -32,9 +32,8 @@ pub(super) struct Expected {
 }
 
 impl Tier {
-    pub(super) async fn verify(&self, key: &Path, expected: &Expected) -> Result<(), UploadError> {
+    pub(super) async fn verify(&self, bucket: &Bucket, key: &Path, expected: &Expected) -> Result<(), UploadError> {
         let failed = |what: String| Err(UploadError::Verification(what));
-        let bucket = self.bucket.on(Purpose::Copy);
         let size = bucket.head(key).await?.size;
         if size != expected.object_bytes {
             return failed(format!("it has {size} bytes of {}", expected.object_bytes));
@@ -49,14 +48,14 @@ impl Tier {
             Ok(_) => {}
         }
         if self.options.verify == Verify::Full || !self.kind.checks_checksums() {
-            self.read_back(key, &expected.footer).await?;
+            self.read_back(bucket, key, &expected.footer).await?;
         }
         Ok(())
     }
 
-    async fn read_back(&self, key: &Path, footer: &Footer) -> Result<(), UploadError> {
+    async fn read_back(&self, bucket: &Bucket, key: &Path, footer: &Footer) -> Result<(), UploadError> {
         let mut check = ChunkCheck::new(footer.chunks.clone());
-        let mut pieces = self.bucket.on(Purpose::Copy).get_stream(key, 0..footer.log_bytes).await?;
+        let mut pieces = bucket.get_stream(key, 0..footer.log_bytes).await?;
         while let Some(piece) = pieces.try_next().await? {
             check.feed(&piece).map_err(|chunk| UploadError::Verification(format!("chunk {chunk} fails its CRC")))?;
         }
