@@ -262,7 +262,7 @@ impl RemoteLog {
     }
 
     /// Never merges these segments in this life.
-    pub(super) fn leave_unmerged(&self, segments: impl Iterator<Item = Uuid>) {
+    pub(super) fn leave_unmerged(&self, segments: impl IntoIterator<Item = Uuid>) {
         lock(&self.unmergeable).extend(segments);
     }
 

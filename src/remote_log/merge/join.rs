@@ -20,9 +20,9 @@ use crate::remote_log::walk::{self, WalkError, Walked};
 /// Why segments are not put together.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// One of them cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
+    /// One of them cannot be read: which, and why.
+    #[error("{1}")]
+    Read(Uuid, ReadError),
     /// Together they are not what a segment must be.
     #[error("segments from offset {0} on cannot be put together: {1}")]
     Walk(Offset, String),
@@ -35,8 +35,16 @@ impl JoinError {
     /// Is it so for good, however often it is tried?
     pub fn is_for_good(&self) -> bool {
         match self {
-            Self::Read(ReadError::Store(_)) | Self::Task(_) => false,
-            Self::Read(_) | Self::Walk(..) => true,
+            Self::Read(_, ReadError::Store(_)) | Self::Task(_) => false,
+            Self::Read(..) | Self::Walk(..) => true,
+        }
+    }
+
+    /// The one that cannot be read; `None` when it is not a single one.
+    pub fn which(&self) -> Option<Uuid> {
+        match self {
+            Self::Read(uuid, _) => Some(*uuid),
+            Self::Walk(..) | Self::Task(_) => None,
         }
     }
 }
@@ -60,7 +68,7 @@ pub async fn join(tier: &Tier, objects: &[ObjectRef], end: Option<Offset>) -> Re
     let mut log = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
     let mut footers = Vec::with_capacity(objects.len());
     for object in objects {
-        let whole = tier.whole(object).await?;
+        let whole = tier.whole(object).await.map_err(|error| JoinError::Read(object.uuid, error))?;
         log.extend_from_slice(&whole.log);
         footers.push(whole.footer);
     }

@@ -131,11 +131,14 @@ impl RemoteLog {
                 return Ok(Merged::Other);
             }
             Err(error) if error.is_for_good() => {
-                self.leave_unmerged(run.iter().map(|segment| segment.uuid));
+                match error.which() {
+                    Some(uuid) => self.leave_unmerged([uuid]),
+                    None => self.leave_unmerged(run.iter().map(|segment| segment.uuid)),
+                }
                 observe::merge_failed();
                 tracing::error!(
                     topic = %partition.topic_name(), partition = id.partition, base_offset = run[0].base_offset, %error,
-                    "segments in the bucket stay unmerged; terrace remote verify tells what is wrong with them"
+                    "a segment in the bucket stays unmerged; terrace remote verify tells what is wrong with it"
                 );
                 return Ok(Merged::Other);
             }
