@@ -115,14 +115,14 @@ mod tests {
 
     #[test]
     fn whatever_does_not_cover_the_same_offsets_is_refused() {
-        let whole = started(6, 0, 29);
+        let whole = &[started(6, 0, 29)];
         let cases = [
             ("nothing new", replacement(&[1, 2, 3], &[])),
-            ("nothing old", replacement(&[], &[whole.clone()])),
-            ("one is missing in the middle", replacement(&[1, 3], &[whole.clone()])),
-            ("one is missing at the end", replacement(&[1, 2], &[whole.clone()])),
-            ("out of order", replacement(&[2, 1, 3], &[whole.clone()])),
-            ("a marked one", replacement(&[1, 9, 3], &[whole.clone()])),
+            ("nothing old", replacement(&[], whole)),
+            ("one is missing in the middle", replacement(&[1, 3], whole)),
+            ("one is missing at the end", replacement(&[1, 2], whole)),
+            ("out of order", replacement(&[2, 1, 3], whole)),
+            ("a marked one", replacement(&[1, 9, 3], whole)),
             ("not announced", replacement(&[1, 2, 3], &[started(5, 0, 29)])),
             ("readable already", replacement(&[1], &[finished(1, 0, 9)])),
             ("too short", replacement(&[1, 2, 3], &[started(6, 0, 28)])),

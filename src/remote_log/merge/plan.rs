@@ -60,6 +60,9 @@ mod tests {
 
     const FOOTER: u64 = 1;
 
+    /// What a segment was made of: how often each part was written again, and its size.
+    type Parts = Vec<(u32, u64)>;
+
     fn segment(base_offset: Offset, last_offset: Offset, log_bytes: u64) -> Arc<RemoteSegment> {
         Arc::new(RemoteSegment {
             uuid: Uuid::from_u128(base_offset as u128),
@@ -125,8 +128,7 @@ mod tests {
         fn a_byte_is_written_again_a_few_times_only(
             sizes in proptest::collection::vec(1u64..700, 1..300), target in 200u64..2000,
         ) {
-            // Beside each segment: how often each of its first segments was written again, and its size.
-            let mut segments: Vec<(Arc<RemoteSegment>, Vec<(u32, u64)>)> = Vec::new();
+            let mut segments: Vec<(Arc<RemoteSegment>, Parts)> = Vec::new();
             for (n, size) in sizes.iter().enumerate() {
                 segments.push((segment(n as Offset, n as Offset, *size), vec![(0, *size)]));
                 loop {
