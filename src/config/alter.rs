@@ -155,12 +155,6 @@ pub fn validate_topic(
                 .to_owned(),
         ));
     }
-    if wants_tier && resolved.cleanup_policy.compact {
-        return Err(Invalid::Rule(
-            "Remote log storage only supports topics with cleanup.policy=delete or cleanup.policy being an empty list."
-                .to_owned(),
-        ));
-    }
     if !resolved.remote_storage_enable {
         // A topic that is tiered by default only never asked for it: its copies stay readable.
         return if names_tier(before) == Some(true) { turned_off(&resolved) } else { Ok(()) };

@@ -95,7 +95,8 @@ pub struct TopicConfig {
     pub segment_ms: i64,
     /// `segment.jitter.ms`.
     pub segment_jitter_ms: i64,
-    /// `remote.storage.enable`, and tiering is on for the broker, and the topic may be tiered.
+    /// `remote.storage.enable`, and tiering is on for the broker, and the topic may be tiered. A compacted topic is tiered
+    /// only where it names the key itself, never by the broker's default.
     pub remote_storage_enable: bool,
     /// `remote.log.copy.disable`.
     pub remote_log_copy_disable: bool,
@@ -260,7 +261,7 @@ impl Topic<'_> {
             segment_jitter_ms: self.long("segment.jitter.ms"),
             remote_storage_enable: self.tier.enable
                 && !self.internal
-                && !cleanup_policy.compact
+                && (!cleanup_policy.compact || self.layers.own.contains_key("remote.storage.enable"))
                 && self.flag("remote.storage.enable"),
             remote_log_copy_disable: self.flag("remote.log.copy.disable"),
             remote_log_delete_on_disable: self.flag("remote.log.delete.on.disable"),

@@ -196,7 +196,7 @@ pub fn clean_group(
             if !proceed() {
                 return Err(CleanError::Stopped);
             }
-            let kept = rules.filter(&batch, transactions);
+            let kept = rules.filter(&batch, transactions, last.next);
             aborted.extend(kept.aborted);
             stats.dropped_records += kept.dropped_records;
             stats.bad_batches += u64::from(kept.is_bad);

@@ -12,6 +12,7 @@ mod boundary;
 pub mod checkpoint;
 pub mod cleaner;
 pub mod copies;
+pub mod copy_lag;
 mod flush;
 pub mod index;
 pub mod kafka_files;

@@ -56,7 +56,8 @@ pub struct RemoteSegment {
 pub struct RemoteChain {
     /// Rises by one with every change of the partition's remote state.
     pub generation: u64,
-    /// FINISHED segments, by base offset. A gap of offsets between two is possible after compaction only.
+    /// FINISHED segments, by base offset. Each covers all offsets up to the next one, also those that compaction has emptied: a
+    /// gap between two is a copy that was lost.
     pub segments: Vec<Arc<RemoteSegment>>,
     /// Durable remote part of the log start offset; -1 while there is none.
     pub log_start: Offset,
@@ -89,6 +90,17 @@ impl RemoteChain {
         });
         let first = latest.partition_point(|latest| *latest < timestamp_ms);
         self.segments.get(first..).unwrap_or_default()
+    }
+
+    /// The leader epochs of all segments, each with its first offset among them.
+    pub fn epochs(&self) -> Vec<(LeaderEpoch, Offset)> {
+        let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
+        for (epoch, first_offset) in self.segments.iter().flat_map(|segment| &segment.epochs) {
+            if epochs.last().is_none_or(|(before, _)| before < epoch) {
+                epochs.push((*epoch, *first_offset));
+            }
+        }
+        epochs
     }
 
     /// The offset behind the last readable segment; `None` when there is none.

@@ -45,18 +45,23 @@ impl Partition {
     pub(super) fn clean(&self, now_ms: i64) -> Result<(), ReadError> {
         let config = self.topic_config();
         self.clean_due.store(false, Ordering::Relaxed);
-        let (view, cleaned_end, settled) = {
+        let (view, cleaned_end, settled, log_start) = {
             let mut state = self.lock();
             let online = state.online()?;
             // Only what survives a power loss is rewritten: a scan never meets a gap that cleaning made.
             // And only what is decided: the high watermark is never below the last stable offset.
             let settled = online.stable.offset.min(online.log.flushed());
-            (online.log.view().clone(), online.cleaned_end, settled)
+            (online.log.view().clone(), online.cleaned_end, settled, online.log_start)
         };
         self.schedule_clean(&config, now_ms);
-        let segments: Vec<_> = view.sealed().collect();
+        // What was copied stays as it is: the tier has the same records, and its end always lies between two segments.
+        let copied_to = self.copied_or_copying();
+        let segments: Vec<_> = view.sealed().skip_while(|(segment, _)| segment.base() < copied_to).collect();
         let facts: Vec<_> = segments.iter().map(|(segment, next)| facts_of(segment, *next)).collect();
-        let Some(plan) = cleaner::plan(&config, now_ms, cleaned_end, settled, &facts) else { return Ok(()) };
+        let active_bytes = view.segments().last().map_or(0, |active| active.size());
+        let Some(plan) = cleaner::plan(&config, now_ms, cleaned_end, settled, &facts, active_bytes) else {
+            return Ok(());
+        };
 
         let cleanable = facts.partition_point(|segment| segment.next <= plan.upto);
         let sources = segments[..cleanable].iter().map(|(segment, next)| source_of(segment, *next));
@@ -65,11 +70,13 @@ impl Partition {
         let buffer = usize::try_from(self.shared.settings.tuning.get().cleaner_map_bytes).unwrap_or(usize::MAX);
         let met = TransactionWalk::new(view.aborted(plan.from, plan.upto)?);
         let map = KeyMap::build(&sources, plan.from, buffer, config.record_decompressed_max_bytes, met, &proceed)?;
+        let copies = config.remote_storage_enable && !config.remote_log_copy_disable;
         let rules = Rules {
             map: &map,
             now_ms,
             delete_retention_ms: config.delete_retention_ms,
             decompressed_max_bytes: config.record_decompressed_max_bytes,
+            sees_all: !copies && facts.first().is_some_and(|first| first.base <= log_start),
         };
         let mapped = facts[..cleanable].partition_point(|segment| segment.base < map.end());
         let mut met = match facts[..mapped].first().zip(facts[..mapped].last()) {
@@ -77,15 +84,32 @@ impl Partition {
             None => TransactionWalk::default(),
         };
         for group in cleaner::groups(&config, &facts[..mapped]) {
-            self.clean_group(&sources[group], &rules, &mut met, &config, &proceed)?;
+            if !self.clean_group(&sources[group], &rules, &mut met, &config, &proceed)? {
+                // A copy of it is on its way, older values included. A tombstone behind it may not go in this round.
+                return Ok(());
+            }
         }
         if let Ok(online) = self.lock().online() {
             online.cleaned_end = map.end();
             self.mark_changed(online);
+            if config.remote_storage_enable
+                && let Some(listener) = self.shared.on_roll.get()
+            {
+                // Copies have waited for it.
+                listener(self.id);
+            }
         }
         Ok(())
     }
 
+    /// The offset below which no local segment may be rewritten: it is in the tier, or on its way.
+    fn copied_or_copying(&self) -> Offset {
+        // In this order: what has arrived meanwhile is in the chain before it is let go of.
+        let copying = self.copying.upto();
+        copying.max(self.remote_chain().end().unwrap_or(Offset::MIN))
+    }
+
+    /// False when its segments are being copied by now and stay as they are.
     fn clean_group(
         &self,
         sources: &[Source],
@@ -93,7 +117,7 @@ impl Partition {
         met: &mut TransactionWalk,
         config: &TopicConfig,
         proceed: &dyn Fn() -> bool,
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let directory = self.log_directory();
         let (fs, path) = (&directory.fs, &directory.path);
         let layout = Layout {
@@ -102,11 +126,14 @@ impl Partition {
         };
         let mut cleaned = cleaner::clean_group(fs, path, sources, rules, met, &layout, proceed)?;
         let _maintenance = self.maintenance();
+        if cleaned.base < self.copied_or_copying() {
+            return Ok(false);
+        }
         let first_gone = self.view()?.segments().first().is_none_or(|first| first.base() > cleaned.base);
         let has_moved = self.log_directory().path != *path;
         if cleaned.stats.changed_batches == 0 && sources.len() == 1 || first_gone || has_moved {
             // Nothing to gain, or retention or a move was faster: the next round's file takes the place of this one.
-            return Ok(());
+            return Ok(true);
         }
         if config.flush_messages == Some(1) {
             // A replay of the write-ahead log leaves out what lies below the flushed end that the checkpoint holds.
@@ -121,7 +148,7 @@ impl Partition {
             read_bytes = stats.read_bytes, written_bytes = stats.written_bytes, bad_batches = stats.bad_batches,
             "segments compacted"
         );
-        Ok(())
+        Ok(true)
     }
 
     /// Gives the cleaned segment its name and shows it to readers, in one step under the lock.

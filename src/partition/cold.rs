@@ -35,12 +35,9 @@ pub struct BucketRead {
     tier: Arc<Tier>,
     object: ObjectRef,
     hint: ReadHint,
-    offset: Offset,
     /// Records from here on are local, or above what the reader may see.
     upto: Offset,
-    max_bytes: u64,
-    min_one: bool,
-    isolation: Isolation,
+    spec: ReadSpec,
 }
 
 /// What a cold read loaded.
@@ -58,18 +55,7 @@ impl ColdRead {
     /// Loads it.
     pub async fn load(self) -> Result<ColdRecords, ReadError> {
         match self {
-            Self::Bucket(partition, mut read) => loop {
-                match read.load().await {
-                    Err(ReadError::Storage(why)) => {
-                        let partition = partition.upgrade().ok_or(ReadError::Gone)?;
-                        if let Some(deleted) = partition.deleted_meanwhile(read.offset) {
-                            return Err(deleted);
-                        }
-                        read = partition.replaced_meanwhile(&read).ok_or(ReadError::Storage(why))?;
-                    }
-                    loaded => return loaded,
-                }
-            },
+            Self::Bucket(partition, read) => from_bucket(partition, read).await,
             Self::Disk(partition, spec) => from_disk(partition.upgrade().ok_or(ReadError::Gone)?, spec).await,
         }
     }
@@ -80,34 +66,78 @@ impl ColdRead {
     }
 }
 
-/// Finds the records and brings the first of them into the page cache; the rest follows while they are sent.
+/// Reads on behind what compaction has left of a segment, until there are records: an answer without any would only be asked
+/// again.
+async fn from_bucket(partition: Weak<Partition>, mut read: BucketRead) -> Result<ColdRecords, ReadError> {
+    loop {
+        let offset = read.spec.offset;
+        let next = match read.load().await {
+            Ok(Loaded::Records(records)) => return Ok(records),
+            // What the reader had before was compared at its own offset.
+            Ok(Loaded::NothingBelow(next)) => ReadSpec { offset: next, last_fetched_epoch: None, ..read.spec },
+            Err(ReadError::Storage(why)) => {
+                let partition = partition.upgrade().ok_or(ReadError::Gone)?;
+                if let Some(deleted) = partition.deleted_meanwhile(offset) {
+                    return Err(deleted);
+                }
+                read = partition.replaced_meanwhile(&read).ok_or(ReadError::Storage(why))?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let of_disk = partition.upgrade().ok_or(ReadError::Gone)?;
+        let looked = of_disk.shared.disk_reads.clone().run(move || of_disk.look(&next)).await;
+        match looked.map_err(|error| ReadError::Storage(error.to_string()))?? {
+            Looked::Here(records) => return Ok(records),
+            Looked::InBucket(further) => read = further,
+        }
+    }
+}
+
+/// Reads what is local and was not in the page cache.
 async fn from_disk(partition: Arc<Partition>, spec: ReadSpec) -> Result<ColdRecords, ReadError> {
     let disk = partition.shared.disk_reads.clone();
-    let read = disk.run(move || {
-        let outcome = partition.read_from_disk(&spec)?;
-        let Records::File(range) = outcome.records else { return Ok(ColdRecords::default()) };
-        disk_reads::bring(&range).map_err(LogError::from)?;
-        Ok(ColdRecords { range: Some(range), aborted: outcome.aborted, ..ColdRecords::default() })
-    });
-    read.await.map_err(|error| ReadError::Storage(error.to_string()))?
+    let read = disk.run(move || partition.look(&spec));
+    match read.await.map_err(|error| ReadError::Storage(error.to_string()))?? {
+        Looked::Here(records) => Ok(records),
+        // It left the local log meanwhile; the reader asks again.
+        Looked::InBucket(_) => Ok(ColdRecords::default()),
+    }
+}
+
+/// Where a read that may wait for the disk found its records.
+enum Looked {
+    Here(ColdRecords),
+    InBucket(BucketRead),
+}
+
+/// What one look into the bucket brought.
+enum Loaded {
+    Records(ColdRecords),
+    /// Compaction has left no record from the offset that was asked up to this one.
+    NothingBelow(Offset),
 }
 
 impl BucketRead {
-    async fn load(&self) -> Result<ColdRecords, ReadError> {
+    async fn load(&self) -> Result<Loaded, ReadError> {
         let failed = |error| ReadError::Storage(format!("{error}"));
+        let ReadSpec { offset, max_bytes, min_one, isolation, .. } = self.spec;
         // Of the first chunk perhaps only the end is wanted; what is too much is cut off.
-        let max_bytes = self.max_bytes.saturating_add(CHUNK_BYTES);
-        let read = self.tier.read(&self.object, self.offset, max_bytes, self.hint).await.map_err(failed)?;
-        let chunks = trim(read.chunks, self.offset, self.upto, self.max_bytes, self.min_one);
-        let aborted = match (self.isolation, chunks.last()) {
+        let at_most = max_bytes.saturating_add(CHUNK_BYTES);
+        let read = self.tier.read(&self.object, offset, at_most, self.hint).await.map_err(failed)?;
+        let Trimmed { chunks, is_full } = trim(read.chunks, offset, self.upto, max_bytes, min_one);
+        if chunks.is_empty() && !is_full && read.next_offset > offset {
+            return Ok(Loaded::NothingBelow(read.next_offset));
+        }
+        let aborted = match (isolation, chunks.last()) {
             (Isolation::ReadCommitted, Some(last)) => {
                 let footer = self.tier.footer(&self.object).await.map_err(failed)?;
-                let (from, end) = (self.offset, end_of(last));
-                footer.aborted.iter().map(entry_of).filter(|aborted| aborted.overlaps(from, end)).collect()
+                let end = end_of(last);
+                footer.aborted.iter().map(entry_of).filter(|aborted| aborted.overlaps(offset, end)).collect()
             }
             _ => Vec::new(),
         };
-        Ok(ColdRecords { chunks, range: None, aborted })
+        Ok(Loaded::Records(ColdRecords { chunks, range: None, aborted }))
     }
 }
 
@@ -120,14 +150,21 @@ fn entry_of(aborted: &terrace_tiering::object::footer::AbortedTransaction) -> Ab
     }
 }
 
+/// What is left of chunks.
+struct Trimmed {
+    chunks: Vec<Bytes>,
+    /// There were more batches than were asked for.
+    is_full: bool,
+}
+
 /// Cuts whole chunks to the batches that were asked for: from the one that holds `offset`, below `upto`, at most
 /// `max_bytes` but for the first one. The bytes are shared with the cache, not copied.
-fn trim(chunks: Vec<Bytes>, offset: Offset, upto: Offset, max_bytes: u64, min_one: bool) -> Vec<Bytes> {
+fn trim(chunks: Vec<Bytes>, offset: Offset, upto: Offset, max_bytes: u64, min_one: bool) -> Trimmed {
     let mut answer = Vec::with_capacity(chunks.len());
     let mut left = max_bytes;
+    let mut full = false;
     for chunk in chunks {
         let (mut start, mut end) = (0, 0);
-        let mut full = false;
         while let Ok((header, total)) = BatchView::header_only(&chunk[end..]) {
             if end + total > chunk.len() {
                 break;
@@ -153,11 +190,10 @@ fn trim(chunks: Vec<Bytes>, offset: Offset, upto: Offset, max_bytes: u64, min_on
             break;
         }
     }
-    answer
+    Trimmed { chunks: answer, is_full: full }
 }
 
-/// The object that has `offset`, and the one behind it. Between two copies compaction may have left a gap; the next one
-/// answers then.
+/// The object that has `offset`, and the one behind it. Where a copy was lost there is a gap; the next one answers then.
 fn chosen(id: PartitionId, chain: &RemoteChain, offset: Offset) -> Option<(ObjectRef, Option<ObjectRef>)> {
     let at = chain.segments.partition_point(|segment| segment.last_offset < offset);
     let next = chain.segments.get(at + 1).map(|next| object_of(id, next));
@@ -193,14 +229,29 @@ impl Partition {
     /// wait longer than the grace time of those that were.
     fn replaced_meanwhile(&self, read: &BucketRead) -> Option<BucketRead> {
         let chain = self.remote_chain();
-        let (object, next) = chosen(self.id, &chain, read.offset)?;
-        let is_another = object.uuid != read.object.uuid && object.base_offset <= read.offset;
-        is_another.then(|| BucketRead { object, hint: ReadHint { next }, ..read.clone() })
+        let (object, next) = chosen(self.id, &chain, read.spec.offset)?;
+        let is_another = object.uuid != read.object.uuid && object.base_offset <= read.spec.offset;
+        let upto = read.upto.max(object.last_offset + 1);
+        is_another.then(|| BucketRead { object, hint: ReadHint { next }, upto, ..read.clone() })
     }
 
     /// The read of `spec` from the disk.
     pub(super) fn on_disk(&self, spec: &ReadSpec) -> ColdRead {
         ColdRead::Disk(self.this.clone(), *spec)
+    }
+
+    /// Finds the records and brings the first of them into the page cache; the rest follows while they are sent. Blocks.
+    fn look(&self, spec: &ReadSpec) -> Result<Looked, ReadError> {
+        let outcome = self.read_from_disk(spec)?;
+        match outcome.records {
+            Records::File(range) => {
+                disk_reads::bring(&range).map_err(LogError::from)?;
+                let found = ColdRecords { range: Some(range), aborted: outcome.aborted, ..ColdRecords::default() };
+                Ok(Looked::Here(found))
+            }
+            Records::Cold(ColdRead::Bucket(_, read)) => Ok(Looked::InBucket(read)),
+            Records::Cold(ColdRead::Disk(..)) | Records::Empty => Ok(Looked::Here(ColdRecords::default())),
+        }
     }
 
     /// The read of `spec` from the bucket, for records below `local_start`, at the moment at which `chain` was the tier's.
@@ -212,12 +263,9 @@ impl Partition {
             tier: Arc::clone(tier),
             object,
             hint: ReadHint { next },
-            offset: spec.offset.max(object.base_offset),
             // What lies in both tiers may be read from either.
             upto: local_start.max(object.last_offset + 1),
-            max_bytes: spec.max_bytes,
-            min_one: spec.min_one,
-            isolation: spec.isolation,
+            spec: ReadSpec { offset: spec.offset.max(object.base_offset), ..*spec },
         };
         Ok(ColdRead::Bucket(self.this.clone(), read))
     }

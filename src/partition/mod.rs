@@ -71,6 +71,7 @@ use self::opening::Opening;
 use self::producers::ProducerTable;
 use self::read::ReadError;
 use self::registry::{LogSettings, RollListener};
+use self::tiered::Copying;
 use self::waiters::WaiterList;
 use crate::config::topic::TopicConfig;
 use crate::log::Log;
@@ -152,6 +153,8 @@ pub struct Partition {
     /// Compaction waits in the cleaning queue.
     clean_due: AtomicBool,
     maintenance: Mutex<()>,
+    /// The part of the log that is on its way to the tier.
+    copying: Copying,
     /// Held while its files are synced. Taken before the lock.
     syncing: Mutex<()>,
     waiters: WaiterList,

@@ -116,6 +116,9 @@ impl Partition {
         };
         let chain = self.remote_chain();
         online.settle_log_start(&chain);
+        if !chain.segments.is_empty() {
+            online.settle_epochs(&chain);
+        }
         let is_tiered = self.topic_config().remote_storage_enable || !chain.segments.is_empty();
         if !is_tiered && online.log_start < online.log.start() {
             // A loss of power took the first segments, which were never synced: the log begins with what is left.

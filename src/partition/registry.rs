@@ -273,6 +273,7 @@ impl Partitions {
             retention_due: AtomicBool::new(false),
             clean_due: AtomicBool::new(false),
             maintenance: Mutex::default(),
+            copying: Default::default(),
             syncing: Mutex::default(),
             waiters: WaiterList::default(),
             traffic: Traffic::default(),

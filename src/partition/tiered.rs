@@ -1,6 +1,8 @@
 //! What the job that copies, expires and restores needs of a partition.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
@@ -22,6 +24,9 @@ use crate::wal::ticket::Rejected;
 pub struct SealedInfo {
     /// Its first offset.
     pub base_offset: Offset,
+    /// The first offset that a copy of it covers: its own, or that of the segments in front of it of which compaction has
+    /// left nothing.
+    pub covers_from: Offset,
     /// The offset behind it: the base of the next segment.
     pub next_offset: Offset,
     /// Bytes of its log.
@@ -41,6 +46,38 @@ pub struct LocalInfo {
     pub active_bytes: u64,
     /// Timestamp of the active one's first batch in milliseconds; `None` when it is empty.
     pub active_first_timestamp: Option<i64>,
+    /// Everything below has been compacted.
+    pub cleaned_end: Offset,
+}
+
+/// Which part of a log goes up for the first time. At most one segment of a partition does; one that is copied again lies
+/// below the tier's end.
+#[derive(Debug, Clone)]
+pub(super) struct Copying(Arc<AtomicI64>);
+
+impl Default for Copying {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(Offset::MIN)))
+    }
+}
+
+impl Copying {
+    /// The offset behind it.
+    pub(super) fn upto(&self) -> Offset {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// While it lives the cleaner leaves the segment, and those in front of it, as they are.
+#[derive(Debug, Default)]
+pub struct CopyHold(Option<Copying>);
+
+impl Drop for CopyHold {
+    fn drop(&mut self) {
+        if let Some(Copying(upto)) = &self.0 {
+            upto.store(Offset::MIN, Ordering::Release);
+        }
+    }
 }
 
 /// What is copied of one sealed segment.
@@ -79,15 +116,48 @@ impl Online {
             self.set_log_start(to);
         }
     }
+
+    /// Adds the leader epochs that only the rows of the tier know: the file with them all was not written yet when a broker
+    /// died whose log had begun anew at the tier's end.
+    pub(super) fn settle_epochs(&mut self, chain: &RemoteChain) {
+        let mut starts: BTreeMap<LeaderEpoch, Offset> = chain.epochs().into_iter().collect();
+        for known in self.log.epochs().entries() {
+            // Compaction may have taken the first records of what was copied.
+            let start = starts.entry(known.epoch).or_insert(known.start_offset);
+            *start = (*start).min(known.start_offset);
+        }
+        let starts = starts.into_iter().map(|(epoch, start_offset)| EpochStart { epoch, start_offset });
+        let mut epochs = EpochCache::from_entries(starts);
+        epochs.truncate_from_start(self.log_start);
+        if epochs != *self.log.epochs() {
+            *self.log.epochs_mut() = epochs;
+        }
+    }
 }
 
 impl Partition {
     /// The local segments; none while its files cannot be used.
     pub fn local_info(&self) -> LocalInfo {
-        let Ok(view) = self.view() else { return LocalInfo::default() };
+        let (view, cleaned_end) = match self.lock().online() {
+            // An end above the log is that of another one, which was emptied.
+            Ok(online) => {
+                let cleaned_end = Some(online.cleaned_end).filter(|end| *end <= online.log.end());
+                (Arc::clone(online.log.view()), cleaned_end.unwrap_or(0))
+            }
+            Err(_) => return LocalInfo::default(),
+        };
+        let mut emptied_from = None;
+        let mut covers_from = |segment: &Segment| {
+            let from = *emptied_from.get_or_insert(segment.base());
+            if segment.size() > 0 {
+                emptied_from = None;
+            }
+            from
+        };
         let first = |segment: &Arc<Segment>| segment.first_timestamp().ok().flatten();
         let sealed = view.sealed().map(|(segment, next_offset)| SealedInfo {
             base_offset: segment.base(),
+            covers_from: covers_from(segment),
             next_offset,
             bytes: segment.size(),
             first_timestamp: first(segment).unwrap_or(-1),
@@ -98,20 +168,34 @@ impl Partition {
             sealed: sealed.collect(),
             active_bytes: active.map_or(0, |segment| segment.size()),
             active_first_timestamp: active.and_then(first),
+            cleaned_end,
         }
     }
 
-    /// Is its topic compacted, or was a part of its log ever?
-    pub fn was_compacted(&self) -> bool {
-        let compacted = self.lock().online().is_ok_and(|online| online.cleaned_end > 0);
-        compacted || self.topic_config().cleanup_policy.compact
+    /// May the cleaner have rewritten what was copied? Earlier releases did, while a compacted topic was not tiered.
+    pub fn is_rewritten_below_the_tier(&self) -> bool {
+        let config = self.topic_config();
+        let was_cleaned = || self.lock().online().is_ok_and(|online| online.cleaned_end > 0);
+        !config.remote_storage_enable && (config.cleanup_policy.compact || was_cleaned())
     }
 
-    /// Opens the sealed segment that begins at `base_offset`. Blocks.
-    pub fn open_sealed(&self, base_offset: Offset) -> io::Result<SealedParts> {
+    /// While it lives the cleaner rewrites no segment that begins below `upto`. Blocks.
+    pub fn hold_for_copy(&self, upto: Offset) -> CopyHold {
+        // The cleaner looks at it under the same lock, before it replaces anything.
+        let _maintenance = self.maintenance();
+        self.copying.0.store(upto, Ordering::Release);
+        CopyHold(Some(self.copying.clone()))
+    }
+
+    /// Opens a sealed segment, if it is still the one that [`Partition::local_info`] told of. Blocks.
+    pub fn open_sealed(&self, info: &SealedInfo) -> io::Result<SealedParts> {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         let view = self.view().map_err(|_| gone())?;
-        let (segment, next) = view.sealed().find(|(segment, _)| segment.base() == base_offset).ok_or_else(gone)?;
+        let is_it = |(segment, next): &(&Arc<Segment>, Offset)| {
+            (segment.base(), *next, segment.size()) == (info.base_offset, info.next_offset, info.bytes)
+        };
+        let (segment, next) = view.sealed().find(is_it).ok_or_else(gone)?;
+        let base_offset = segment.base();
         segment.check_readable().map_err(into_io)?;
         let snapshot = names::segment_file(segment.directory(), next, SNAPSHOT);
         let producer_snapshot = match self.shared.fs.read(&snapshot) {

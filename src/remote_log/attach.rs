@@ -19,7 +19,8 @@ use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::{RemoteChain, RemoteLogError, RemoteLogMetadata};
 use crate::partition::Partition;
 use crate::partition::registry::Partitions;
-use crate::protocol::record_batch::{LeaderEpoch, Offset};
+use crate::partition::tiered::SealedInfo;
+use crate::protocol::record_batch::Offset;
 
 /// Partitions that are attached at once.
 const PARALLEL_MAX: usize = 32;
@@ -119,16 +120,23 @@ async fn attach_partition(tier: &Tier, partition: &Arc<Partition>, chain: &Remot
 }
 
 /// Where the local log and the tier meet they must hold the same bytes: the last chunk of the last copy, as far as its
-/// segment is still local. The segment's first offset when they differ.
+/// segment is still local. The cleaner rewrites nothing that was copied. The segment's first offset when they differ.
 async fn disagreement(tier: &Tier, partition: &Arc<Partition>, chain: &RemoteChain) -> Option<Offset> {
     let last = chain.segments.last()?;
-    if partition.was_compacted() {
-        // What the cleaner rewrote differs from what was copied before.
+    if partition.is_rewritten_below_the_tier() {
         return None;
     }
-    let (base, of_thread) = (last.base_offset, Arc::clone(partition));
+    let (base, of_thread, copied) = (last.base_offset, Arc::clone(partition), Arc::clone(last));
+    let open = move || {
+        let local = of_thread.local_info();
+        // Cleaning may have emptied what lies in front of it, and that may be gone.
+        let is_it = |segment: &&SealedInfo| segment.base_offset <= copied.last_offset && segment.bytes > 0;
+        let found = local.sealed.iter().rev().find(is_it)?;
+        let begins = found.base_offset == copied.base_offset || found.covers_from == copied.base_offset;
+        if begins { of_thread.open_sealed(found).ok() } else { None }
+    };
     // Most often it is not local any more.
-    let local = tokio::task::spawn_blocking(move || of_thread.open_sealed(base)).await.ok()?.ok()?;
+    let local = tokio::task::spawn_blocking(open).await.ok()??;
     let footer = match tier.footer(&object_of(partition.id(), last)).await {
         Ok(footer) => footer,
         Err(error) => {
@@ -161,7 +169,7 @@ async fn restart(
     tier_end: Offset,
     producers: Bytes,
 ) -> Result<(), String> {
-    let (epochs, partition) = (epochs(chain), Arc::clone(partition));
+    let (epochs, partition) = (chain.epochs(), Arc::clone(partition));
     let restarted = tokio::task::spawn_blocking(move || partition.restart_at(tier_end, &epochs, &producers)).await;
     restarted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
@@ -172,15 +180,4 @@ async fn producers_at_end(tier: &Tier, id: PartitionId, chain: &RemoteChain) -> 
         Some(last) => Ok(tier.footer(&object_of(id, last)).await?.producer_snapshot.clone()),
         None => Ok(Bytes::new()),
     }
-}
-
-/// The leader epochs of all remote segments, each with its first offset in the tier.
-fn epochs(chain: &RemoteChain) -> Vec<(LeaderEpoch, Offset)> {
-    let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
-    for (epoch, first_offset) in chain.segments.iter().flat_map(|segment| &segment.epochs) {
-        if epochs.last().is_none_or(|(before, _)| before < epoch) {
-            epochs.push((*epoch, *first_offset));
-        }
-    }
-    epochs
 }

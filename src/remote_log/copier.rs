@@ -147,6 +147,9 @@ impl RemoteLog {
             // The owner check asks the store every few seconds; it finds out when it is back.
             return Err(CopyError::StoreDown(error.to_string()));
         }
+        let held = Arc::clone(partition);
+        // Until the copy counts, or is given up.
+        let _hold = tokio::task::spawn_blocking(move || held.hold_for_copy(segment.next_offset)).await?;
         let (files, walked) = match open_and_walk(partition, segment).await {
             Ok(read) => read,
             Err(CopyError::Local(error)) if error.is_corrupt() => {
@@ -208,8 +211,9 @@ impl RemoteLog {
     pub(super) fn describe(&self, segment: SealedInfo, walked: &Walked) -> RemoteSegment {
         RemoteSegment {
             uuid: self.new_uuid(),
-            base_offset: segment.base_offset,
-            last_offset: walked.last_offset,
+            base_offset: segment.covers_from,
+            // All of its range: cleaning may have taken its last records, and the next copy begins behind it.
+            last_offset: segment.next_offset - 1,
             copy_epoch: self.leader_epoch(),
             log_bytes: segment.bytes,
             object_bytes: 0,
@@ -272,7 +276,7 @@ pub(super) async fn open_and_walk(
 ) -> Result<(SealedParts, Walked), CopyError> {
     let partition = Arc::clone(partition);
     let read = move || {
-        let files = partition.open_sealed(segment.base_offset).map_err(CopyError::Open)?;
+        let files = partition.open_sealed(&segment).map_err(CopyError::Open)?;
         let walked = walk::walk(&*files.log, files.log_bytes, segment.base_offset, segment.next_offset);
         Ok((files, walked.map_err(CopyError::Local)?))
     };

@@ -128,16 +128,19 @@ impl RemoteLog {
         let Some(old) = state.lock().await.remote.segments.iter().find(is_it).map(Arc::clone) else { return Ok(false) };
         let looked_at = Arc::clone(partition);
         let local = tokio::task::spawn_blocking(move || looked_at.local_info()).await?;
-        // What the cleaner rewrote or merged since is another segment.
-        let is_local = |sealed: &&SealedInfo| sealed.base_offset == old.base_offset && sealed.bytes == old.log_bytes;
+        // What was merged since is another segment. The cleaner leaves alone what was copied, but a copy covers the offsets
+        // of those in front of it that it has emptied.
+        let is_local = |sealed: &&SealedInfo| {
+            sealed.next_offset - 1 == old.last_offset
+                && sealed.base_offset >= old.base_offset
+                && sealed.bytes == old.log_bytes
+        };
         let Some(sealed) = local.sealed.iter().find(is_local) else { return Ok(false) };
+        let sealed = SealedInfo { covers_from: old.base_offset, ..*sealed };
         self.may_write()?;
         self.tier.takes_writes().await.map_err(|error| CopyError::StoreDown(error.to_string()))?;
-        let (files, walked) = open_and_walk(partition, *sealed).await?;
-        if walked.last_offset != old.last_offset {
-            return Ok(false);
-        }
-        let new = self.describe(*sealed, &walked);
+        let (files, walked) = open_and_walk(partition, sealed).await?;
+        let new = self.describe(sealed, &walked);
         {
             let mut known = state.lock().await;
             known.begin_copy(&*self.segments, state.id, self.leader_epoch(), new.clone()).await?;

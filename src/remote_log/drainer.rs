@@ -197,7 +197,8 @@ fn end_pull(
     };
     file.records().set_len(bytes)?;
     let walked = walk::walk(&**file.records(), bytes, base_offset, local_start).map_err(failed)?;
-    if !is_cut && walked.last_offset != segment.last_offset {
+    let told = (footer.identity.batch_count, footer.identity.record_count);
+    if !is_cut && (walked.batch_count, walked.record_count) != told {
         return Err(DrainError::OtherBatches(base_offset));
     }
     let mut aborted: Vec<_> = footer

@@ -25,7 +25,7 @@ use super::state::{Known, PartitionState};
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteLogMetadata;
 use crate::metadata::store::SharedMetadata;
-use crate::partition::tiered::LocalInfo;
+use crate::partition::tiered::{LocalInfo, SealedInfo};
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
 /// The first retry waits about this long; each further one twice as long.
@@ -316,7 +316,8 @@ impl RemoteLog {
             };
             let copied_to = tier_end.unwrap_or(0).max(partition.offsets().log_start);
             let mut oldest = local.active_first_timestamp;
-            for segment in local.sealed.iter().rev().filter(|segment| segment.next_offset > copied_to) {
+            let uncopied = |segment: &&SealedInfo| segment.next_offset > copied_to && segment.bytes > 0;
+            for segment in local.sealed.iter().rev().filter(uncopied) {
                 oldest = Some(segment.first_timestamp);
                 status.uncopied_bytes += segment.bytes;
                 status.uncopied_segments += 1;

@@ -10,7 +10,7 @@ use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteChain;
 use crate::partition::read::ReadError;
 use crate::partition::registry::Partitions;
-use crate::partition::tiered::{LocalInfo, SealedParts};
+use crate::partition::tiered::{CopyHold, LocalInfo, SealedInfo, SealedParts};
 use crate::partition::{Offsets, Partition};
 use crate::protocol::record_batch::Offset;
 
@@ -35,8 +35,11 @@ pub trait TieredPartition: Send + Sync + Debug {
     /// Its local segments.
     fn local_info(&self) -> LocalInfo;
 
-    /// Opens the sealed segment that begins at `base_offset`. Blocks.
-    fn open_sealed(&self, base_offset: Offset) -> io::Result<SealedParts>;
+    /// While it lives no segment that begins below `upto` is rewritten. At most one is held at a time. Blocks.
+    fn hold_for_copy(&self, upto: Offset) -> CopyHold;
+
+    /// Opens a sealed segment, if it is still the one that [`TieredPartition::local_info`] told of. Blocks.
+    fn open_sealed(&self, segment: &SealedInfo) -> io::Result<SealedParts>;
 
     /// Swaps what readers and local deletion know of the tier.
     fn set_remote_chain(&self, chain: Arc<RemoteChain>);
@@ -100,8 +103,12 @@ impl TieredPartition for Local {
         self.0.local_info()
     }
 
-    fn open_sealed(&self, base_offset: Offset) -> io::Result<SealedParts> {
-        self.0.open_sealed(base_offset)
+    fn hold_for_copy(&self, upto: Offset) -> CopyHold {
+        self.0.hold_for_copy(upto)
+    }
+
+    fn open_sealed(&self, segment: &SealedInfo) -> io::Result<SealedParts> {
+        self.0.open_sealed(segment)
     }
 
     fn set_remote_chain(&self, chain: Arc<RemoteChain>) {

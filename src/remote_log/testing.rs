@@ -17,7 +17,7 @@ use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::RemoteChain;
 use crate::partition::Offsets;
 use crate::partition::read::ReadError;
-use crate::partition::tiered::{LocalInfo, SealedInfo, SealedParts};
+use crate::partition::tiered::{CopyHold, LocalInfo, SealedInfo, SealedParts};
 use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
 
@@ -93,6 +93,7 @@ impl FakePartition {
             let bytes = [batch(base_offset, 4), batch(base_offset + 4, 6)].concat();
             let segment = SealedInfo {
                 base_offset,
+                covers_from: base_offset,
                 next_offset: base_offset + 10,
                 bytes: bytes.len() as u64,
                 first_timestamp: timestamp_ms,
@@ -139,17 +140,22 @@ impl TieredPartition for FakePartition {
 
     fn local_info(&self) -> LocalInfo {
         let sealed = self.with(|fake| fake.segments.iter().map(|(segment, _)| *segment).collect());
-        LocalInfo { sealed, active_bytes: 0, active_first_timestamp: None }
+        LocalInfo { sealed, ..LocalInfo::default() }
     }
 
-    fn open_sealed(&self, base_offset: Offset) -> io::Result<SealedParts> {
+    fn hold_for_copy(&self, _: Offset) -> CopyHold {
+        CopyHold::default()
+    }
+
+    fn open_sealed(&self, wanted: &SealedInfo) -> io::Result<SealedParts> {
         let bytes = self.with(|fake| {
-            let found = fake.segments.iter().find(|(segment, _)| segment.base_offset == base_offset);
+            let found = fake.segments.iter().find(|(segment, _)| segment == wanted);
             found.map(|(_, bytes)| bytes.clone())
         });
         let bytes = bytes.ok_or(io::ErrorKind::NotFound)?;
         let (log_bytes, producer_snapshot) = (bytes.len() as u64, Bytes::from_static(b"producers"));
-        Ok(SealedParts { log: Arc::new(MemoryFile::new(bytes)), log_bytes, producer_snapshot, aborted: Vec::new() })
+        let log = Arc::new(MemoryFile::new(bytes));
+        Ok(SealedParts { log, log_bytes, producer_snapshot, aborted: Vec::new() })
     }
 
     fn set_remote_chain(&self, chain: Arc<RemoteChain>) {

@@ -129,8 +129,9 @@ impl Walked {
             _ => self.epochs.push((epoch, batch.base_offset())),
         }
         if self.batch_count == 0 {
-            self.first_timestamp =
-                if batch.is_log_append_time() { batch.max_timestamp() } else { batch.base_timestamp() };
+            // With a delete horizon that stands where the first record's time was.
+            let is_base_time = !batch.is_log_append_time() && !batch.has_delete_horizon();
+            self.first_timestamp = if is_base_time { batch.base_timestamp() } else { batch.max_timestamp() };
         }
         if batch.max_timestamp() > self.max_timestamp {
             self.max_timestamp = batch.max_timestamp();

@@ -36,7 +36,7 @@ pub(super) const KEYS: &[Key] = &[
     boolean("remote.log.copy.disable").default("false").says("Nothing more is copied; what was copied stays readable."),
     boolean("remote.log.delete.on.disable").default("false").says("Turning remote.storage.enable off deletes what was copied."),
     boolean("remote.log.drain.on.disable").default("false").ours().says("Turning remote.storage.enable off first brings what only the store has back into the local log, then deletes the copies."),
-    boolean("remote.storage.enable").default("true").differs(Some("false"), "tiering is on for topics that are not compacted").synonyms(&[same("remote.storage.enable.default")]).says("Sealed segments are copied to the store. Not for compacted topics."),
+    boolean("remote.storage.enable").default("true").differs(Some("false"), "tiering is on for topics that are not compacted").synonyms(&[same("remote.storage.enable.default")]).says("Sealed segments are copied to the store; of a compacted topic, which has to name the key itself, once they are cleaned."),
     long("retention.bytes").default("-1").synonyms(&[same("log.retention.bytes")]).says("Bytes of a partition over both tiers; -1 is no limit."),
     long("retention.ms").default("604800000").at_least(-1).synonyms(&[same("log.retention.ms"), minutes("log.retention.minutes"), hours("log.retention.hours")]).says("How long records are kept over both tiers; -1 is for ever."),
     int("segment.bytes").default("1073741824").at_least(1048576).synonyms(&[same("log.segment.bytes")]).says("The size at which a segment is sealed."),

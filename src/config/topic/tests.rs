@@ -82,6 +82,8 @@ fn local_retention_follows_the_total_unless_set() {
 #[case::named_wins("remote.storage.enable.default=false", "t", &[("remote.storage.enable", "true")], true, -1)]
 #[case::named_off("", "t", &[("remote.storage.enable", "false")], false, -1)]
 #[case::compacted("", "t", &[("cleanup.policy", "compact")], false, -1)]
+#[case::compacted_and_named("", "t", &[("cleanup.policy", "compact"), ("remote.storage.enable", "true")], true, -1)]
+#[case::compacted_and_named_off("", "t", &[("cleanup.policy", "compact"), ("remote.storage.enable", "false")], false, -1)]
 #[case::compacted_and_deleted("", "t", &[("cleanup.policy", "delete, compact")], false, -1)]
 #[case::internal("", "__consumer_offsets", &[("cleanup.policy", "delete")], false, -1)]
 #[case::broker_off("remote.log.storage.system.enable=false", "t", &[], false, -1)]

@@ -21,6 +21,11 @@ pub struct Rules<'a> {
     pub delete_retention_ms: i64,
     /// `record.decompressed.max.bytes`.
     pub decompressed_max_bytes: u64,
+    /// The round sees all of the log, and what it leaves stays in one piece. If not, because a part is in the tier or is going
+    /// there segment by segment, tombstones and markers stay, without a delete horizon: what they undo or end may lie below,
+    /// for as long as they are there. And the last record of each segment stays, so that a reader of a tier that ends with
+    /// it reaches its end; nothing that it could bring back to life is gone while tombstones stay.
+    pub sees_all: bool,
 }
 
 /// What stays.
@@ -60,7 +65,13 @@ struct Fates {
 
 impl Rules<'_> {
     /// What stays of `batch`, the next one of the pass.
-    pub(super) fn filter<'b>(&self, batch: &BatchView<'b>, transactions: &mut TransactionWalk) -> Kept<'b> {
+    /// `segment_end` is the offset behind the segment that is made.
+    pub(super) fn filter<'b>(
+        &self,
+        batch: &BatchView<'b>,
+        transactions: &mut TransactionWalk,
+        segment_end: Offset,
+    ) -> Kept<'b> {
         let bad = || Kept { is_bad: true, ..Kept::whole(batch) };
         if batch.check_crc().is_err() {
             return bad();
@@ -73,16 +84,15 @@ impl Rules<'_> {
             return Kept::nothing(0);
         }
         if is_aborted {
-            return match batch.next_offset() == self.map.end() {
-                // Readers need something that carries them to the end of the round; they know that it was aborted.
+            return match self.carries(batch, segment_end) {
+                // They know that it was aborted.
                 true => Kept::whole(batch),
                 false => Kept::nothing(u64::try_from(batch.records_count()).unwrap_or(0)),
             };
         }
         let Ok(opened) = records(batch, self.decompressed_max_bytes) else { return bad() };
         let Ok(mut fates) = self.fates(batch, &opened) else { return bad() };
-        if fates.kept == 0 && batch.next_offset() == self.map.end() {
-            // Readers need something that carries them to the end of the round.
+        if fates.kept == 0 && self.carries(batch, segment_end) {
             let last = fates.stays.last_mut().expect("the batch has records");
             *last = true;
             fates.kept = 1;
@@ -92,7 +102,7 @@ impl Rules<'_> {
         if fates.kept == 0 {
             return Kept::nothing(dropped_records);
         }
-        let needs_horizon = fates.has_tombstone && !batch.has_delete_horizon();
+        let needs_horizon = self.sees_all && fates.has_tombstone && !batch.has_delete_horizon();
         if dropped_records == 0 && !needs_horizon {
             return Kept::whole(batch);
         }
@@ -108,12 +118,18 @@ impl Rules<'_> {
         Kept::rebuilt(builder.finish(), dropped_records)
     }
 
+    /// Do readers need it, whatever it holds, to be carried to the end of the round, or of what may be all that is left?
+    fn carries(&self, batch: &BatchView<'_>, segment_end: Offset) -> bool {
+        let next = batch.next_offset();
+        next == self.map.end() || !self.sees_all && next == segment_end
+    }
+
     /// A marker stays as long as a batch of its transaction does, and from the first pass that meets none of them until
     /// the delete horizon is over: a reader may be on its way to it.
     fn marker<'b>(&self, batch: &BatchView<'b>, transactions: &mut TransactionWalk) -> Kept<'b> {
         let Some(end) = EndTransaction::read(batch) else { return Kept::whole(batch) };
         let marker = transactions.marker(batch, end.commit);
-        if !marker.is_idle {
+        if !marker.is_idle || !self.sees_all {
             return Kept { aborted: marker.entry, ..Kept::whole(batch) };
         }
         if batch.has_delete_horizon() {
@@ -159,6 +175,6 @@ impl Rules<'_> {
         // Without a key it means nothing here: the topic was not compacted when it came.
         let Some(key) = record.key else { return false };
         let superseded = self.map.last_offset(key).is_some_and(|last: Offset| last > record.offset);
-        !superseded && (record.value.is_some() || !self.horizon_passed(batch))
+        !superseded && (record.value.is_some() || !self.sees_all || !self.horizon_passed(batch))
     }
 }

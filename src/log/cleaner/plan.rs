@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::config::topic::TopicConfig;
+use crate::log::copy_lag;
 use crate::protocol::record_batch::Offset;
 
 /// What a plan needs to know of a sealed segment.
@@ -31,18 +32,20 @@ pub struct Plan {
     pub upto: Offset,
     /// Bytes never cleaned over all bytes below `upto`.
     pub dirty_ratio: f64,
-    /// `max.compaction.lag.ms` has passed: the round runs whatever the ratio.
+    /// `max.compaction.lag.ms` has passed, or a segment is due for the tier and waits for this round only: it runs whatever
+    /// the ratio.
     pub is_overdue: bool,
 }
 
 /// Is a round due? `cleaned_end` is where the last one ended; `upto` is min(high watermark, last stable offset);
-/// `sealed` are all sealed segments in order.
+/// `sealed` are the sealed segments that may be rewritten, in order, and `active_bytes` lie above them.
 pub fn plan(
     config: &TopicConfig,
     now_ms: i64,
     cleaned_end: Offset,
     upto: Offset,
     sealed: &[SealedSegment],
+    active_bytes: u64,
 ) -> Option<Plan> {
     let start = sealed.first()?.base;
     // Below the start: deleted since. Above everything: the log was emptied and begun anew.
@@ -66,9 +69,21 @@ pub fn plan(
     let dirty_ratio = dirty as f64 / (dirty + clean) as f64;
     let lag_max = config.max_compaction_lag_ms.max(config.min_compaction_lag_ms);
     let oldest = sealed.iter().filter(|segment| segment.next > from).filter_map(|segment| segment.first_ms).min();
-    let is_overdue = oldest.is_some_and(|first| now_ms.saturating_sub(first) > lag_max);
+    let is_late = oldest.is_some_and(|first| now_ms.saturating_sub(first) > lag_max);
+    let is_overdue = is_late || delays_copy(config, now_ms, from, sealed, active_bytes);
     let due = is_overdue || dirty_ratio > config.min_cleanable_dirty_ratio;
     due.then_some(Plan { from, upto, dirty_ratio, is_overdue })
+}
+
+/// Would the oldest segment that was never cleaned be copied now if it were? What waits for the tier must not wait for a
+/// share of other bytes: once a segment is copied it no longer counts among them.
+fn delays_copy(config: &TopicConfig, now_ms: i64, from: Offset, sealed: &[SealedSegment], active_bytes: u64) -> bool {
+    let oldest = sealed.partition_point(|segment| segment.next <= from);
+    let Some((oldest, above)) = sealed.get(oldest..).and_then(|dirty| dirty.split_first()) else { return false };
+    let bytes_above = above.iter().map(|segment| segment.size_bytes).sum::<u64>() + active_bytes;
+    config.remote_storage_enable
+        && !config.remote_log_copy_disable
+        && copy_lag::due_at(config, oldest.newest_ms, bytes_above).is_some_and(|at_ms| at_ms <= now_ms)
 }
 
 /// Neighbours among `sealed` that become one segment, as index ranges: together no larger than `segment.bytes` and

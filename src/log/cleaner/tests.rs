@@ -82,7 +82,7 @@ impl Dir {
 }
 
 fn rules(map: &KeyMap, now_ms: i64) -> Rules<'_> {
-    Rules { map, now_ms, delete_retention_ms: RETENTION_MS, decompressed_max_bytes: 1 << 20 }
+    Rules { map, now_ms, delete_retention_ms: RETENTION_MS, decompressed_max_bytes: 1 << 20, sees_all: true }
 }
 
 fn source_of(cleaned: &Cleaned) -> Source {
@@ -529,7 +529,7 @@ fn a_round_is_planned_as_kafka_does(
 ) {
     let mut config = config();
     change(&mut config);
-    let plan = plan(&config, 3_000, cleaned_end, upto, &sealed());
+    let plan = plan(&config, 3_000, cleaned_end, upto, &sealed(), 0);
     assert_eq!(plan.map(|plan| (plan.from, plan.upto)), expected);
 }
 

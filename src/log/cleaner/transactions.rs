@@ -30,7 +30,7 @@ pub struct TransactionWalk {
 pub(super) struct Marker {
     /// Nothing of its transaction was met: it may go when its delete horizon is over.
     pub(super) is_idle: bool,
-    /// What the index must say as long as the transaction's batches are there.
+    /// What the index must say as long as the transaction's batches are there; `None` after a commit.
     pub(super) entry: Option<AbortedTransaction>,
 }
 
@@ -66,8 +66,8 @@ impl TransactionWalk {
             return Marker { is_idle: !self.committed.remove(&batch.producer_id()), entry: None };
         }
         match self.aborted.remove(&batch.producer_id()) {
-            Some((transaction, true)) => Marker { is_idle: false, entry: Some(transaction) },
-            _ => Marker { is_idle: true, entry: None },
+            Some((transaction, met)) => Marker { is_idle: !met, entry: Some(transaction) },
+            None => Marker { is_idle: true, entry: None },
         }
     }
 

@@ -130,7 +130,7 @@ fn a_quiet_tiered_segment_rolls() {
     // An empty active segment stays as it is.
     later(&node, 3_600_000);
     assert_eq!(node.partition().local_info().sealed.len(), 1);
-    let parts = node.partition().open_sealed(0).unwrap();
+    let parts = node.partition().open_sealed(&node.partition().local_info().sealed[0]).unwrap();
     assert_eq!(parts.log_bytes, sealed[0].bytes);
     assert!(!parts.producer_snapshot.is_empty());
 }

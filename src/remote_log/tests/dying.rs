@@ -191,8 +191,10 @@ fn seal_large(world: &World) {
     world.partition.with(|fake| {
         let bytes = large.len() as u64;
         let (first_timestamp, max_timestamp) = (1000, 1000);
-        fake.segments
-            .push((SealedInfo { base_offset: 0, next_offset: 10, bytes, first_timestamp, max_timestamp }, large));
+        fake.segments.push((
+            SealedInfo { base_offset: 0, covers_from: 0, next_offset: 10, bytes, first_timestamp, max_timestamp },
+            large,
+        ));
         (fake.offsets.log_end, fake.offsets.high_watermark, fake.offsets.last_stable) = (10, 10, 10);
     });
 }
