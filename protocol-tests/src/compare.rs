@@ -26,6 +26,12 @@ pub fn both(options: &Options, scenario: impl Fn(SocketAddr) -> String, expected
 /// As [`both`], with a broker of its own on either side and `lines` in its server.properties, where `{folder}` is an empty
 /// folder.
 pub fn both_configured(lines: &[&str], scenario: impl Fn(SocketAddr) -> String, expected: &str) {
+    apart_configured(lines, scenario, expected, expected);
+}
+
+/// As [`both_configured`] where the two differ, which is explained where it is called: `ours` is what our broker must give,
+/// `kafkas` what Apache Kafka must, so that a difference which ends is noticed.
+pub fn apart_configured(lines: &[&str], scenario: impl Fn(SocketAddr) -> String, ours: &str, kafkas: &str) {
     let in_folder = |folder: &TempDir| -> Vec<String> {
         lines.iter().map(|line| line.replace("{folder}", &folder.path().display().to_string())).collect()
     };
@@ -38,11 +44,11 @@ pub fn both_configured(lines: &[&str], scenario: impl Fn(SocketAddr) -> String, 
             .filter_map(|line| line.split_once('='))
             .fold(Options::new(), |options, (key, value)| options.with(key, value));
         let broker = Broker::start(&options);
-        same("terrace", &scenario(broker.kafka), expected);
+        same("terrace", &scenario(broker.kafka), ours);
     }
     let folder = folder();
     if let Some(kafka) = peers::Kafka::start(&in_folder(&folder)) {
-        same("Apache Kafka", &scenario(kafka.address), expected);
+        same("Apache Kafka", &scenario(kafka.address), kafkas);
     }
 }
 

@@ -1,7 +1,11 @@
 //! Sealed segments go to the store, local copies go away, old data comes back by offset and by time: with the default
 //! local directory and with a real S3 server.
 
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -186,4 +190,71 @@ fn total_retention_moves_the_log_start_and_empties_the_store() {
     let mut client = RawClient::connect(broker.kafka);
     let (error, again) = list(&mut client, "short", -2);
     assert!(error == 0 && again >= start, "error {error}; a log start never goes back: {start}, then {again}");
+}
+
+fn kcat(address: SocketAddr, args: &[&str]) -> Command {
+    let mut command = Command::new("kcat");
+    command.args(["-b", &address.to_string(), "-q", "-t", "keys", "-p", "0"]).args(args);
+    command
+}
+
+/// What a client reads that begins at `from`: offsets, and the last number of each key.
+fn keys_from(address: SocketAddr, from: &str) -> (Vec<u64>, BTreeMap<String, u64>) {
+    let read = peers::run(&mut kcat(address, &["-C", "-e", "-o", from, "-f", "%o %k %s\n"]));
+    let (mut offsets, mut last) = (Vec::new(), BTreeMap::new());
+    for line in read.lines() {
+        let mut parts = line.split(' ');
+        let (offset, key, number) = (parts.next(), parts.next().expect("a key"), parts.next());
+        offsets.push(offset.and_then(|text| text.parse().ok()).expect("an offset"));
+        last.insert(key.to_owned(), number.and_then(|text| text.parse().ok()).expect("a number"));
+    }
+    (offsets, last)
+}
+
+/// Ten keys again and again, most of it in the tier only: clients find the last value of each, from wherever they begin.
+#[test]
+fn clients_read_a_compacted_topic_from_both_tiers() {
+    if !peers::have(&[Peer::Kcat]) {
+        return;
+    }
+    let options = options().with("log.cleaner.backoff.ms", 100);
+    let broker = Broker::start(&options);
+    let settings = [
+        ("cleanup.policy", "compact".to_owned()),
+        ("remote.storage.enable", "true".to_owned()),
+        ("remote.copy.lag.ms", "0".to_owned()),
+        ("segment.bytes", SEGMENT.to_string()),
+        ("local.retention.bytes", "1".to_owned()),
+        ("file.delete.delay.ms", "0".to_owned()),
+    ];
+    let history = History::begin(broker.kafka, "keys", 1, &settings);
+    drop(history);
+    let mut written = 0_u64;
+    let mut write = |address: SocketAddr, rounds: u64| {
+        let mut producer = kcat(address, &["-P", "-K", ":"]).stdin(Stdio::piped()).spawn().expect("kcat is there");
+        let mut input = producer.stdin.take().expect("piped");
+        for number in written..written + 10 * rounds {
+            writeln!(input, "k{}:{number} {}", number % 10, "v".repeat(20_000)).expect("kcat reads");
+        }
+        written += 10 * rounds;
+        drop(input);
+        assert!(producer.wait().expect("kcat ends").success());
+        (written - 10..written).map(|number| (format!("k{}", number % 10), number)).collect::<BTreeMap<_, _>>()
+    };
+    let mut client = RawClient::connect(broker.kafka);
+    for _ in 0..3 {
+        let expected = write(broker.kafka, 10);
+        let before = list(&mut client, "keys", -4).1;
+        wait_until("the local log begins later", || list(&mut client, "keys", -4).1 > before);
+        assert_eq!(keys_from(broker.kafka, "beginning").1, expected);
+    }
+    let broker = broker.kill().restart(&options);
+    let expected = write(broker.kafka, 1);
+    let (offsets, last) = keys_from(broker.kafka, "beginning");
+    assert!(last == expected && offsets.len() < 200, "{} of 310 records are left", offsets.len());
+    for from in (0..310).step_by(31) {
+        let (rest, last) = keys_from(broker.kafka, &from.to_string());
+        let behind: Vec<u64> = offsets.iter().copied().filter(|offset| *offset >= from).collect();
+        assert_eq!((rest, last), (behind, expected.clone()), "from {from}");
+    }
 }

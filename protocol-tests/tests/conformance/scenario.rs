@@ -19,7 +19,7 @@ use kafka_protocol::messages::{
 use terrace::protocol::compression::{Compression, compress};
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::broker::Options;
-use terrace_protocol_tests::compare::{both, both_configured, fresh_name, ours};
+use terrace_protocol_tests::compare::{apart_configured, both, both_configured, fresh_name, ours};
 use terrace_protocol_tests::raw_client::RawClient;
 pub use terrace_protocol_tests::requests::{text, topic_name};
 use uuid::Uuid;
@@ -37,6 +37,11 @@ pub fn scenario_with(options: &Options, script: impl Fn(&mut Scenario), expected
 /// The same on two brokers that are started for it with `lines` in their server.properties; see [`both_configured`].
 pub fn scenario_configured(lines: &[&str], script: impl Fn(&mut Scenario), expected: &str) {
     both_configured(lines, |address| Scenario::transcript(address, &script), expected);
+}
+
+/// The same where the two differ: what it says on ours, and what on Apache Kafka.
+pub fn scenario_apart(lines: &[&str], script: impl Fn(&mut Scenario), ours: &str, kafkas: &str) {
+    apart_configured(lines, |address| Scenario::transcript(address, &script), ours, kafkas);
 }
 
 /// The same on ours alone: where we differ on purpose, or Kafka cannot be configured the same way.

@@ -100,9 +100,7 @@ fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
         | P::CheckpointBeforeRename
         | P::CheckpointAfterRename
         | P::CopyAfterStarted
-        | P::CopyAfterUpload
         | P::CopyAfterVerify
-        | P::CopyAfterFinished
         | P::MergeAfterStarted
         | P::MergeAfterUpload
         | P::MergeAfterReplaced
@@ -131,7 +129,12 @@ fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
         | P::RemoteDeleteAfterStarted
         | P::RemoteDeleteAfterRoot
         | P::RemoteDeleteAfterDelete => Box::new(Busy::begin(address, &busy_topic(false), 4000).deleting()),
-        P::CleanBeforeSwap | P::CleanAfterSwap => Box::new(Compacted::begin(address)),
+        P::CleanBeforeSwap => Box::new(Compacted::begin(address, &[])),
+        P::CleanAfterSwap | P::CopyAfterUpload | P::CopyAfterFinished => {
+            let tiered =
+                [("remote.storage.enable", "true"), ("remote.copy.lag.ms", "0"), ("local.retention.bytes", "1")];
+            Box::new(Compacted::begin(address, &tiered))
+        }
         P::MoveBeforeCommit | P::MoveAfterCommit | P::MoveAfterRename | P::MoveAfterCheckpoint => {
             Box::new(Moving::begin(address))
         }

@@ -181,13 +181,15 @@ pub struct Compacted {
 const KEYS: u64 = 10;
 
 impl Compacted {
-    pub fn begin(address: SocketAddr) -> Self {
-        let configs = [
+    /// The topic has `more` settings.
+    pub fn begin(address: SocketAddr, more: &[(&str, &str)]) -> Self {
+        let mut configs = vec![
             ("cleanup.policy", "compact"),
             ("segment.bytes", "1048576"),
             ("min.cleanable.dirty.ratio", "0.01"),
             ("file.delete.delay.ms", "0"),
         ];
+        configs.extend(more);
         create(&mut RawClient::connect(address), "keys", &configs);
         Self { next: 0, acknowledged: BTreeMap::new(), seen: BTreeMap::new() }
     }
