@@ -6,18 +6,20 @@ use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use rstest::rstest;
 use terrace_tiering::platform::clock::Clock;
+use terrace_tiering::platform::random::Random;
+use terrace_tiering::restore::chain::Limit;
 use terrace_tiering::store::faulty::Fault;
 use terrace_tiering::store::meter::{Op, Purpose};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::super::merge::{MergeError, Merged};
+use super::super::merge::{MergeError, Merged, join};
 use super::super::partition::PartitionSource;
 use super::super::state::object_of;
 use super::node::{Machines, Running, with_aborted_transaction};
 use super::world::{GRACE_MS, Life, P, World};
 use crate::metadata::image::Change;
-use crate::metadata::remote_log::{RemoteLogMetadata, SegmentState};
+use crate::metadata::remote_log::{RemoteLogMetadata, RemoteSegment, SegmentState};
 use crate::metadata::store::MetadataStore;
 use crate::partition::list_offsets::OffsetSpec;
 use crate::partition::read::{Isolation, ReadSpec, Records};
@@ -311,20 +313,23 @@ async fn an_older_cut_finds_its_records_in_what_they_were_merged_into(#[case] in
     life.expire(&world).await;
     assert_eq!(world.objects(&life).await.len(), 4, "nothing of the cut is there under its own name");
 
-    let snapshot = life.tier.load_snapshot(life.tier.list_snapshots().await.unwrap()[0].number).await.unwrap();
-    let mut cut = crate::restore::cut::gather(&life.tier, &snapshot, Some(made_ms)).await.unwrap();
-    let chain = |cut: &crate::restore::cut::Cut| {
-        let entries = cut.partitions[0].chain.entries.iter();
-        entries.map(|entry| (entry.base_offset, entry.last_offset)).collect::<Vec<_>>()
-    };
-    assert_eq!(chain(&cut), [(0, 29), (30, 59)]);
-    assert!(cut.partitions[0].chain.missing.is_empty());
-    let claim = life.log.ownership().claim();
-    crate::restore::shorten::shorten(&life.tier, &mut cut, claim, &*world.random).await.unwrap();
-    assert_eq!((chain(&cut), cut.partitions[0].end), (vec![(0, 29), (30, 39)], 40), "it ends where it did");
+    let objects = life.tier.all_segments().await.unwrap().remove(&(P.topic, P.partition)).unwrap();
+    let limit = Limit { written_ms: made_ms, tier_end: 40, leader_epoch: 0 };
+    let cut = life.tier.restore_chain(P.topic, P.partition, &objects, 0, Some(&limit)).await.unwrap();
+    let entries: Vec<_> = cut.entries.iter().map(|entry| (entry.base_offset, entry.last_offset)).collect();
+    assert_eq!((entries, cut.cut_at), (vec![(0, 29), (30, 59)], Some(40)), "the last reaches beyond it");
+    assert!(cut.missing.is_empty());
+    // What a restore writes in place of the last, so that the cut ends where it did.
+    let [first, last] = [0, 1].map(|n| cut.entries[n].object(P.topic, P.partition));
+    let joined = join::join(&life.tier, &[last], cut.cut_at).await.unwrap();
+    let (row, upload) = joined.into_copy(world.random.uuid(), 9);
+    assert_eq!((row.base_offset, row.last_offset), (30, 39));
+    let memory = life.tier.copy_memory(1).await;
+    let object_bytes = life.tier.upload_merged(upload, &memory).await.unwrap().object_bytes;
+    let shortened = object_of(P, &RemoteSegment { object_bytes, ..row });
     let mut restored = Vec::new();
-    for entry in &cut.partitions[0].chain.entries {
-        restored.extend(life.tier.whole(&entry.object(P.topic, P.partition)).await.unwrap().log);
+    for object in [first, shortened] {
+        restored.extend(life.tier.whole(&object).await.unwrap().log);
     }
     assert!(restored == at_cut, "the records of the cut and no others");
 }
