@@ -180,6 +180,12 @@ impl SyncTarget for Partition {
 }
 
 impl Partition {
+    /// What the directory's thread does in its turn, for tests above that need it now.
+    #[cfg(test)]
+    pub fn sync_now(&self) -> io::Result<()> {
+        SyncTarget::sync(self)
+    }
+
     /// Makes durable what was appended before the call, and notes that.
     fn sync_files_with(&self, haste: Haste) -> io::Result<()> {
         // One at a time: the second would not wait for the directory that the first has yet to sync.

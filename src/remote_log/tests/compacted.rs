@@ -22,7 +22,6 @@ use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::control::EndTransaction;
 use crate::protocol::record_batch::{BatchView, Offset};
 use crate::protocol::records::records;
-use crate::wal::partition_sync::SyncTarget;
 
 /// What a reader gets of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +62,7 @@ impl Running {
 
     /// Lets the cleaner look at what is on the disk, durably.
     fn clean(&self, machines: &Machines) {
-        SyncTarget::sync(&*self.partition()).unwrap();
+        self.partition().sync_now().unwrap();
         machines.clock.advance(1_000);
         self.partitions.do_due_work();
     }
