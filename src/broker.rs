@@ -159,9 +159,11 @@ impl Broker {
                 new_topics: Arc::default(),
             },
         );
+        // What the rows say must be known before a partition opens, also where the tier is switched off: what only the
+        // bucket has is a part of the log.
+        attach::tell_rows(&*store, &partitions).await.map_err(StartError::Rows)?;
         if config.remote.enable {
-            // What the rows say must be known before a partition opens, and what the bucket says before one is used.
-            attach::tell_rows(&*store, &partitions).await.map_err(StartError::Rows)?;
+            // And what the bucket says before one is used.
             partitions.hold_tiered();
         }
         groups.start();

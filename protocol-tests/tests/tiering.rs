@@ -115,6 +115,21 @@ fn old_data_comes_back(options: &Options, cache: bool) {
 }
 
 #[test]
+fn a_start_with_the_tier_switched_off_forgets_nothing_of_it() {
+    let broker = Broker::start(&options());
+    let mut history = History::begin(broker.kafka, "old", 1, &tiered_topic());
+    history.write(broker.kafka, 200, 50).expect("the broker is up");
+    wait_until("local bytes fall to retention plus one segment", || local_bytes(broker.data(), "old") <= 2 * SEGMENT);
+    let off = options().with("remote.log.storage.system.enable", "false");
+    let broker = broker.stop().restart(&off);
+    assert_eq!(list(&mut RawClient::connect(broker.kafka), "old", -2), (0, 0), "the log begins where it did");
+    history.write(broker.kafka, 20, 50).expect("the broker is up");
+    let broker = broker.stop().restart(&options());
+    assert_eq!(list(&mut RawClient::connect(broker.kafka), "old", -2), (0, 0));
+    assert_eq!(history.check(broker.kafka), history.acknowledged(), "all is read back");
+}
+
+#[test]
 fn old_data_comes_back_from_the_local_directory() {
     old_data_comes_back(&options(), false);
 }

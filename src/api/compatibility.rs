@@ -203,6 +203,14 @@ const DIFFERENCES: &[Difference] = &[
         why: "trying again, which producers do with that error, cannot help",
     },
     Difference {
+        subject: "`remote.storage.enable=true` with `cleanup.policy=compact` or `compact,delete`",
+        here: "tiered: sealed segments go up once they are cleaned \
+               ([decision 18](decisions/0018-compacted-topics-in-the-tier.md)). It has to be named: the default does not \
+               count for compacted topics",
+        kafka: "INVALID_CONFIG",
+        why: "a compacted topic may be larger than the disk, and should survive it",
+    },
+    Difference {
         subject: "`compression.lz4.level`",
         here: "without effect",
         kafka: "9 is the fast compressor, any other the slow one at that level",

@@ -61,6 +61,13 @@ impl OpenError {
     }
 }
 
+impl OpenError {
+    /// The directory of the store cannot be used.
+    fn is_of_directory(&self) -> bool {
+        matches!(self, Self::Tier(error) if matches!(**error, TierError::Directory { .. }))
+    }
+}
+
 impl From<TierError> for OpenError {
     fn from(error: TierError) -> Self {
         Self::Tier(Arc::new(error))
@@ -195,9 +202,12 @@ async fn open_in_attempts(
         process: parts.machine.random.uuid(),
         claimed_at_ms: parts.machine.clock.now_ms(),
     };
+    let mut tried = false;
     loop {
         match open(parts, &claim, opened, serve).await {
-            Err(error) if error.is_temporary() => {
+            // A directory that was there once is one whose server is gone.
+            Err(error) if error.is_temporary() || tried && error.is_of_directory() => {
+                tried = true;
                 tracing::warn!(%error, "the tier cannot be opened yet; it is tried again");
                 tokio::time::sleep(STORE_LOOK).await;
             }

@@ -317,9 +317,9 @@ impl Partition {
             let mut at = start;
             loop {
                 let read = tier.read(&object, at, 1, ReadHint::default()).await.map_err(failed)?;
-                let mut behind = at;
+                // Not the end of the last batch: behind a gap of compaction that asks for the same chunk again.
+                let next = read.next_offset;
                 for chunk in read.chunks {
-                    behind = end_of(&chunk).max(behind);
                     // It opens batches: work for a thread that may take its time.
                     let find = move || super::list_offsets::find_in(&chunk, timestamp, from, max_decompressed);
                     let found = self.shared.disk_reads.run(find).await.map_err(LogError::from)?;
@@ -328,10 +328,10 @@ impl Partition {
                     }
                 }
                 // A batch that says it has such a record and has none is skipped, not a reason to stop.
-                if behind <= at || behind > segment.last_offset {
+                if next <= at || next > segment.last_offset {
                     break;
                 }
-                at = behind;
+                at = next;
             }
         }
         Ok(None)

@@ -122,11 +122,12 @@ impl RemoteLog {
                 Ok(Outcome::Wait(Some(Instant::now() + wait.min(WAIT_MAX))))
             }
             Due::Seam { tier_end, local_start } => {
-                if self.refuse(id, local_start) {
+                if self.is_new_seam(id, tier_end) {
+                    let offset = tier_end.max(local_start);
                     tracing::error!(
                         topic = %partition.topic_name(), partition = id.partition, tier_end, local_start,
                         "local segment does not follow on the tier's end: copying of this partition stops; \
-                         delete its records below the local segment (kafka-delete-records) to go on"
+                         delete its records below offset {offset} (kafka-delete-records) to go on"
                     );
                 }
                 Ok(Outcome::Wait(None))

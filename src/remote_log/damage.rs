@@ -170,10 +170,12 @@ impl RemoteLog {
         old: &RemoteSegment,
         new: RemoteSegment,
     ) -> Result<bool, CopyError> {
-        self.may_write()?;
         let (uuid, bytes) = (new.uuid, new.log_bytes);
         let replacement = Replacement { replaced: vec![old.uuid], by: vec![new], now_ms: self.clock.now_ms() };
         let mut known = state.lock().await;
+        // Whatever becomes of it, nobody sends it any more: what is left of it is the expirer's.
+        known.copying.remove(&uuid);
+        self.may_write()?;
         match known.replace(&*self.segments, state.id, self.leader_epoch(), &replacement).await {
             Ok(()) => {}
             // Meanwhile it was deleted, or merged with others.
@@ -184,7 +186,6 @@ impl RemoteLog {
             }
             Err(error) => return Err(error.into()),
         }
-        known.copying.remove(&uuid);
         crash_point::reach(CrashPoint::CopyAfterFinished);
         partition.set_remote_chain(Arc::new(known.remote.chain()));
         self.root_is_behind(state.id, known.unrooted);

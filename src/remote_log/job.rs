@@ -120,6 +120,8 @@ pub struct RemoteLog {
     states: Mutex<HashMap<PartitionId, Arc<PartitionState>>>,
     /// Segments that are never copied, by base offset, each reported once.
     refused: Mutex<HashSet<(PartitionId, Offset)>>,
+    /// Ends of the tier upon which the local log does not follow; told of once.
+    seams: Mutex<HashSet<(PartitionId, Offset)>>,
     /// Remote segments that cannot be merged, each reported once.
     unmergeable: Mutex<HashSet<Uuid>>,
     /// Failures in a row.
@@ -163,6 +165,7 @@ impl RemoteLog {
             damaged: Damaged::default(),
             states: Mutex::new(states),
             refused: Mutex::default(),
+            seams: Mutex::default(),
             unmergeable: Mutex::default(),
             failures: Mutex::default(),
             status: Mutex::default(),
@@ -250,11 +253,17 @@ impl RemoteLog {
         lock(&self.states).remove(&id);
         lock(&self.failures).remove(&id);
         lock(&self.refused).retain(|(refused, _)| *refused != id);
+        lock(&self.seams).retain(|(seam, _)| *seam != id);
     }
 
     /// Never copies this segment; true the first time.
     pub(super) fn refuse(&self, id: PartitionId, base_offset: Offset) -> bool {
         lock(&self.refused).insert((id, base_offset))
+    }
+
+    /// The local log does not follow on this end of the tier; true the first time.
+    pub(super) fn is_new_seam(&self, id: PartitionId, tier_end: Offset) -> bool {
+        lock(&self.seams).insert((id, tier_end))
     }
 
     pub(super) fn is_refused(&self, id: PartitionId, base_offset: Offset) -> bool {

@@ -73,12 +73,14 @@ impl RemoteLog {
         self.ownership.check(&self.tier).await?;
         let entries = known.entries();
         let log_start = self.partitions.get(id).map_or(0, |partition| partition.offsets().log_start);
+        // A partition that is not online tells none, and a log start never falls.
+        let rooted = known.root.as_ref().map_or(0, |committed| committed.root.log_start);
         let content = RootContent {
             topic: id.topic,
             partition: id.partition,
             leader_epoch: self.leader_epoch(),
             writer: self.ownership.claim().process,
-            log_start: known.remote.log_start.max(log_start),
+            log_start: known.remote.log_start.max(log_start).max(rooted),
             entries: &entries,
         };
         let committed = match self.tier.commit_root(known.root.as_ref(), content).await {

@@ -45,6 +45,9 @@ async fn shorten_one(
         }
         Err(error) => return Err(error.into()),
     };
-    partition.log_start = partition.log_start.min(partition.end);
+    partition.log_start = match partition.chain.entries.is_empty() {
+        true => partition.end,
+        false => partition.log_start.min(partition.end),
+    };
     Ok(())
 }

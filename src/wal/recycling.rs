@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 
-use super::file::{WalFile, Zeros};
+use super::file::{WalFile, Zeros, path_of};
 use super::group_commit::{Covered, Shared};
 use super::partition_sync::{Running, StopOnPanic};
 
@@ -45,10 +45,14 @@ impl Shared {
             let Some(mut oldest) = self.tail().full.front().map(|full| full.wal.clone()) else { break };
             // Durably out of the replay before records of its next use overwrite those of its last: an old header over
             // new records would look like the end of the log. Oldest first, so that what is left has no hole.
-            let forgotten = oldest.forget_header().and_then(|()| self.fill(&mut oldest, self.settings.file_bytes));
-            if let Err(error) = forgotten {
+            if let Err(error) = oldest.forget_header() {
                 self.directory.set_offline(&error);
                 return false;
+            }
+            if let Err(error) = self.fill(&mut oldest, self.settings.file_bytes) {
+                // It serves as it is: the blocks that it has are written.
+                let directory = self.settings.log_dir.display();
+                tracing::warn!(%directory, %error, "a file of the write-ahead log does not grow to its full size");
             }
             let mut tail = self.tail();
             tail.full.pop_front();
@@ -98,9 +102,14 @@ impl Shared {
         let mut wal = WalFile::create(&self.fs, &self.settings.log_dir, number)?;
         // Here and not with the first group in it, which somebody waits for.
         self.fs.sync_dir(&self.settings.log_dir)?;
-        self.fill(&mut wal, bytes)?;
-        self.tail().spare.push_back(wal);
-        Ok(())
+        let filled = self.fill(&mut wal, bytes);
+        // A file that nobody knew of would stand on a full disk until the next start.
+        if filled.is_err() && wal.prepared_bytes == 0 {
+            self.fs.remove_file(&path_of(&self.settings.log_dir, number))?;
+        } else {
+            self.tail().spare.push_back(wal);
+        }
+        filled
     }
 
     /// Has the blocks of a file written up to `bytes`, unless the log is closed meanwhile.

@@ -164,7 +164,10 @@ pub struct Tier {
 impl Tier {
     /// Opens the store that the options name and checks that it creates "if absent".
     pub async fn open(options: TierOptions, machine: Machine) -> Result<Arc<Self>, TierError> {
-        let opened = open::open(&options, &machine.fs)?;
+        let (of, fs) = (options.clone(), Arc::clone(&machine.fs));
+        // A directory may hang like any other store.
+        let opened = tokio::task::spawn_blocking(move || open::open(&of, &fs)).await;
+        let opened = opened.map_err(|error| StoreError::Unavailable(error.to_string()))??;
         Self::over_opened(opened, options, machine).await
     }
 

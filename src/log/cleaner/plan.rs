@@ -76,10 +76,14 @@ pub fn plan(
 }
 
 /// Would the oldest segment that was never cleaned be copied now if it were? What waits for the tier must not wait for a
-/// share of other bytes: once a segment is copied it no longer counts among them.
+/// share of other bytes: once a segment is copied it no longer counts among them. Behind cleaned ones that are not copied
+/// either it waits for the copier and not for a round, which would write all of those anew with every segment that rolls.
 fn delays_copy(config: &TopicConfig, now_ms: i64, from: Offset, sealed: &[SealedSegment], active_bytes: u64) -> bool {
     let oldest = sealed.partition_point(|segment| segment.next <= from);
     let Some((oldest, above)) = sealed.get(oldest..).and_then(|dirty| dirty.split_first()) else { return false };
+    if sealed.iter().any(|segment| segment.next <= from && segment.size_bytes > 0) {
+        return false;
+    }
     let bytes_above = above.iter().map(|segment| segment.size_bytes).sum::<u64>() + active_bytes;
     config.remote_storage_enable
         && !config.remote_log_copy_disable

@@ -510,6 +510,12 @@ fn sealed() -> Vec<SealedSegment> {
     [0, 10, 20, 30].map(segment).into()
 }
 
+/// As in the tier, where no share of dirty bytes is enough.
+fn copied_at_once(config: &mut TopicConfig) {
+    (config.remote_storage_enable, config.remote_log_copy_disable) = (true, false);
+    (config.remote_copy_lag_ms, config.min_cleanable_dirty_ratio) = (0, 1.0);
+}
+
 #[rstest]
 #[case::never_cleaned(|_: &mut TopicConfig| (), 0, 40, Some((0, 40)))]
 #[case::half_is_not_enough(|_: &mut TopicConfig| (), 20, 40, None)]
@@ -521,6 +527,8 @@ fn sealed() -> Vec<SealedSegment> {
 #[case::min_lag_holds_all(|config: &mut TopicConfig| config.min_compaction_lag_ms = 5000, 0, 40, None)]
 #[case::overdue(|config: &mut TopicConfig| config.max_compaction_lag_ms = 1969, 30, 40, Some((30, 40)))]
 #[case::not_yet_overdue(|config: &mut TopicConfig| config.max_compaction_lag_ms = 1970, 30, 40, None)]
+#[case::next_to_copy(|config: &mut TopicConfig| copied_at_once(config), 0, 40, Some((0, 40)))]
+#[case::behind_what_waits_for_the_copier(|config: &mut TopicConfig| copied_at_once(config), 10, 40, None)]
 fn a_round_is_planned_as_kafka_does(
     #[case] change: impl Fn(&mut TopicConfig),
     #[case] cleaned_end: Offset,

@@ -198,7 +198,11 @@ impl Model {
 #[rstest]
 #[tokio::test]
 async fn whatever_happens_a_compacted_log_of_what_was_written_is_read(#[values(1, 2, 3, 4)] seed: u64) {
-    let mut machines = compacted(|config| config.delete_retention_ms = DELETE_RETENTION_MS);
+    let mut machines = compacted(|config| {
+        config.delete_retention_ms = DELETE_RETENTION_MS;
+        // Larger than their footers, or nothing would be worth a merge.
+        config.segment_bytes = 900;
+    });
     machines.merge_target_bytes = 4_000;
     let random = SeededRandom::new(seed);
     let mut model =

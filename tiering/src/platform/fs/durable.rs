@@ -100,18 +100,16 @@ impl DurableFile {
         .map(Self)
     }
 
-    /// From now on through the page cache, for a file system that takes the flag and refuses the writes. False when it
-    /// was so already.
+    /// From now on through the page cache, for a file system that takes the flag and refuses the writes.
     #[cfg(target_os = "linux")]
-    fn give_up_direct(&self) -> io::Result<bool> {
+    fn give_up_direct(&self) -> io::Result<()> {
         let flags = rustix::fs::fcntl_getfl(&self.0)?;
-        rustix::fs::fcntl_setfl(&self.0, flags - DIRECT)?;
-        Ok(flags.contains(DIRECT))
+        Ok(rustix::fs::fcntl_setfl(&self.0, flags - DIRECT)?)
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn give_up_direct(&self) -> io::Result<bool> {
-        Ok(false)
+    fn give_up_direct(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -122,7 +120,11 @@ fn is_refused(error: &io::Error) -> bool {
 impl File for DurableFile {
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         match self.0.write_all_at(bytes, position) {
-            Err(error) if is_refused(&error) && self.give_up_direct()? => self.0.write_all_at(bytes, position),
+            Err(error) if is_refused(&error) => {
+                // Whoever wrote beside this one may have given it up already: the second try is needed all the same.
+                self.give_up_direct()?;
+                self.0.write_all_at(bytes, position)
+            }
             done => done,
         }
     }
@@ -204,6 +206,8 @@ mod tests {
         // Not at a block's beginning: what a disk of larger blocks would refuse, any disk refuses here.
         durable.write_all_at(&[3; 10], 7).expect("it is written all the same");
         assert_eq!(RealFs.read(&path).expect("it can be read")[7..], [3; 10]);
-        assert!(!durable.give_up_direct().expect("the flag can be read"));
+        let flags = rustix::fs::fcntl_getfl(&durable.0).expect("the flags can be read");
+        assert!(!flags.contains(DIRECT));
+        durable.give_up_direct().expect("another that wrote beside it gives it up, too");
     }
 }
