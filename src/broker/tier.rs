@@ -59,9 +59,7 @@ impl OpenError {
             Self::Start(error) => error.is_temporary(),
         }
     }
-}
 
-impl OpenError {
     /// The directory of the store cannot be used.
     fn is_of_directory(&self) -> bool {
         matches!(self, Self::Tier(error) if matches!(**error, TierError::Directory { .. }))

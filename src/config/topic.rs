@@ -154,6 +154,11 @@ impl TopicConfig {
             (true, ..) | (false, false, false) => Copies::Stay,
         }
     }
+
+    /// Are its segments copied, and copies put in the place of others?
+    pub fn takes_copies(&self) -> bool {
+        self.remote_storage_enable && !self.remote_log_copy_disable
+    }
 }
 
 /// Topics that the broker keeps for itself; they are never tiered.

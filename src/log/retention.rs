@@ -117,7 +117,7 @@ fn disjoint(facts: &Facts<'_>) -> Vec<Extent> {
 fn freed_locally(facts: &Facts<'_>, segments: &[LocalSegment]) -> Option<Offset> {
     let config = facts.config;
     // A topic that no longer copies keeps its local part for as long as the whole, as in Kafka.
-    if !config.remote_storage_enable || config.remote_log_copy_disable {
+    if !config.takes_copies() {
         return None;
     }
     let extents: Vec<_> = segments.iter().map(|segment| segment.extent).collect();

@@ -70,7 +70,7 @@ impl Partition {
         let buffer = usize::try_from(self.shared.settings.tuning.get().cleaner_map_bytes).unwrap_or(usize::MAX);
         let met = TransactionWalk::new(view.aborted(plan.from, plan.upto)?);
         let map = KeyMap::build(&sources, plan.from, buffer, config.record_decompressed_max_bytes, met, &proceed)?;
-        let copies = config.remote_storage_enable && !config.remote_log_copy_disable;
+        let copies = config.takes_copies();
         let rules = Rules {
             map: &map,
             now_ms,

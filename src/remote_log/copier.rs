@@ -106,7 +106,7 @@ impl RemoteLog {
             Copies::Go => self.given_up.notify_one(),
             Copies::ComeBack => self.drained.notify_one(),
         }
-        if !config.remote_storage_enable || config.remote_log_copy_disable {
+        if !config.takes_copies() {
             return Ok(Outcome::Wait(None));
         }
         self.may_write()?;

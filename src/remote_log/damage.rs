@@ -17,7 +17,6 @@ use super::job::RemoteLog;
 use super::observe;
 use super::partition::SharedPartition;
 use super::state::PartitionState;
-use crate::config::topic::Copies;
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::{KnownDamage, RemoteLogError, RemoteSegment, SegmentState};
 use crate::metadata::remote_replacement::Replacement;
@@ -119,8 +118,7 @@ impl RemoteLog {
         damaged: Uuid,
         stopping: &CancellationToken,
     ) -> Result<bool, CopyError> {
-        let config = partition.topic_config();
-        if config.copies() != Copies::Stay || !config.remote_storage_enable || config.remote_log_copy_disable {
+        if !partition.topic_config().takes_copies() {
             return Ok(false);
         }
         let state = self.state(partition.id());

@@ -93,7 +93,7 @@ impl Groups {
 
     /// The number of the group that is open.
     pub(super) fn open_number(&self) -> u64 {
-        self.settled + self.stages.len() as u64 + 1
+        self.closed() + 1
     }
 
     /// How many are closed, of all times.

@@ -85,8 +85,7 @@ fn delays_copy(config: &TopicConfig, now_ms: i64, from: Offset, sealed: &[Sealed
         return false;
     }
     let bytes_above = above.iter().map(|segment| segment.size_bytes).sum::<u64>() + active_bytes;
-    config.remote_storage_enable
-        && !config.remote_log_copy_disable
+    config.takes_copies()
         && copy_lag::due_at(config, oldest.newest_ms, bytes_above).is_some_and(|at_ms| at_ms <= now_ms)
 }
 

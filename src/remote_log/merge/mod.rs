@@ -27,7 +27,6 @@ use super::observe;
 use super::ownership::NotOwner;
 use super::partition::SharedPartition;
 use super::state::{Known, PartitionState, object_of};
-use crate::config::topic::Copies;
 use crate::metadata::image::PartitionId;
 use crate::metadata::remote_log::{RemoteLogError, RemoteSegment};
 use crate::metadata::remote_replacement::Replacement;
@@ -221,6 +220,5 @@ impl RemoteLog {
 
 /// A topic that takes copies takes merged ones.
 fn may_be_merged(partition: &SharedPartition) -> bool {
-    let config = partition.topic_config();
-    config.copies() == Copies::Stay && config.remote_storage_enable && !config.remote_log_copy_disable
+    partition.topic_config().takes_copies()
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::merge::{MergeError, Merged, join};
 use super::super::partition::PartitionSource;
 use super::super::state::object_of;
-use super::node::{Machines, Running, with_aborted_transaction};
+use super::node::{Machines, Running, keep_local, with_aborted_transaction};
 use super::world::{GRACE_MS, Life, P, World};
 use crate::metadata::image::Change;
 use crate::metadata::remote_log::{RemoteLogMetadata, RemoteSegment, SegmentState};
@@ -157,6 +157,28 @@ async fn nothing_is_merged_where_it_is_switched_off() {
     assert_eq!(life.merge().await.unwrap(), Merged::Nothing);
 }
 
+/// A merge during whose upload `change` happens, so that nothing comes of it; then what it left is deleted.
+async fn merge_too_late(world: &World, life: &Life, expires_meanwhile: bool, change: impl Future<Output = ()>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let puts = world.store.count(Op::Put);
+    world.store.next(Op::Put, Fault::Wait(Arc::clone(&gate)));
+    let meanwhile = async {
+        while world.store.count(Op::Put) == puts {
+            tokio::task::yield_now().await;
+        }
+        change.await;
+        if expires_meanwhile {
+            life.expire(world).await;
+        }
+        gate.add_permits(1);
+    };
+    let (merged, ()) = tokio::join!(life.merge(), meanwhile);
+    assert_eq!(merged.unwrap(), Merged::Other);
+    for _ in 0..3 {
+        life.expire(world).await;
+    }
+}
+
 /// What happens while the merged object is on its way: it is not there afterwards, and what is left is what would be left
 /// without it.
 #[rstest]
@@ -179,24 +201,7 @@ async fn nothing_is_merged_where_it_is_switched_off() {
 async fn a_merge_that_comes_too_late_is_an_orphan(#[case] change: fn(&World, &Life), #[case] left: usize) {
     for expires_meanwhile in [false, true] {
         let (world, life) = begin(4).await;
-        let gate = Arc::new(Semaphore::new(0));
-        let puts = world.store.count(Op::Put);
-        world.store.next(Op::Put, Fault::Wait(Arc::clone(&gate)));
-        let meanwhile = async {
-            while world.store.count(Op::Put) == puts {
-                tokio::task::yield_now().await;
-            }
-            change(&world, &life);
-            if expires_meanwhile {
-                life.expire(&world).await;
-            }
-            gate.add_permits(1);
-        };
-        let (merged, ()) = tokio::join!(life.merge(), meanwhile);
-        assert_eq!(merged.unwrap(), Merged::Other);
-        for _ in 0..3 {
-            life.expire(&world).await;
-        }
+        merge_too_late(&world, &life, expires_meanwhile, async { change(&world, &life) }).await;
         assert_eq!(life.rows().await, [0, left, 0], "{expires_meanwhile}");
         assert_eq!(world.objects(&life).await.len(), left, "{expires_meanwhile}");
         world.check(&life).await;
@@ -207,24 +212,8 @@ async fn a_merge_that_comes_too_late_is_an_orphan(#[case] change: fn(&World, &Li
 async fn a_topic_that_is_deleted_while_it_is_merged_leaves_nothing() {
     for expires_meanwhile in [false, true] {
         let (world, life) = begin(4).await;
-        let gate = Arc::new(Semaphore::new(0));
-        let puts = world.store.count(Op::Put);
-        world.store.next(Op::Put, Fault::Wait(Arc::clone(&gate)));
-        let meanwhile = async {
-            while world.store.count(Op::Put) == puts {
-                tokio::task::yield_now().await;
-            }
-            life.meta.commit(None, vec![Change::DeleteTopic(P.topic)]).await.unwrap();
-            if expires_meanwhile {
-                life.expire(&world).await;
-            }
-            gate.add_permits(1);
-        };
-        let (merged, ()) = tokio::join!(life.merge(), meanwhile);
-        assert_eq!(merged.unwrap(), Merged::Other);
-        for _ in 0..3 {
-            life.expire(&world).await;
-        }
+        let delete = async { drop(life.meta.commit(None, vec![Change::DeleteTopic(P.topic)]).await.unwrap()) };
+        merge_too_late(&world, &life, expires_meanwhile, delete).await;
         assert!(world.objects(&life).await.is_empty(), "{expires_meanwhile}");
         assert!(life.meta.partitions().await.unwrap().is_empty(), "{expires_meanwhile}");
     }
@@ -356,14 +345,6 @@ impl Running {
         let rows = self.meta.load(P).await.unwrap().segments;
         assert!(rows.iter().all(|row| row.state == SegmentState::CopyFinished), "what was merged is gone");
     }
-}
-
-/// Frees what is copied of the local log, but for about `bytes`; where it begins then.
-fn keep_local(machines: &Machines, node: &Running, bytes: u64) -> Offset {
-    machines.configure(Some(node), |config| config.local_retention_bytes = Some(bytes));
-    machines.clock.advance(2_000);
-    node.partitions.do_due_work();
-    node.partition().offsets().local_start
 }
 
 #[tokio::test]

@@ -200,6 +200,14 @@ impl Machines {
     }
 }
 
+/// Frees so much of the local log of what is copied that about `bytes` stay.
+pub(super) fn keep_local(machines: &Machines, node: &Running, bytes: u64) -> Offset {
+    machines.configure(Some(node), |config| config.local_retention_bytes = Some(bytes));
+    machines.clock.advance(2_000);
+    node.partitions.do_due_work();
+    node.partition().offsets().local_start
+}
+
 impl Running {
     pub(super) async fn stop(self) {
         self.partitions.close();

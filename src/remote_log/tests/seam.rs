@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::copier::Outcome;
 use super::super::state::object_of;
-use super::node::{Machines, Running};
+use super::node::{Machines, Running, keep_local};
 use super::world::P;
 use crate::log::names::{SNAPSHOT, segment_file};
 use crate::partition::append::AppendOrigin;
@@ -77,14 +77,6 @@ fn write_in_transaction(node: &Running, producer_id: i64) -> Offset {
 fn end_transaction(node: &Running, producer_id: i64, commit: bool) -> Offset {
     let marker = EndMarker { producer_id, producer_epoch: 0, coordinator_epoch: 0, commit, transaction_version: 1 };
     node.partition().append_marker(&marker).unwrap().base_offset
-}
-
-/// Frees so much of the local log of what is copied that about `bytes` stay.
-fn keep_local(machines: &Machines, node: &Running, bytes: u64) -> Offset {
-    machines.configure(Some(node), |config| config.local_retention_bytes = Some(bytes));
-    machines.clock.advance(2_000);
-    node.partitions.do_due_work();
-    node.partition().offsets().local_start
 }
 
 /// The seam moves from one end of the log to the other, one segment at a time: every read gives the same bytes, also one
