@@ -91,13 +91,19 @@ impl Listing {
 
     /// The offsets of the producer snapshots, in order.
     pub fn snapshots(&self) -> Vec<Offset> {
-        let of_snapshot = |entry: &Entry| match names::parse_segment_file(&entry.name) {
-            Some((offset, names::SNAPSHOT)) => Some(offset),
-            _ => None,
-        };
-        let mut offsets: Vec<_> = self.entries.iter().filter_map(of_snapshot).collect();
+        let mut offsets: Vec<_> = self.offsets_of(names::SNAPSHOT).collect();
         offsets.sort_unstable();
         offsets
+    }
+
+    /// Where the first segment begins, if there is any.
+    pub fn first_segment(&self) -> Option<Offset> {
+        self.offsets_of(LOG).min()
+    }
+
+    fn offsets_of(&self, wanted: &'static str) -> impl Iterator<Item = Offset> + '_ {
+        let parsed = self.entries.iter().filter_map(|entry| names::parse_segment_file(&entry.name));
+        parsed.filter_map(move |(offset, extension)| (extension == wanted).then_some(offset))
     }
 }
 

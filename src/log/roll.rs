@@ -88,6 +88,16 @@ impl Log {
         Ok(())
     }
 
+    /// Makes the directory of a log without files, with the producers as of where it begins, durably. The first segment
+    /// comes with the first append.
+    pub fn begin_behind(&mut self, producers: &[u8]) -> Result<(), LogError> {
+        self.directory.make()?;
+        self.write_snapshot(producers)?;
+        let path = names::segment_file(&self.directory.path, self.end, SNAPSHOT);
+        self.directory.fs.open(&path, Open::Read)?.sync_data()?;
+        Ok(self.directory.sync_names()?)
+    }
+
     /// Makes the directory and the first segment, before anything is appended.
     pub fn begin(&mut self, config: &TopicConfig, random: &dyn Random) -> Result<(), LogError> {
         self.directory.make()?;

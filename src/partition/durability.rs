@@ -30,7 +30,8 @@ use crate::wal::ticket::{Rejected, Ticket};
 /// a change to that mode.
 #[derive(Debug)]
 pub(super) struct Cover {
-    /// The offset of the first record. What lies below is durable by the partition's files or not at all.
+    /// The offset of the first record that a replay would put back. What lies below is durable by the partition's files or
+    /// not at all.
     from: Offset,
     /// By record, the log's end behind it; of groups that are not synced.
     unsynced: VecDeque<(u64, Mark)>,
@@ -125,7 +126,8 @@ impl Partition {
             segment: end.segment,
             position: end.position - batches.len() as u64,
         };
-        let cover = online.cover.get_or_insert_with(|| Box::new(Cover::from(base_offset)));
+        let from = base_offset.max(online.left_out_below);
+        let cover = online.cover.get_or_insert_with(|| Box::new(Cover::from(from)));
         let this = || self.this.upgrade().map(|this| this as Arc<dyn Covered>);
         let sequence = self.dir().wal()?.append(&place, batches, &mut cover.joined, this)?;
         cover.unsynced.push_back((sequence, end));
@@ -136,6 +138,8 @@ impl Partition {
     pub(super) fn settle_moved(&self, online: &mut Online) -> bool {
         online.synced = online.log.end_mark();
         (online.cover, online.sync_queued) = (None, false);
+        // The checkpoint there names the end of what has come.
+        online.left_out_below = Offset::MIN;
         self.settle(online, &self.topic_config())
     }
 

@@ -184,6 +184,8 @@ enum State {
     Behind {
         log_start: Offset,
         tier_end: Offset,
+        /// As [`Online::left_out_below`].
+        left_out_below: Offset,
     },
     /// Its files or its log directory failed; the text was logged.
     Offline(String),
@@ -198,6 +200,9 @@ struct Online {
     log_start: Offset,
     /// False after a start without a checkpoint, until the tier has said where it begins.
     log_start_known: bool,
+    /// The checkpoint that this life found says that records below are flushed, and a replay of the write-ahead log leaves
+    /// them out. Above the log's end where files were damaged.
+    left_out_below: Offset,
     /// Where the next checkpoint puts the log start, if that is higher; readers see it behind that.
     next_log_start: Offset,
     /// Moved only by [`durability`].
@@ -338,7 +343,7 @@ impl Partition {
         match &*self.raw() {
             State::Online(online) => online.offsets(self.leader_epoch),
             State::Unopened(Some(known)) => known.offsets(self.leader_epoch),
-            State::Behind { log_start, tier_end } => Offsets::nothing(*log_start, *tier_end, self.leader_epoch),
+            State::Behind { log_start, tier_end, .. } => Offsets::nothing(*log_start, *tier_end, self.leader_epoch),
             State::Unopened(None) | State::Offline(_) | State::Gone => Offsets::nothing(0, 0, self.leader_epoch),
         }
     }

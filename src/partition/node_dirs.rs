@@ -312,6 +312,11 @@ impl NodeDir {
         self.writer().write()
     }
 
+    /// A partition's log begins anew there; the file follows with [`NodeDir::write_checkpoint`].
+    pub(super) fn note_anew(&self, marks: &PartitionMarks) {
+        self.writer().set(marks);
+    }
+
     /// A partition came from another directory and stands there. Blocks.
     pub(super) fn note_arrival(&self, marks: &PartitionMarks) -> io::Result<()> {
         self.writer().set(marks);

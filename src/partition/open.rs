@@ -35,6 +35,22 @@ pub(super) fn log_directory(shared: &Shared, dir: &NodeDir, topic: &str, id: Par
 }
 
 impl Known {
+    /// The partition's files are gone: its log begins anew at its log start, with no mark of what was there.
+    pub(super) fn begin_anew(&mut self) {
+        let marks = &mut self.marks;
+        let start = marks.log_start;
+        (marks.checked_end, marks.flushed_end, marks.local_start, marks.cleaned_end) = (start, start, start, start);
+        (marks.size_bytes, marks.snapshot_offset, marks.producers) = (0, NO_SNAPSHOT, bytes::Bytes::new());
+        self.scan_from = start;
+    }
+
+    /// Where a log without segments begins: where it ended, or behind what power took from a directory that outlived its
+    /// first segment.
+    fn empty_start(&self) -> Offset {
+        let end = if self.marks.size_bytes == 0 { self.marks.checked_end } else { self.scan_from };
+        end.max(self.marks.log_start)
+    }
+
     /// Where the partition stands if its files agree.
     pub(super) fn offsets(&self, leader_epoch: LeaderEpoch) -> Offsets {
         let PartitionMarks { log_start, local_start, checked_end: end, .. } = self.marks;
@@ -72,10 +88,13 @@ impl Partition {
         let directory = self.log_directory();
         let scan_from = known.map(|known| known.scan_from);
         let listing = Listing::of(&directory)?;
-        let (snapshot_at, mut producers) = self.newest_snapshot(&directory.path, &listing, limit)?;
+        // Where the first segment begins a snapshot speaks of no record that may be missing here.
+        let snapshot_limit = limit.max(listing.first_segment().unwrap_or(Offset::MIN));
+        let (snapshot_at, mut producers) = self.newest_snapshot(&directory.path, &listing, snapshot_limit)?;
         let mut producers_from = snapshot_at;
         if let Some(Known { marks, scan_from }) = known
             && *scan_from == marks.checked_end
+            && marks.checked_end <= limit
             && marks.snapshot_offset == snapshot_at
             && !marks.producers.is_empty()
             && producers.apply_changes(&marks.producers).is_ok()
@@ -86,7 +105,7 @@ impl Partition {
             trusted_end: scan_from,
             flushed_end: known.map_or(0, |known| known.marks.flushed_end),
             producers_from,
-            start: known.map_or(0, |known| empty_start(&directory.path, listing.exists, &known.marks)),
+            start: known.map_or(0, Known::empty_start),
             log_start: known.map_or(0, |known| known.marks.log_start),
             may_have_gaps: known.is_none() && !self.dir().had_checkpoint(),
         };
@@ -117,6 +136,7 @@ impl Partition {
         online.log.drop_epochs_below(online.log_start);
         online.cleaned_end = known.map_or(0, |known| known.marks.cleaned_end);
         online.log_start_known = known.is_some();
+        online.left_out_below = known.map_or(Offset::MIN, |known| known.marks.flushed_end);
         online.settle_stable();
         Ok(Ok(online))
     }
@@ -145,6 +165,7 @@ impl Partition {
     pub(super) fn reopen(&self, state: &mut State) {
         let State::Online(online) = state else { return };
         let (log_start, flushed, cleaned_end) = (online.log_start, online.log.flushed(), online.cleaned_end);
+        let left_out_below = online.left_out_below;
         tracing::error!(
             topic = %self.topic, partition = self.id.partition,
             "panic while the partition was being changed; it is reopened from its files"
@@ -169,6 +190,7 @@ impl Partition {
         };
         match self.open_online(Some(&known)) {
             Ok(mut online) => {
+                online.left_out_below = online.left_out_below.max(left_out_below);
                 self.mark_changed(&mut online);
                 *state = State::Online(Box::new(online));
             }
@@ -180,18 +202,6 @@ impl Partition {
         self.waiters.publish(Visible::default());
         self.waiters.wake_all();
     }
-}
-
-/// Where a log without files begins: where it ended, unless it had records and somebody took them away.
-fn empty_start(directory: &Path, exists: bool, marks: &PartitionMarks) -> Offset {
-    if marks.size_bytes == 0 || exists {
-        return marks.checked_end.max(marks.log_start);
-    }
-    tracing::warn!(
-        directory = %directory.display(), log_start = marks.log_start, end = marks.checked_end,
-        "directory of a partition that had records is missing; its log begins anew"
-    );
-    marks.log_start
 }
 
 impl Online {
@@ -211,6 +221,7 @@ impl Online {
             producers,
             log_start,
             log_start_known: true,
+            left_out_below: Offset::MIN,
             next_log_start: 0,
             high_watermark: end,
             // Not found yet: the caller settles it when producers and log start are known.

@@ -133,7 +133,7 @@ impl Partition {
                     topic = %self.topic, partition = self.id.partition, local_end = offsets.log_end, tier_end,
                     "local log ends before the tier; it goes on at its end once the store answers"
                 );
-                State::Behind { log_start: offsets.log_start, tier_end }
+                State::Behind { log_start: offsets.log_start, tier_end, left_out_below: online.left_out_below }
             }
             LocalStart::Gap { tier_end, local_start } => {
                 let why = format!(

@@ -66,11 +66,14 @@ impl Partition {
     fn lost_outcomes(&self, online: &Online, pulled: &Pulled) -> bool {
         let directory = online.log.directory();
         let is_last = self.remote_chain().end() == Some(pulled.next);
-        let producers = names::segment_file(&directory.path, pulled.next, SNAPSHOT);
-        // A log that was rolled there has the producers of that moment, and the markers.
-        is_last && !directory.fs.exists(&producers) && {
-            let open = ProducerTable::from_snapshot(&pulled.producer_snapshot);
-            pulled.has_open || open.is_ok_and(|producers| producers.first_undecided().is_some())
+        let has_open = |snapshot: &[u8]| {
+            let producers = ProducerTable::from_snapshot(snapshot);
+            producers.is_ok_and(|producers| producers.first_undecided().is_some())
+        };
+        is_last && (pulled.has_open || has_open(&pulled.producer_snapshot)) && {
+            let local = directory.fs.read(&names::segment_file(&directory.path, pulled.next, SNAPSHOT));
+            // A log that was rolled there has the same ones open, and the markers; one that began anew forgot them.
+            !local.is_ok_and(|local| has_open(&local))
         }
     }
 

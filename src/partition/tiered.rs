@@ -272,10 +272,10 @@ impl Partition {
         };
         producers.loaded_at(self.shared.clock.now_ms());
         let mut state = self.lock();
-        let log_start = match &*state {
-            State::Online(online) => online.log_start,
-            State::Behind { log_start, .. } => *log_start,
-            State::Offline(_) | State::Unopened(_) => start,
+        let (log_start, left_out_below) = match &*state {
+            State::Online(online) => (online.log_start, online.left_out_below.max(online.log.flushed())),
+            State::Behind { log_start, left_out_below, .. } => (*log_start, *left_out_below),
+            State::Offline(_) | State::Unopened(_) => (start, Offset::MIN),
             State::Gone => return Ok(()),
         };
         state.leave(State::Offline("being emptied".into()), Rejected::NotLeader);
@@ -291,6 +291,12 @@ impl Partition {
         // A copy waits until the last stable offset has passed its segment, so what was open at the segment's end was
         // decided by a marker that is gone with the records behind it; the footer's list has the outcome.
         online.producers.forget_transactions();
+        if !online.producers.is_empty() {
+            // Durably, before anybody can append: no record of this log tells of them.
+            online.log.begin_behind(&online.producers.snapshot()).map_err(io::Error::other)?;
+            online.snapshot_at = start;
+        }
+        online.left_out_below = left_out_below;
         online.settle_stable();
         let starts = epochs.iter().map(|&(epoch, start_offset)| EpochStart { epoch, start_offset });
         *online.log.epochs_mut() = EpochCache::from_entries(starts);

@@ -30,7 +30,7 @@ pub(in crate::log) fn of_sealed(
     let times = last_entry::<TimestampOffset>(directory, found.base, TIME_INDEX)?;
     if let (Some((offsets, last)), Some((times, last_time))) = (offsets, times) {
         let in_segment = last_time.timestamp >= 0 && (found.base..end).contains(&last_time.offset);
-        if in_segment && names_batch(&log, found.size, last.position.into(), last.offset)? {
+        if in_segment && batch_named(&log, found.size, last.position.into(), last.offset)?.is_some() {
             let max_bytes = config.segment_index_bytes;
             return Ok(SegmentIndex::on_disk(found.base, max_bytes, offsets, times, Some(last_time)));
         }
@@ -63,7 +63,9 @@ pub(super) fn below(
     let Some((kept, entry)) = offsets.entries().take_while(|entry| entry.offset < upto).enumerate().last() else {
         return Ok(nothing());
     };
-    if !names_batch(log, found.size, entry.position.into(), entry.offset)? {
+    // Where that batch is not whole, the walk has to find the end of those before it.
+    let end = batch_named(log, found.size, entry.position.into(), entry.offset)?;
+    if end.is_none_or(|end| end > found.size) {
         return Ok(nothing());
     }
     let useful = TimeIndex::useful_bytes(found.size);
@@ -74,14 +76,15 @@ pub(super) fn below(
     Ok((index, entry.position.into()))
 }
 
-/// Does a batch that ends at `offset` begin at `position`?
-fn names_batch(log: &SharedFile, size: u64, position: u64, offset: Offset) -> io::Result<bool> {
+/// Does a batch that ends at `offset` begin at `position`? Then the position behind it, by its header.
+fn batch_named(log: &SharedFile, size: u64, position: u64, offset: Offset) -> io::Result<Option<u64>> {
     if position.checked_add(HEADER_BYTES as u64).is_none_or(|end| end > size) {
-        return Ok(false);
+        return Ok(None);
     }
     let mut header = [0; HEADER_BYTES];
     log.read_exact_at(&mut header, position)?;
-    Ok(BatchView::header_only(&header).is_ok_and(|(batch, _)| batch.last_offset() == offset))
+    let named = BatchView::header_only(&header).ok().filter(|(batch, _)| batch.last_offset() == offset);
+    Ok(named.map(|(_, bytes)| position + bytes as u64))
 }
 
 /// Number of entries and the last one; `None` for a file that is missing, empty or ends in the middle of an entry.

@@ -141,15 +141,27 @@ impl Homes {
             }
         }
         // A partition without files has a place in the checkpoint when its log start is not the beginning.
-        for (id, known) in known.drain() {
+        let mut any_begins_anew = false;
+        for (id, mut known) in known.drain() {
             let alive = image.topic_by_id(&id.topic).is_some_and(|topic| id.partition < topic.partition_count);
             if !alive || self.partitions.contains_key(&id) {
                 dir.forget(id);
             } else if known.marks.log_start > 0 || known.marks.checked_end > 0 {
+                if known.marks.size_bytes > 0 {
+                    tracing::warn!(
+                        directory = %dir.path().display(), topic = %known.marks.topic, partition = id.partition,
+                        log_start = known.marks.log_start, end = known.marks.checked_end,
+                        "directory of a partition that had records is missing; its log begins anew"
+                    );
+                    known.begin_anew();
+                    dir.note_anew(&known.marks);
+                    any_begins_anew = true;
+                }
                 self.partitions.insert(id, (*at, Some(known)));
             }
         }
-        Ok(())
+        // A flushed end of what is gone would keep the next replay from putting back what is acknowledged from here on.
+        if any_begins_anew { dir.write_checkpoint() } else { Ok(()) }
     }
 
     fn give_the_rest_to(&mut self, failed: usize, image: &Image) {

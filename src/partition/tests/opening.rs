@@ -7,8 +7,10 @@ use tokio_util::sync::CancellationToken;
 use super::node::*;
 use super::offsets::chain;
 use crate::partition::append::AppendOrigin;
+use crate::partition::producers::ProducerTable;
 use crate::partition::read::ReadSpec;
 use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch::BatchView;
 
 #[rstest]
 #[case::by_a_read(|node: &TestNode| drop(node.partition().read(&spec(0))))]
@@ -94,6 +96,28 @@ fn a_log_that_ends_before_the_tier_waits_for_the_store() {
     assert_eq!(node.partition().read(&ReadSpec { ..spec(0) }).unwrap_err().code(), ErrorCode::KafkaStorageError);
     node.partition().restart_at(50, &[(3, 0)], &[]).unwrap();
     assert_eq!(node.append(Batch::of(1)).unwrap().base_offset, 50);
+}
+
+#[test]
+fn a_log_behind_the_tier_that_lost_its_first_segment_begins_there_again() {
+    let mut node = TestNode::with(|config| config.remote_storage_enable = true);
+    let mut producers = ProducerTable::default();
+    let batch = Batch::by(1, 9, 0, 4).bytes();
+    producers.update(&BatchView::split_first(&batch).unwrap().0, NOW_MS);
+    let rows = || chain(&[(0, 49)], -1);
+    node.partition().set_remote_chain(rows());
+    assert_eq!(node.partition().behind_tier(), Some(50));
+    node.partition().restart_at(50, &[(3, 0)], &producers.snapshot()).unwrap();
+    assert_eq!(node.append(Batch::by(1, 9, 0, 5)).unwrap().base_offset, 50);
+    node.partitions.checkpoint();
+    // Never synced.
+    std::fs::remove_file(node.path().join("00000000000000000050.log")).unwrap();
+    node.power_loss();
+    node.partition().set_remote_chain(rows());
+    assert_eq!(node.partition().behind_tier(), None);
+    assert_eq!(node.partition().offsets().log_end, 50);
+    assert_eq!(node.append(Batch::by(1, 9, 0, 4)).unwrap().base_offset, 0, "the producer is known as the tier has it");
+    assert_eq!(node.append(Batch::by(1, 9, 0, 5)).unwrap().base_offset, 50);
 }
 
 #[test]

@@ -6,19 +6,21 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::FutureExt;
 use rstest::rstest;
 use terrace_tiering::platform::clock::ManualClock;
-use terrace_tiering::platform::fs::Fs;
 use terrace_tiering::platform::fs::power_loss::PowerLossFs;
+use terrace_tiering::platform::fs::{Fs, Open};
 use terrace_tiering::platform::random::{SeededRandom, SharedRandom};
 use uuid::Uuid;
 
 use super::node::*;
 use crate::config::topic::TopicConfig;
+use crate::log::names::{LOG, segment_file};
 use crate::metadata::image::{Image, PartitionId};
 use crate::partition::Partition;
 use crate::partition::append::{AppendOrigin, Appended};
@@ -413,6 +415,47 @@ fn a_seed_replays() {
         (world.disk.calls(), world.acknowledged, world.seen)
     };
     assert_eq!(trace(3), trace(3));
+}
+
+/// What becomes of the files of a partition between two lives.
+type Mishap = fn(&PowerLossFs, &Path);
+
+fn moved_away(disk: &PowerLossFs, directory: &Path) {
+    disk.remove_dir_all(directory).unwrap();
+    disk.sync_dir(directory.parent().unwrap()).unwrap();
+}
+
+fn cut_short(disk: &PowerLossFs, directory: &Path) {
+    let file = disk.open(&segment_file(directory, 0, LOG), Open::Write).unwrap();
+    file.set_len(file.len().unwrap() / 2).unwrap();
+    file.sync_data().unwrap();
+}
+
+/// The checkpoint says that more is flushed than there is.
+#[rstest]
+#[case::its_directory_was_moved_away(moved_away)]
+#[case::its_file_was_cut_short(cut_short)]
+fn a_log_that_goes_on_below_its_flushed_end_keeps_what_it_acknowledges(#[case] mishap: Mishap) {
+    for seed in 0..ROUNDS {
+        // All in one segment: without a sealed one that is damaged, which stops the partition.
+        let config = config(|config| (config.flush_messages, config.segment_bytes) = (Some(1), 1 << 20));
+        let mut world = World::new(seed, 1, config);
+        (0..6).for_each(|_| world.append(0));
+        world.partitions.close();
+        world.waiting.clear();
+        mishap(&world.disk, &world.settings.log_dirs[0].join("t-0"));
+        world.image.node_epoch += 1;
+        world.partitions = open(&world.disk, &world.settings, &world.clock, &world.config, &world.image).unwrap();
+        for _ in 0..3 {
+            world.append(0);
+            let dir = Arc::clone(world.partition(0).dir());
+            while dir.sync().step() || dir.wal().is_ok_and(Wal::sync_group) {}
+        }
+        world.settle();
+        assert_eq!(world.acknowledged.len(), 3, "seed {seed}");
+        world.come_back();
+        world.check(true);
+    }
 }
 
 #[test]

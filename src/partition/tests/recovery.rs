@@ -241,6 +241,24 @@ fn a_short_log_does_without_a_file_of_its_epochs(#[case] synced_first: bool) {
     assert_eq!(ends, [30, 60, 90, 150, 160, 170]);
 }
 
+#[test]
+fn a_log_cut_below_its_checked_end_opens_with_the_producers_of_what_is_left() {
+    let mut node = TestNode::with(|config| config.segment_bytes = 2048);
+    for sequence in 0..100 {
+        node.append(Batch::by(1, 9, 0, sequence)).unwrap();
+    }
+    node.partitions.checkpoint();
+    let last = node.files().into_iter().rfind(|name| name.ends_with(".log")).unwrap();
+    let file = OpenOptions::new().write(true).open(node.path().join(last)).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    node.crash();
+    let end = node.partition().offsets().log_end;
+    assert!((80..100).contains(&end), "{end}");
+    let sequence = i32::try_from(end).unwrap();
+    assert_eq!(node.append(Batch::by(1, 9, 0, sequence - 1)).unwrap().base_offset, end - 1, "a retry is known");
+    assert_eq!(node.append(Batch::by(1, 9, 0, sequence)).unwrap().base_offset, end);
+}
+
 #[rstest]
 #[case::with_a_file_of_its_epochs(true)]
 #[case::without_one(false)]

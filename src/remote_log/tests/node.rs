@@ -322,6 +322,25 @@ async fn a_lost_disk_costs_what_was_not_copied_and_nothing_else() {
     assert_eq!(node.meta.image().node_epoch, 1);
 }
 
+/// The process dies before a checkpoint, a roll or a stop could say who the producers are.
+#[tokio::test]
+async fn a_lost_disk_and_a_crash_behind_it_forget_no_producer() {
+    let machines = Machines::new();
+    let node = machines.start().await;
+    (0..20).for_each(|n| drop(node.append(5 * n)));
+    node.copy_all().await;
+    let tier_end = node.partition().remote_chain().end().unwrap();
+    node.lose_disk(&machines);
+    let next = i32::try_from(tier_end).unwrap();
+    for appended in [false, true, true] {
+        let node = machines.start().await;
+        assert_eq!(node.append(next - 5).base_offset, tier_end - 5, "a retry of what is in the tier is known");
+        if appended {
+            assert_eq!(node.append(next).base_offset, tier_end, "so is what came first");
+        }
+    }
+}
+
 /// Nothing in the tier can be read, and its rows know all the same how far the log came.
 #[tokio::test]
 async fn a_lost_disk_gives_no_offset_away_again_when_all_was_deleted() {
