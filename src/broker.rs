@@ -45,6 +45,9 @@ use crate::partition::tuning::Tuning;
 use crate::remote_log::snapshots::{COORDINATORS, TRANSACTION_COORDINATORS};
 use crate::remote_log::{RemoteLog, attach, cost};
 use crate::server::listener::Connections;
+use crate::share::partitions::{SharePartitions, SharePartitionsParts};
+use crate::share::sessions::ShareSessions;
+use crate::share::state::ShareStates;
 use crate::telemetry::health::Condition;
 use crate::telemetry::status::Status;
 use crate::telemetry::{Telemetry, http};
@@ -148,6 +151,7 @@ impl Broker {
             tasks: tasks.clone(),
         };
         let transactions = TransactionCoordinator::new(shards.clone(), config.transactions.clone());
+        let share_states = ShareStates::new(shards.clone(), config.share_state.clone());
         let groups = GroupCoordinator::new(
             shards,
             GroupContext {
@@ -172,7 +176,16 @@ impl Broker {
             partitions: partitions.clone(),
             groups: groups.clone(),
         }));
+        share_states.start();
         watch_loading(&groups, &transactions, &telemetry, &tasks);
+        let shares = SharePartitions::new(SharePartitionsParts {
+            settings: config.group.share.clone(),
+            states: Arc::clone(&share_states),
+            partitions: partitions.clone(),
+            metadata: store.clone(),
+            clock: parts.clock.clone(),
+        });
+        shares.start(&tasks);
 
         let node = Arc::new(Node {
             config: config.clone(),
@@ -181,6 +194,8 @@ impl Broker {
             groups: groups.clone(),
             client_metrics: Arc::new(ClientMetrics::new(config.requests.telemetry_bytes_max)),
             transactions: transactions.clone(),
+            shares,
+            share_sessions: ShareSessions::new(config.group.share.sessions_max),
             sessions: FetchSessions::new(config.requests.fetch_session_slots),
             clock: parts.clock.clone(),
             random: parts.random.clone(),

@@ -16,6 +16,7 @@ pub mod remote_log;
 
 pub mod coordinator;
 pub mod group;
+pub mod share;
 pub mod transaction;
 
 pub mod api;

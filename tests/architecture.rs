@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 3] = ["protocol", "config", "telemetry"];
 
 /// Who may use whom, beside the leaves. `broker` and `cli` wire everything and are seen by nobody but each other.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("protocol", &[]),
     ("config", &["metadata"]),
     ("telemetry", &["cli"]),
@@ -17,10 +17,11 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("partition", &["log", "wal", "metadata"]),
     ("remote_log", &["partition", "metadata", "log"]),
     ("coordinator", &["partition", "metadata", "wal"]),
-    ("group", &["coordinator", "partition", "metadata"]),
+    ("share", &["coordinator", "partition", "metadata", "log"]),
+    ("group", &["share", "coordinator", "partition", "metadata"]),
     ("transaction", &["coordinator", "partition", "metadata"]),
     ("client_metrics", &["metadata"]),
-    ("api", &["client_metrics", "group", "transaction", "coordinator", "partition", "metadata", "wal", "log"]),
+    ("api", &["client_metrics", "group", "share", "transaction", "coordinator", "partition", "metadata", "wal", "log"]),
     ("server", &["api", "partition", "log"]),
     (
         "broker",
@@ -29,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "api",
             "client_metrics",
             "group",
+            "share",
             "transaction",
             "coordinator",
             "remote_log",

@@ -78,6 +78,11 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod produce_transactions;
 pub mod push_telemetry;
+mod share_acknowledge;
+mod share_acknowledgements;
+mod share_fetch;
+mod share_group_describe;
+mod share_group_heartbeat;
 pub mod sync_group;
 pub mod text;
 pub mod topic_creation;
@@ -282,6 +287,22 @@ pub static ROWS: &[Row] = &[
     owned!(DescribeTransactions, 0..=0, describe_transactions::handle),
     owned!(ListTransactions, 0..=2, list_transactions::handle),
     owned!(DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
+    owned!(ShareGroupHeartbeat, 1..=1, share_group_heartbeat::handle),
+    owned!(ShareGroupDescribe, 1..=1, share_group_describe::handle),
+    Row {
+        key: ApiKey::ShareFetch,
+        versions: (1, 2),
+        handler: Handler::Owned(|node, call, body| {
+            Box::pin(async move { share_fetch::serve(&node, &call, body).await })
+        }),
+    },
+    Row {
+        key: ApiKey::ShareAcknowledge,
+        versions: (1, 2),
+        handler: Handler::Owned(|node, call, body| {
+            Box::pin(async move { share_acknowledge::serve(&node, &call, body).await })
+        }),
+    },
 ];
 
 /// The row that serves `key`.

@@ -1,5 +1,6 @@
 //! The node as a handler sees it: every part of the broker by one reference, built by `broker.rs`.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use terrace_tiering::platform::clock::SharedClock;
@@ -8,12 +9,15 @@ use terrace_tiering::platform::random::SharedRandom;
 use tokio::sync::watch;
 
 use super::fetch_sessions::FetchSessions;
+use super::share_acknowledgements;
 use crate::client_metrics::ClientMetrics;
 use crate::config::listeners::Endpoint;
 use crate::config::server::BrokerConfig;
 use crate::group::coordinator::GroupCoordinator;
 use crate::metadata::store::SharedMetadata;
 use crate::partition::registry::Partitions;
+use crate::share::partitions::SharePartitions;
+use crate::share::sessions::ShareSessions;
 use crate::telemetry::Telemetry;
 use crate::transaction::coordinator::TransactionCoordinator;
 
@@ -33,6 +37,10 @@ pub struct Node {
     pub client_metrics: Arc<ClientMetrics>,
     /// Who writes under which transactional id, and producer ids.
     pub transactions: Arc<TransactionCoordinator>,
+    /// Which record is at which member of a share group.
+    pub shares: Arc<SharePartitions>,
+    /// What members of share groups fetch.
+    pub share_sessions: ShareSessions,
     /// Incremental fetch sessions.
     pub sessions: FetchSessions,
     /// Wall time.
@@ -46,6 +54,13 @@ pub struct Node {
 }
 
 impl Node {
+    /// A connection is gone, and with it what depends on it.
+    pub async fn disconnected(&self, peer: SocketAddr) {
+        for ended in self.share_sessions.disconnected(peer) {
+            share_acknowledgements::release(self, &ended).await;
+        }
+    }
+
     /// Where a client that came in by `listener` reaches this broker.
     pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
         let listeners = self.advertised.get()?;

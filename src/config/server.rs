@@ -2,6 +2,7 @@
 
 mod consumer_groups;
 mod read;
+mod share_groups;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use super::key::Mode;
 use super::listeners::{self, Endpoint, Listener};
 use super::reader::Reader;
 use super::{alter, keys, machine};
-pub use consumer_groups::{BoundedMs, ConsumerGroupSettings};
+pub use consumer_groups::{Bounded, ConsumerGroupSettings};
+pub use share_groups::{ShareGroupSettings, ShareStateSettings};
 
 /// Everything the broker reads from its operator.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +44,8 @@ pub struct BrokerConfig {
     pub offsets: OffsetsSettings,
     /// `transaction.*`.
     pub transactions: TransactionSettings,
+    /// `share.coordinator.*`.
+    pub share_state: ShareStateSettings,
     /// The tier.
     pub remote: RemoteSettings,
     /// The broker's own log lines.
@@ -176,6 +180,8 @@ pub struct GroupSettings {
     pub size_max: usize,
     /// `group.consumer.*`.
     pub consumer: ConsumerGroupSettings,
+    /// `group.share.*`.
+    pub share: ShareGroupSettings,
 }
 
 /// `__consumer_offsets`.
@@ -337,6 +343,7 @@ impl BrokerConfig {
             group: read::group(&mut reader),
             offsets: read::offsets(&reader),
             transactions: read::transactions(&reader),
+            share_state: ShareStateSettings::read(&reader),
             remote: read::remote(&mut reader, &dirs),
             logging: LoggingSettings {
                 json: reader.text("log.format").as_deref() == Some("json"),

@@ -62,6 +62,12 @@ impl Journal {
         self.log.leader_epoch()
     }
 
+    /// Nothing below `offset` is needed any more: it goes once all appends so far are durable.
+    pub fn forget_below(&mut self, offset: Offset) {
+        let log = Arc::clone(&self.log);
+        self.when_durable(move || log.forget_below(offset));
+    }
+
     /// The log was read up to here.
     pub(super) fn read_to(&mut self, next_offset: Offset) {
         self.next_offset = self.next_offset.max(next_offset);

@@ -34,6 +34,9 @@ pub trait ShardLog: Send + Sync + Debug + 'static {
     /// Appends the marker that ends a producer's transaction here.
     fn append_marker(&self, marker: &EndMarker) -> Result<Ticket, AppendError>;
 
+    /// Nothing below `offset` is needed any more.
+    fn forget_below(&self, offset: Offset);
+
     /// The epoch in which this broker leads the partition.
     fn leader_epoch(&self) -> LeaderEpoch;
 
@@ -86,6 +89,14 @@ impl ShardLog for PartitionLog {
 
     fn append_marker(&self, marker: &EndMarker) -> Result<Ticket, AppendError> {
         self.0.may_hang(|| self.0.append_marker(marker)).map(|appended| appended.ticket)
+    }
+
+    fn forget_below(&self, offset: Offset) {
+        if self.0.offsets().log_start < offset
+            && let Err(error) = self.0.may_hang(|| self.0.raise_log_start_blocking(offset))
+        {
+            tracing::warn!(%error, topic = %self.0.topic_name(), "old records of a coordinator stay until later");
+        }
     }
 
     fn leader_epoch(&self) -> LeaderEpoch {

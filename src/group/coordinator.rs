@@ -18,6 +18,8 @@ use crate::partition::transactions::EndMarker;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::ProducerId;
 
+mod shares;
+
 /// Why a marker was not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MarkerError {

@@ -13,5 +13,7 @@ pub mod internal_topic;
 pub mod new_topics;
 pub mod offsets;
 mod pending;
+mod record_fields;
 pub mod records;
 pub mod shard;
+pub mod share;

@@ -2,8 +2,8 @@
 //!
 //! Written at the versions that Kafka 4.3.1 writes at its default features: offsets at version 4 (1 when the client named
 //! a retention time), classic groups at version 3. Read at every version since 0. Those
-//! of consumer groups are in [`super::consumer::records`]. Keys of other types (share and streams groups) are not ours to
-//! judge: they read as [`Record::Unknown`] and stay in the log as they are.
+//! of consumer groups are in [`super::consumer::records`], those of share groups in [`super::share::records`]. Keys of
+//! other types (streams groups) are not ours to judge: they read as [`Record::Unknown`] and stay in the log as they are.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes};
 use uuid::Uuid;
 
 use super::consumer::records::ConsumerRecord;
+use super::share::records::ShareRecord;
 use crate::coordinator::Encoded;
 use crate::protocol::cursor::{Cursor, ReadError};
 use crate::protocol::put::Put;
@@ -102,6 +103,8 @@ pub enum Record {
     Group(Arc<str>, Option<GroupMetadata>),
     /// One of a consumer group.
     Consumer(Arc<str>, ConsumerRecord),
+    /// One of a share group.
+    Share(Arc<str>, ShareRecord),
     /// Of a type we do not know; stays in the log.
     Unknown {
         /// The type in front of the key.
@@ -122,6 +125,10 @@ impl Record {
             key_type if ConsumerRecord::has_type(key_type) => {
                 let (group, record) = ConsumerRecord::decode(key_type, key, value)?;
                 Ok(Self::Consumer(group, record))
+            }
+            key_type if ShareRecord::has_type(key_type) => {
+                let (group, record) = ShareRecord::decode(key_type, key, value)?;
+                Ok(Self::Share(group, record))
             }
             key_type => Ok(Self::Unknown { key_type }),
         }
@@ -145,6 +152,10 @@ impl Record {
                 metadata.as_ref().map(encode_group)
             }
             Self::Consumer(group, record) => {
+                let (key, value) = record.encode(group);
+                return Some(Encoded { key, value });
+            }
+            Self::Share(group, record) => {
                 let (key, value) = record.encode(group);
                 return Some(Encoded { key, value });
             }

@@ -10,6 +10,7 @@ mod consumers;
 mod entry;
 mod members;
 mod offsets;
+mod shares;
 mod transactional;
 
 use std::cmp::Reverse;
@@ -22,6 +23,7 @@ use terrace_tiering::platform::random::SharedRandom;
 use tokio::sync::oneshot;
 
 use self::entry::Entry;
+pub use self::shares::{Lives, StatesChange};
 use super::classic::{Answer, ClassicGroup, Description, Joined, Out, ReplyId, Synced};
 use super::consumer::Refused;
 use super::consumer::settings::GroupLimits;
@@ -37,6 +39,7 @@ use crate::metadata::store::SharedMetadata;
 use crate::protocol::compression::Compression;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::ProducerId;
+use crate::share::settings::ShareLimits;
 
 /// When an append of the shard's own (expired members) failed, it is tried again after this time.
 const RETRY_MS: u64 = 1000;
@@ -67,7 +70,7 @@ pub struct Listed {
     pub protocol_type: Arc<str>,
     /// The state's name.
     pub state: &'static str,
-    /// "classic" or "consumer".
+    /// "classic", "consumer" or "share".
     pub group_type: &'static str,
 }
 
@@ -184,6 +187,7 @@ impl ShardState for Shard {
 
     fn topics_deleted(&mut self, topics: &[Arc<str>], now: Now) {
         self.delete_offsets_of_topics(topics, now);
+        self.forget_states_of_topics(topics, now);
     }
 
     fn snapshot(&self) -> Vec<Encoded> {
@@ -213,6 +217,7 @@ impl Shard {
                 }
             }
             Record::Consumer(id, record) => self.apply_consumer(id, record),
+            Record::Share(id, record) => self.apply_share(id, record),
             Record::Unknown { .. } => {}
         }
     }
@@ -281,6 +286,9 @@ impl Shard {
                 let image = context.metadata.image();
                 group.loaded(&GroupLimits::of(id, &context.group.consumer, &image), now);
             }
+            Some(Entry::Share(group)) => {
+                group.loaded(&ShareLimits::of(id, &context.group.share, &context.metadata.image()), now);
+            }
             Some(Entry::Classic { live, .. }) if live.member_count() > context.group.size_max => {
                 // Members over a lowered limit are turned away when they join again.
                 let _ = self.change(id, now, |group, settings, out| group.rejoin_all(now, settings, out));
@@ -296,6 +304,7 @@ impl Shard {
                 self.change(id, now, |group, settings, out| group.on_time(now, settings, out))
             }
             Some(Entry::Consumer(_)) => self.consumers_on_time(id, now),
+            Some(Entry::Share(_)) => self.shares_on_time(id, now),
             None => Ok(()),
         }
     }
@@ -333,7 +342,7 @@ impl Shard {
     pub fn describe(&mut self, id: &str, to: oneshot::Sender<Result<Description, Refused>>) {
         let described = match self.groups.get(id) {
             Some(Entry::Classic { live, .. }) => Ok(live.describe()),
-            Some(Entry::Consumer(_)) => {
+            Some(Entry::Consumer(_) | Entry::Share(_)) => {
                 Err(Refused::new(ErrorCode::GroupIdNotFound, format!("Group {id} is not a classic group.")))
             }
             None => Err(consumers::not_found(id)),

@@ -215,12 +215,13 @@ impl Connections {
         let share = self.budget.share(bell.clone());
         let connection =
             Connection::new(node.clone(), stream, peer, listener.clone(), self.limits.clone(), bell, share);
-        let cut_off = self.cut_off.clone();
+        let (cut_off, node) = (self.cut_off.clone(), node.clone());
         let task = self.tasks.spawn(async move {
             let served = async {
                 let (closed, unfinished) = connection.run().await;
                 drop(registered);
                 report(peer, &closed);
+                node.disconnected(peer).await;
                 if let Some(unfinished) = unfinished {
                     cut_off.run_until_cancelled(unfinished.run()).await;
                 }

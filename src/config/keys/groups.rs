@@ -73,32 +73,90 @@ pub(super) const KEYS: &[Key] = &[
         .says("The longest session timeout that a member may ask for."),
     int("group.max.size").default("2147483647").at_least(1).says("Members of one group."),
     int("group.min.session.timeout.ms").default("6000").says("The shortest session timeout that a member may ask for."),
-    int("group.share.assignment.interval.ms").default("1000").at_least(0).cluster_wide().accepted(),
+    int("group.share.assignment.interval.ms")
+        .default("1000")
+        .at_least(0)
+        .cluster_wide()
+        .says("Least time from one target assignment of a share group to the next (KIP-1263)."),
     list("group.share.assignors").default("simple").accepted(),
-    int("group.share.delivery.count.limit").default("5").between(2.0, 10.0).accepted(),
-    int("group.share.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
+    int("group.share.delivery.count.limit")
+        .default("5")
+        .between(2.0, 10.0)
+        .says("How often a record is given to members of a share group before it is archived."),
+    int("group.share.heartbeat.interval.ms")
+        .default("5000")
+        .at_least(1)
+        .says("How often members of a share group send a heartbeat."),
     int("group.share.initialize.retry.interval.ms").default("30000").at_least(1).low().internal().accepted(),
-    int("group.share.max.assignment.interval.ms").default("15000").at_least(0).accepted(),
-    int("group.share.max.delivery.count.limit").default("10").between(5.0, 25.0).accepted(),
-    int("group.share.max.heartbeat.interval.ms").default("15000").at_least(1).accepted(),
-    int("group.share.max.partition.max.record.locks").default("4000").between(2000.0, 10000.0).accepted(),
-    int("group.share.max.record.lock.duration.ms").default("60000").between(30000.0, 3600000.0).accepted(),
-    int("group.share.max.session.timeout.ms").default("60000").at_least(1).accepted(),
-    int("group.share.max.share.sessions").default("2000").at_least(1).accepted(),
-    int("group.share.max.size").default("200").between(1.0, 1000.0).accepted(),
-    int("group.share.min.assignment.interval.ms").default("0").at_least(0).accepted(),
-    int("group.share.min.delivery.count.limit").default("2").between(2.0, 5.0).accepted(),
-    int("group.share.min.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
-    int("group.share.min.partition.max.record.locks").default("100").between(100.0, 2000.0).accepted(),
-    int("group.share.min.record.lock.duration.ms").default("15000").between(1000.0, 30000.0).accepted(),
-    int("group.share.min.session.timeout.ms").default("45000").at_least(1).accepted(),
-    int("group.share.partition.max.record.locks").default("2000").between(100.0, 10000.0).accepted(),
+    int("group.share.max.assignment.interval.ms")
+        .default("15000")
+        .at_least(0)
+        .says("The most that a group may set as share.assignment.interval.ms."),
+    int("group.share.max.delivery.count.limit")
+        .default("10")
+        .between(5.0, 25.0)
+        .says("The most that a group may set as share.delivery.count.limit."),
+    int("group.share.max.heartbeat.interval.ms")
+        .default("15000")
+        .at_least(1)
+        .says("The most that a group may set as share.heartbeat.interval.ms."),
+    int("group.share.max.partition.max.record.locks")
+        .default("4000")
+        .between(2000.0, 10000.0)
+        .says("The most that a group may set as share.partition.max.record.locks."),
+    int("group.share.max.record.lock.duration.ms")
+        .default("60000")
+        .between(30000.0, 3600000.0)
+        .says("The most that a group may set as share.record.lock.duration.ms."),
+    int("group.share.max.session.timeout.ms")
+        .default("60000")
+        .at_least(1)
+        .says("The most that a group may set as share.session.timeout.ms."),
+    int("group.share.max.share.sessions")
+        .default("2000")
+        .at_least(1)
+        .says("Share sessions that this broker keeps; a member without one cannot fetch."),
+    int("group.share.max.size").default("200").between(1.0, 1000.0).says("Members of one share group."),
+    int("group.share.min.assignment.interval.ms")
+        .default("0")
+        .at_least(0)
+        .says("The least that a group may set as share.assignment.interval.ms."),
+    int("group.share.min.delivery.count.limit")
+        .default("2")
+        .between(2.0, 5.0)
+        .says("The least that a group may set as share.delivery.count.limit."),
+    int("group.share.min.heartbeat.interval.ms")
+        .default("5000")
+        .at_least(1)
+        .says("The least that a group may set as share.heartbeat.interval.ms."),
+    int("group.share.min.partition.max.record.locks")
+        .default("100")
+        .between(100.0, 2000.0)
+        .says("The least that a group may set as share.partition.max.record.locks."),
+    int("group.share.min.record.lock.duration.ms")
+        .default("15000")
+        .between(1000.0, 30000.0)
+        .says("The least that a group may set as share.record.lock.duration.ms."),
+    int("group.share.min.session.timeout.ms")
+        .default("45000")
+        .at_least(1)
+        .says("The least that a group may set as share.session.timeout.ms."),
+    int("group.share.partition.max.record.locks")
+        .default("2000")
+        .between(100.0, 10000.0)
+        .says("Records of one partition that a share group has given out and is not done with, at most."),
     string("group.share.persister.class.name")
         .default("org.apache.kafka.server.share.persister.DefaultStatePersister")
         .internal()
         .accepted(),
-    int("group.share.record.lock.duration.ms").default("30000").between(1000.0, 3600000.0).accepted(),
-    int("group.share.session.timeout.ms").default("45000").at_least(1).accepted(),
+    int("group.share.record.lock.duration.ms")
+        .default("30000")
+        .between(1000.0, 3600000.0)
+        .says("How long a member of a share group has a record before others may get it."),
+    int("group.share.session.timeout.ms")
+        .default("45000")
+        .at_least(1)
+        .says("How long a member of a share group lives without a heartbeat."),
     int("group.streams.assignment.interval.ms").default("1000").at_least(0).cluster_wide().accepted(),
     int("group.streams.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
     int("group.streams.initial.rebalance.delay.ms").default("3000").at_least(0).accepted(),
@@ -157,13 +215,39 @@ pub(super) const KEYS: &[Key] = &[
         .internal()
         .accepted(),
     int("share.coordinator.load.buffer.size").default("5242880").at_least(1).high().accepted(),
-    int("share.coordinator.snapshot.update.records.per.snapshot").default("500").between(0.0, 500.0).accepted(),
-    int("share.coordinator.state.topic.compression.codec").default("0").high().accepted(),
-    short("share.coordinator.state.topic.min.isr").default("2").at_least(1).high().accepted(),
-    int("share.coordinator.state.topic.num.partitions").default("50").at_least(1).high().accepted(),
+    int("share.coordinator.snapshot.update.records.per.snapshot")
+        .default("500")
+        .between(0.0, 500.0)
+        .says("Updates of a share partition's state that are written before it is written as a whole."),
+    int("share.coordinator.state.topic.compression.codec")
+        .default("0")
+        .high()
+        .says("Codec of appends to __share_group_state, by Kafka's number."),
+    short("share.coordinator.state.topic.min.isr")
+        .default("2")
+        .at_least(1)
+        .high()
+        .says("min.insync.replicas of __share_group_state, at most the number of brokers."),
+    int("share.coordinator.state.topic.num.partitions")
+        .default("50")
+        .at_least(1)
+        .high()
+        .says("Partitions of __share_group_state when it is made."),
     int("share.coordinator.state.topic.prune.interval.ms").default("300000").at_least(1).low().internal().accepted(),
-    short("share.coordinator.state.topic.replication.factor").default("3").at_least(1).high().accepted(),
-    int("share.coordinator.state.topic.segment.bytes").default("104857600").at_least(1).high().accepted(),
+    short("share.coordinator.state.topic.replication.factor")
+        .default("3")
+        .at_least(1)
+        .high()
+        .says("Replicas of __share_group_state, at most the number of brokers."),
+    int("share.coordinator.state.topic.segment.bytes")
+        .default("104857600")
+        .at_least(1)
+        .high()
+        .says("segment.bytes of __share_group_state."),
     int("share.coordinator.threads").default("1").at_least(1).accepted(),
-    int("share.coordinator.write.timeout.ms").default("5000").at_least(1).high().accepted(),
+    int("share.coordinator.write.timeout.ms")
+        .default("5000")
+        .at_least(1)
+        .high()
+        .says("How long an acknowledgement waits until its state is durable."),
 ];

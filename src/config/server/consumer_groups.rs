@@ -8,9 +8,9 @@ pub const ASSIGNORS: [(&str, &str); 2] = [
     ("range", "org.apache.kafka.coordinator.group.assignor.RangeAssignor"),
 ];
 
-/// A time in milliseconds, and the bounds that one group's own may have.
+/// A time in milliseconds or a number, and the bounds that one group's own may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BoundedMs {
+pub struct Bounded {
     /// Without a value of the group's own.
     pub default: i32,
     /// The least that a group may have.
@@ -23,11 +23,11 @@ pub struct BoundedMs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerGroupSettings {
     /// `group.consumer.heartbeat.interval.ms`.
-    pub heartbeat_interval_ms: BoundedMs,
+    pub heartbeat_interval_ms: Bounded,
     /// `group.consumer.session.timeout.ms`.
-    pub session_timeout_ms: BoundedMs,
+    pub session_timeout_ms: Bounded,
     /// `group.consumer.assignment.interval.ms`.
-    pub assignment_interval_ms: BoundedMs,
+    pub assignment_interval_ms: Bounded,
     /// `group.consumer.regex.refresh.interval.ms`.
     pub regex_refresh_interval_ms: i64,
     /// `group.consumer.assignors` by their short names; the first is the default.
@@ -40,6 +40,7 @@ pub struct ConsumerGroupSettings {
 
 impl ConsumerGroupSettings {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let bounded = |reader: &mut Reader<'_>, name: &str| Bounded::read(reader, "group.consumer.", name);
         Self {
             heartbeat_interval_ms: bounded(reader, "heartbeat.interval.ms"),
             session_timeout_ms: bounded(reader, "session.timeout.ms"),
@@ -52,15 +53,18 @@ impl ConsumerGroupSettings {
     }
 }
 
-fn bounded(reader: &mut Reader<'_>, name: &str) -> BoundedMs {
-    let key = |part: &str| format!("group.consumer.{part}{name}");
-    let (default, least, most) = (reader.int(&key("")), reader.int(&key("min.")), reader.int(&key("max.")));
-    if least > most {
-        reader.reject(&key("max."), format!("must not be less than {}", key("min.")));
-    } else if !(least..=most).contains(&default) {
-        reader.reject(&key(""), format!("must lie between {} and {}", key("min."), key("max.")));
+impl Bounded {
+    /// From `<prefix><name>` and its bounds `<prefix>min.<name>` and `<prefix>max.<name>`.
+    pub(super) fn read(reader: &mut Reader<'_>, prefix: &str, name: &str) -> Self {
+        let key = |part: &str| format!("{prefix}{part}{name}");
+        let (default, least, most) = (reader.int(&key("")), reader.int(&key("min.")), reader.int(&key("max.")));
+        if least > most {
+            reader.reject(&key("max."), format!("must not be less than {}", key("min.")));
+        } else if !(least..=most).contains(&default) {
+            reader.reject(&key(""), format!("must lie between {} and {}", key("min."), key("max.")));
+        }
+        Self { default, least, most }
     }
-    BoundedMs { default, least, most }
 }
 
 fn assignors(reader: &mut Reader<'_>) -> Vec<&'static str> {
@@ -83,7 +87,7 @@ fn assignors(reader: &mut Reader<'_>) -> Vec<&'static str> {
 impl ConsumerGroupSettings {
     /// Kafka's defaults, for tests of the coordinator; assignments follow at once.
     pub fn for_tests() -> Self {
-        let bounded = |default, least, most| BoundedMs { default, least, most };
+        let bounded = |default, least, most| Bounded { default, least, most };
         Self {
             heartbeat_interval_ms: bounded(5000, 5000, 15_000),
             session_timeout_ms: bounded(45_000, 45_000, 60_000),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    ConsumerGroupSettings, Dirs, GroupSettings, LogSettings, OffsetsSettings, Prices, RemoteSettings, Requests, Topics,
-    TransactionSettings,
+    ConsumerGroupSettings, Dirs, GroupSettings, LogSettings, OffsetsSettings, Prices, RemoteSettings, Requests,
+    ShareGroupSettings, Topics, TransactionSettings,
 };
 use crate::config::given::ConfigError;
 use crate::config::listeners::Listener;
@@ -168,7 +168,7 @@ pub(super) fn topics(reader: &Reader<'_>) -> Topics {
 }
 
 /// Kafka declares some factors as int; none is larger than the protocol's short.
-fn factor(reader: &Reader<'_>, key: &str) -> i16 {
+pub(super) fn factor(reader: &Reader<'_>, key: &str) -> i16 {
     i16::try_from(reader.long(key)).unwrap_or(i16::MAX)
 }
 
@@ -199,6 +199,7 @@ pub(super) fn group(reader: &mut Reader<'_>) -> GroupSettings {
         session_timeout_ms_max: reader.int("group.max.session.timeout.ms"),
         size_max: count(reader, "group.max.size"),
         consumer: ConsumerGroupSettings::read(reader),
+        share: ShareGroupSettings::read(reader),
     };
     if settings.session_timeout_ms_min > settings.session_timeout_ms_max {
         let reason = "must not be more than group.max.session.timeout.ms";

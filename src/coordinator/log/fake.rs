@@ -104,6 +104,11 @@ impl ShardLog for FakeLog {
         self.append(&mut end.batch(marker.producer_id, marker.producer_epoch, 0), None)
     }
 
+    fn forget_below(&self, offset: Offset) {
+        let next = |bytes: &[u8]| BatchView::split_first(bytes).expect("was appended").0.next_offset();
+        self.inner().batches.retain(|(_, bytes)| next(bytes) > offset);
+    }
+
     fn leader_epoch(&self) -> LeaderEpoch {
         3
     }

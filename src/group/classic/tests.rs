@@ -3,8 +3,8 @@ use std::collections::HashMap;
 use rstest::rstest;
 
 use super::*;
-use crate::config::server::ConsumerGroupSettings;
 use crate::config::server::GroupSettings;
+use crate::config::server::{ConsumerGroupSettings, ShareGroupSettings};
 use crate::protocol::error_code::ErrorCode;
 
 const SESSION_MS: i32 = 10_000;
@@ -27,6 +27,7 @@ fn driven() -> Driven {
         session_timeout_ms_max: 1_800_000,
         size_max: usize::MAX,
         consumer: ConsumerGroupSettings::for_tests(),
+        share: ShareGroupSettings::for_tests(),
     };
     let now = Now { mono_ms: 0, wall_ms: 1_000_000 };
     let group = ClassicGroup::new("g".into(), now);

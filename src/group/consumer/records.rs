@@ -21,6 +21,10 @@ use uuid::Uuid;
 
 use super::member::{ClassicMember, Current, MemberState, Subscription};
 use super::{EpochPartitions, Partitions};
+use crate::group::record_fields::{
+    TAG, integers, key, partitions, put_integers, put_partitions, put_strings, put_tag, read, strings, tagged_i64,
+    write, write_with_tag,
+};
 use crate::protocol::cursor::{Cursor, ReadError};
 use crate::protocol::put::Put;
 
@@ -32,9 +36,6 @@ const KEY_TARGET_EPOCH: i16 = 6;
 const KEY_TARGET: i16 = 7;
 const KEY_CURRENT: i16 = 8;
 const KEY_REGEX: i16 = 16;
-const VALUE_VERSION: i16 = 0;
-/// The first tag of a struct; no struct here has a second one.
-const TAG: u32 = 0;
 
 /// The group's epoch: rises with every change of members, subscriptions or subscribed topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,53 +136,6 @@ impl ConsumerRecord {
     }
 }
 
-fn key(key_type: i16, group: &str, of: Option<&str>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(6 + group.len() + of.map_or(0, str::len));
-    out.put_i16(key_type);
-    let mut put = Put { out: &mut out, flexible: false };
-    put.string(group);
-    if let Some(of) = of {
-        put.string(of);
-    }
-    out
-}
-
-fn read<T>(
-    value: Option<&[u8]>,
-    fields: impl FnOnce(&mut Cursor<'_>) -> Result<T, ReadError>,
-) -> Result<Option<T>, ReadError> {
-    let Some(value) = value else { return Ok(None) };
-    let mut value = Cursor::new(value, true);
-    let version = value.i16()?;
-    if version != VALUE_VERSION {
-        return Err(ReadError::Version(version));
-    }
-    fields(&mut value).map(Some)
-}
-
-/// Version, fields, no tags.
-fn write(fields: impl FnOnce(&mut Put<'_, Vec<u8>>)) -> Vec<u8> {
-    write_with_tag(fields, None)
-}
-
-/// Version, fields, and at most one tagged field with these bytes.
-fn write_with_tag(fields: impl FnOnce(&mut Put<'_, Vec<u8>>), tagged: Option<&[u8]>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64);
-    out.put_i16(VALUE_VERSION);
-    let mut put = Put { out: &mut out, flexible: true };
-    fields(&mut put);
-    put_tag(&mut put, tagged);
-    out
-}
-
-fn put_tag(put: &mut Put<'_, Vec<u8>>, tagged: Option<&[u8]>) {
-    put.tags(u32::from(tagged.is_some()));
-    if let Some(bytes) = tagged {
-        put.tag(TAG, bytes.len());
-        put.out.put_slice(bytes);
-    }
-}
-
 fn decode_epoch(value: &mut Cursor<'_>) -> Result<GroupEpoch, ReadError> {
     let epoch = value.i32()?;
     let metadata_hash = tagged_i64(value)?;
@@ -202,17 +156,6 @@ fn decode_target_epoch(value: &mut Cursor<'_>) -> Result<TargetEpoch, ReadError>
 fn encode_target_epoch(value: &TargetEpoch) -> Vec<u8> {
     let timestamp = value.timestamp.to_be_bytes();
     write_with_tag(|put| put.out.put_i32(value.epoch), Some(&timestamp[..]).filter(|_| value.timestamp != 0))
-}
-
-fn tagged_i64(value: &mut Cursor<'_>) -> Result<i64, ReadError> {
-    let mut found = 0;
-    value.tags(|tag, mut field| {
-        if tag == TAG {
-            found = field.i64()?;
-        }
-        Ok(())
-    })?;
-    Ok(found)
 }
 
 fn decode_member(value: &mut Cursor<'_>) -> Result<Subscription, ReadError> {
@@ -296,26 +239,13 @@ fn encode_classic(classic: &ClassicMember) -> Vec<u8> {
 }
 
 fn decode_target(value: &mut Cursor<'_>) -> Result<Partitions, ReadError> {
-    let mut partitions = Partitions::new();
-    // Topic id, a length and tags.
-    for _ in 0..value.array(18)?.ok_or(ReadError::Null)? {
-        let topic = value.uuid()?;
-        partitions.insert(topic, integers(value)?.into_iter().collect());
-        value.skip_tags()?;
-    }
+    let target = partitions(value)?;
     value.skip_tags()?;
-    Ok(partitions)
+    Ok(target)
 }
 
 fn encode_target(value: &Partitions) -> Vec<u8> {
-    write(|put| {
-        put.len(Some(value.len()));
-        for (topic, partitions) in value {
-            put.uuid(*topic);
-            put_integers(put, partitions.iter().copied(), partitions.len());
-            put.tags(0);
-        }
-    })
+    write(|put| put_partitions(put, value))
 }
 
 fn decode_current(value: &mut Cursor<'_>) -> Result<Current, ReadError> {
@@ -382,28 +312,6 @@ fn encode_regex(value: &Resolved) -> Vec<u8> {
         put.out.put_i64(value.version);
         put.out.put_i64(value.timestamp);
     })
-}
-
-fn strings(value: &mut Cursor<'_>) -> Result<BTreeSet<Arc<str>>, ReadError> {
-    (0..value.array(1)?.ok_or(ReadError::Null)?).map(|_| value.string().map(Arc::from)).collect()
-}
-
-fn put_strings(put: &mut Put<'_, Vec<u8>>, strings: &BTreeSet<Arc<str>>) {
-    put.len(Some(strings.len()));
-    for string in strings {
-        put.string(string);
-    }
-}
-
-fn integers(value: &mut Cursor<'_>) -> Result<Vec<i32>, ReadError> {
-    (0..value.array(4)?.ok_or(ReadError::Null)?).map(|_| value.i32()).collect()
-}
-
-fn put_integers(put: &mut Put<'_, Vec<u8>>, integers: impl Iterator<Item = i32>, count: usize) {
-    put.len(Some(count));
-    for integer in integers {
-        put.out.put_i32(integer);
-    }
 }
 
 /// The same partitions without their epochs.

@@ -1,6 +1,6 @@
 //! The times of one group: `consumer.*` of the group, else `group.consumer.*` of the broker.
 
-use crate::config::server::{BoundedMs, ConsumerGroupSettings};
+use crate::config::server::{Bounded, ConsumerGroupSettings};
 use crate::metadata::image::{ConfigOverrides, Image};
 
 /// What a cluster-wide override of this key says holds without a restart.
@@ -24,7 +24,7 @@ impl GroupLimits {
     pub fn of(group: &str, settings: &ConsumerGroupSettings, image: &Image) -> Self {
         let own = image.group_configs.get(group);
         let for_all = image.broker_configs.get(ALL_BROKERS).and_then(|all| number(all, ASSIGNMENT_INTERVAL));
-        let assignment_interval_ms = BoundedMs {
+        let assignment_interval_ms = Bounded {
             default: for_all.unwrap_or(settings.assignment_interval_ms.default),
             ..settings.assignment_interval_ms
         };
@@ -37,7 +37,7 @@ impl GroupLimits {
 }
 
 /// A value outside of the broker's bounds, which may have moved since it was set, counts as the nearest within.
-fn bounded(own: Option<&ConfigOverrides>, key: &str, bounds: BoundedMs) -> i32 {
+fn bounded(own: Option<&ConfigOverrides>, key: &str, bounds: Bounded) -> i32 {
     own.and_then(|own| number(own, key)).map_or(bounds.default, |value| value.max(bounds.least).min(bounds.most))
 }
 

@@ -7,7 +7,7 @@ use terrace_tiering::platform::task::Tasks;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::server::{ConsumerGroupSettings, GroupSettings, OffsetsSettings};
+use crate::config::server::{ConsumerGroupSettings, GroupSettings, OffsetsSettings, ShareGroupSettings};
 use crate::coordinator::log::ShardLog;
 use crate::coordinator::log::fake::{FakeLog, FakeLogs};
 use crate::group::internal_topic::OFFSETS_TOPIC;
@@ -33,6 +33,7 @@ fn node() -> Node {
         session_timeout_ms_max: 1_800_000,
         size_max: usize::MAX,
         consumer: ConsumerGroupSettings::for_tests(),
+        share: ShareGroupSettings::for_tests(),
     };
     let offsets = OffsetsSettings {
         partitions: 1,

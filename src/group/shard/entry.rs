@@ -1,4 +1,4 @@
-//! One group of a shard, of either protocol.
+//! One group of a shard, of whatever protocol.
 
 use std::sync::Arc;
 
@@ -6,6 +6,11 @@ use crate::group::classic::{CONSUMER_PROTOCOL, ClassicGroup};
 use crate::group::consumer::ConsumerGroup;
 use crate::group::offsets::ExpiryBase;
 use crate::group::records::{GroupMetadata, Record};
+use crate::group::share::ShareGroup;
+use crate::group::share::records::ShareRecord;
+
+/// Protocol type of a share group in ListGroups.
+const SHARE_PROTOCOL: &str = "share";
 
 /// See the module.
 #[derive(Debug)]
@@ -19,34 +24,50 @@ pub(super) enum Entry {
     },
     /// Of the consumer protocol.
     Consumer(ConsumerGroup),
+    /// A share group.
+    Share(ShareGroup),
 }
 
 impl Entry {
     pub(super) fn classic(&self) -> Option<&ClassicGroup> {
         match self {
             Self::Classic { live, .. } => Some(live),
-            Self::Consumer(_) => None,
+            Self::Consumer(_) | Self::Share(_) => None,
         }
     }
 
     pub(super) fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
         match self {
             Self::Classic { live, .. } => Some(live),
-            Self::Consumer(_) => None,
+            Self::Consumer(_) | Self::Share(_) => None,
         }
     }
 
     pub(super) fn consumer(&self) -> Option<&ConsumerGroup> {
         match self {
-            Self::Classic { .. } => None,
+            Self::Classic { .. } | Self::Share(_) => None,
             Self::Consumer(group) => Some(group),
         }
     }
 
     pub(super) fn consumer_mut(&mut self) -> Option<&mut ConsumerGroup> {
         match self {
-            Self::Classic { .. } => None,
+            Self::Classic { .. } | Self::Share(_) => None,
             Self::Consumer(group) => Some(group),
+        }
+    }
+
+    pub(super) fn share(&self) -> Option<&ShareGroup> {
+        match self {
+            Self::Classic { .. } | Self::Consumer(_) => None,
+            Self::Share(group) => Some(group),
+        }
+    }
+
+    pub(super) fn share_mut(&mut self) -> Option<&mut ShareGroup> {
+        match self {
+            Self::Classic { .. } | Self::Consumer(_) => None,
+            Self::Share(group) => Some(group),
         }
     }
 
@@ -54,6 +75,7 @@ impl Entry {
         match self {
             Self::Classic { live, .. } => live.next_due(),
             Self::Consumer(group) => group.next_due(),
+            Self::Share(group) => group.next_due(),
         }
     }
 
@@ -62,14 +84,17 @@ impl Entry {
         match self {
             Self::Classic { live, .. } => live.is_empty(),
             Self::Consumer(group) => group.is_empty(),
+            Self::Share(group) => group.is_empty(),
         }
     }
 
-    /// Has it neither members nor anyone who was promised to become one?
+    /// Has it neither members nor anyone who was promised to become one? A share group stays until it is deleted: what it
+    /// has read is kept elsewhere.
     pub(super) fn is_idle(&self) -> bool {
         match self {
             Self::Classic { live, .. } => live.is_idle(),
             Self::Consumer(group) => group.is_empty(),
+            Self::Share(_) => false,
         }
     }
 
@@ -77,6 +102,7 @@ impl Entry {
         match self {
             Self::Classic { live, .. } => live.is_subscribed_to(topic),
             Self::Consumer(group) => group.is_subscribed_to(topic),
+            Self::Share(group) => group.is_subscribed_to(topic),
         }
     }
 
@@ -84,7 +110,7 @@ impl Entry {
     pub(super) fn may_delete_offsets(&self) -> bool {
         match self {
             Self::Classic { live, .. } => live.is_empty() || live.uses_consumer_protocol(),
-            Self::Consumer(_) => true,
+            Self::Consumer(_) | Self::Share(_) => true,
         }
     }
 
@@ -92,7 +118,7 @@ impl Entry {
     pub(super) fn expiry_base(&self) -> Option<ExpiryBase> {
         match self {
             Self::Classic { live, .. } => ExpiryBase::of(live),
-            Self::Consumer(_) => Some(ExpiryBase::Commit),
+            Self::Consumer(_) | Self::Share(_) => Some(ExpiryBase::Commit),
         }
     }
 
@@ -103,6 +129,7 @@ impl Entry {
                 logged.iter().map(|logged| Record::Group(Arc::clone(id), Some(logged.clone()))).collect()
             }
             Self::Consumer(group) => of_group(id, group.logged()).collect(),
+            Self::Share(group) => of_share_group(id, group.logged()).collect(),
         }
     }
 
@@ -111,14 +138,16 @@ impl Entry {
         match self {
             Self::Classic { .. } => vec![Record::Group(Arc::clone(id), None)],
             Self::Consumer(group) => of_group(id, group.tombstones()).collect(),
+            Self::Share(group) => of_share_group(id, group.tombstones()).collect(),
         }
     }
 
-    /// "classic" or "consumer".
+    /// "classic", "consumer" or "share".
     pub(super) fn type_name(&self) -> &'static str {
         match self {
             Self::Classic { .. } => "classic",
             Self::Consumer(_) => "consumer",
+            Self::Share(_) => "share",
         }
     }
 
@@ -126,6 +155,7 @@ impl Entry {
         match self {
             Self::Classic { live, .. } => live.state().name(),
             Self::Consumer(group) => group.state().name(),
+            Self::Share(group) => group.state_name(),
         }
     }
 
@@ -133,6 +163,7 @@ impl Entry {
         match self {
             Self::Classic { live, .. } => live.protocol_type().cloned().unwrap_or_default(),
             Self::Consumer(_) => CONSUMER_PROTOCOL.into(),
+            Self::Share(_) => SHARE_PROTOCOL.into(),
         }
     }
 }
@@ -144,4 +175,13 @@ pub(super) fn of_group(
 ) -> impl Iterator<Item = Record> {
     let id = Arc::clone(id);
     records.into_iter().map(move |record| Record::Consumer(Arc::clone(&id), record))
+}
+
+/// The same for a share group.
+pub(super) fn of_share_group(
+    id: &Arc<str>,
+    records: impl IntoIterator<Item = ShareRecord>,
+) -> impl Iterator<Item = Record> {
+    let id = Arc::clone(id);
+    records.into_iter().map(move |record| Record::Share(Arc::clone(&id), record))
 }

@@ -22,6 +22,7 @@ impl Shard {
                 let joined = self.join_consumers(request, now).unwrap_or_else(refused);
                 return self.journal.tell(to, joined);
             }
+            Some(Entry::Share(_)) => return self.journal.tell(to, refused(ErrorCode::InconsistentGroupProtocol)),
             Some(Entry::Classic { .. }) => true,
             // An empty group has no protocol that could be wrong.
             Some(Entry::Consumer(_)) | None => false,
@@ -69,7 +70,7 @@ impl Shard {
 
     /// SyncGroup.
     pub fn sync(&mut self, request: &SyncRequest, to: oneshot::Sender<Synced>, now: Now) {
-        if self.groups.get(&request.group).is_none_or(Entry::is_empty) {
+        if self.groups.get(&request.group).is_none_or(|entry| entry.is_empty() || entry.share().is_some()) {
             return self.journal.tell(to, Synced::refused(ErrorCode::UnknownMemberId));
         }
         if let Some(group) = self.groups.get_mut(&request.group).and_then(Entry::consumer_mut) {
@@ -90,7 +91,7 @@ impl Shard {
         let outcome = match self.groups.get_mut(&request.group) {
             Some(Entry::Classic { live, .. }) => live.heartbeat(request, now),
             Some(Entry::Consumer(group)) => group.classic_heartbeat(request, now),
-            None => Err(ErrorCode::UnknownMemberId),
+            Some(Entry::Share(_)) | None => Err(ErrorCode::UnknownMemberId),
         };
         match outcome {
             // A member that is told to join again has a deadline for that, which may be the earliest.
@@ -118,7 +119,7 @@ impl Shard {
                 let image = self.context.metadata.image();
                 self.remove_consumers(group, &gone, &image, now).map(|()| outcomes)
             }
-            None => Err(ErrorCode::UnknownMemberId),
+            Some(Entry::Share(_)) | None => Err(ErrorCode::UnknownMemberId),
         };
         self.journal.tell(to, outcome);
     }

@@ -41,6 +41,7 @@ impl Shard {
                 group.heard_by_commit(&request.member_id, now);
                 Ok(())
             }
+            Some(Entry::Share(_)) => Err(ErrorCode::GroupIdNotFound),
             None if request.generation < 0 => Ok(()),
             None if request.knows_group_id_not_found => Err(ErrorCode::GroupIdNotFound),
             None => Err(ErrorCode::IllegalGeneration),
@@ -63,6 +64,7 @@ impl Shard {
     pub fn fetch(&mut self, request: &FetchRequest, to: oneshot::Sender<Result<Vec<FetchedTopic>, ErrorCode>>) {
         let allowed = match self.groups.get(&request.group) {
             Some(Entry::Consumer(group)) => group.check_fetch(request.member_id.as_deref(), request.member_epoch),
+            Some(Entry::Share(_)) => Err(ErrorCode::GroupIdNotFound),
             Some(Entry::Classic { .. }) | None => Ok(()),
         };
         let fetched = allowed.map(|()| self.offsets.fetch(&request.group, &request.topics, request.require_stable));

@@ -65,6 +65,7 @@ impl Shard {
             Some(Entry::Classic { live: group, .. }) => {
                 group.check_transactional_commit(&request.member_id, request.instance_id.as_deref(), request.generation)
             }
+            Some(Entry::Share(_)) => Err(ErrorCode::GroupIdNotFound),
             None if request.generation < 0 => Ok(()),
             None => Err(ErrorCode::IllegalGeneration),
         }

@@ -6,6 +6,7 @@ pub mod fetch;
 pub mod offset_commit;
 pub mod offset_fetch;
 pub mod produce;
+pub mod share;
 pub mod write_txn_markers;
 
 use bytes::BufMut;

@@ -121,6 +121,8 @@ crash_points! {
     GroupAfterTransactionalAppend = "group-after-transactional-append",
     /// The marker of a transaction is in `__consumer_offsets`, its offsets are not the group's yet.
     GroupAfterMarker = "group-after-marker",
+    /// What became of records of a share group is in the log, the state has not changed.
+    ShareStateAfterAppend = "share-state-after-append",
     /// A record of an open transaction or of a new producer is in the log, the state has not changed.
     TransactionAfterAppend = "transaction-after-append",
     /// The outcome of a transaction is in the log, the state has not changed and nobody was told.

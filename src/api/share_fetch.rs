@@ -1,0 +1,228 @@
+//! ShareFetch 1-2: records for a member of a share group, and what it says of earlier ones (KIP-932).
+//!
+//! Versions: 2 the acquire mode (KIP-1206), renewed locks (KIP-1222). At `share.version` 0 it is answered
+//! UNSUPPORTED_VERSION.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use kafka_protocol::messages::share_fetch_response::{
+    AcquiredRecords, PartitionData, ShareFetchResponse, ShareFetchableTopicResponse,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::share_acknowledgements::{self, Outcomes, said};
+use super::{Call, Disconnect, Frame, Node, encode};
+use crate::metadata::features::Feature;
+use crate::partition::waiters::{Watch, Watcher};
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::messages::share::ShareFetchRequest;
+use crate::share::partition::SharePartition;
+use crate::share::sessions::{CLOSES, OPENS, SessionKey, TopicPartition};
+use crate::share::settings::ShareLimits;
+use crate::share::state::records::ShareKey;
+use crate::share::{Acquire, Given};
+
+/// The newest version that the crate writes; later ones have the same bytes.
+const ANSWER_VERSION: i16 = 1;
+/// `ShareAcquireMode`: not one record more than asked for.
+const RECORD_LIMIT: i8 = 1;
+
+/// What one partition gave.
+type Fetched = Vec<(TopicPartition, Result<Given, ErrorCode>)>;
+
+/// Reads and answers one request.
+pub async fn serve(node: &Node, call: &Call, body: Bytes) -> Result<Frame, Disconnect> {
+    let request =
+        ShareFetchRequest::decode(call.version, &body).map_err(|error| Disconnect::Malformed(error.to_string()))?;
+    let response = match handle(node, call, request).await {
+        Ok(response) => response,
+        Err(error) => ShareFetchResponse::default().with_error_code(error.code()),
+    };
+    encode(call, ANSWER_VERSION, &response)
+}
+
+async fn handle(node: &Node, call: &Call, request: ShareFetchRequest) -> Result<ShareFetchResponse, ErrorCode> {
+    if node.metadata.image().features.level(Feature::Share) < 1 {
+        return Err(ErrorCode::UnsupportedVersion);
+    }
+    let key = session_key(request.group_id.as_deref(), request.member_id.as_deref())?;
+    let epoch = request.session_epoch;
+    let speaks = request.partitions.iter().any(|partition| !partition.batches.is_empty());
+    let asks_nothing = request.max_bytes == 0 && request.max_records == 0;
+    if (epoch == OPENS && speaks) || (request.is_renew && !(asks_nothing && request.max_wait_ms == 0)) {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    let limits = node.shares.limits(&key.group);
+    let named: Vec<TopicPartition> = request.partitions.iter().map(|one| (one.topic, one.partition)).collect();
+    if epoch == CLOSES {
+        node.share_sessions.check(&key)?;
+        let outcomes = share_acknowledgements::apply(node, &key, &request.partitions, request.is_renew, &limits).await;
+        share_acknowledgements::close(node, &key).await;
+        return Ok(response(outcomes, Vec::new(), &limits));
+    }
+    let begun = node.share_sessions.fetch(&key, epoch, &named, &request.forgotten, call.peer)?;
+    if let Some(replaced) = begun.replaced {
+        share_acknowledgements::release(node, &replaced).await;
+    }
+    let outcomes = share_acknowledgements::apply(node, &key, &request.partitions, request.is_renew, &limits).await;
+    let fetch = ShareFetch { node, key, limits, partitions: begun.partitions };
+    let fetched = if request.max_records > 0 { fetch.run(&request, outcomes.is_empty()).await } else { Vec::new() };
+    Ok(response(outcomes, fetched, &limits))
+}
+
+/// Who asks; INVALID_REQUEST without a group or a member.
+pub(super) fn session_key(group: Option<&str>, member: Option<&str>) -> Result<SessionKey, ErrorCode> {
+    match (group, member) {
+        (Some(group), Some(member)) if !group.is_empty() && !member.is_empty() => {
+            Ok(SessionKey { group: group.into(), member: member.into() })
+        }
+        _ => Err(ErrorCode::InvalidRequest),
+    }
+}
+
+/// One ShareFetch on its way.
+struct ShareFetch<'a> {
+    node: &'a Node,
+    key: SessionKey,
+    limits: ShareLimits,
+    partitions: Vec<TopicPartition>,
+}
+
+impl ShareFetch<'_> {
+    /// Acquires records; with `may_wait` not before there are some, or the time is over.
+    async fn run(&self, request: &ShareFetchRequest, may_wait: bool) -> Fetched {
+        let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        let deadline = Instant::now() + if may_wait { max_wait } else { Duration::ZERO };
+        let opened = self.open_all().await;
+        let watcher = Watcher::new();
+        let watched = opened.iter().enumerate().filter_map(|(at, (_, opened))| {
+            let partition = opened.as_ref().ok()?.partition();
+            Some(partition.watch(&watcher, u32::try_from(at).unwrap_or(u32::MAX), None))
+        });
+        let _watches: Vec<Watch> = watched.collect();
+        let bell = self.node.shares.bell(&self.key.group);
+        loop {
+            // Before the look, so that what happens behind it is not missed.
+            let rung = bell.notified();
+            let mut rung = std::pin::pin!(rung);
+            rung.as_mut().enable();
+            watcher.take_moved(drop);
+            watcher.arm(1, self.limits.isolation);
+            let fetched = self.acquire_all(&opened, request).await;
+            let some = fetched.iter().any(|(_, given)| given.as_ref().map_or(true, |given| !given.acquired.is_empty()));
+            if some || Instant::now() >= deadline || !self.is_live() {
+                watcher.disarm();
+                return fetched;
+            }
+            if watcher.has_moved() {
+                continue;
+            }
+            tokio::select! {
+                _ = watcher.wait(deadline) => {}
+                () = rung => {}
+            }
+        }
+    }
+
+    /// Records for a session that is gone would be held by nobody.
+    fn is_live(&self) -> bool {
+        self.node.share_sessions.check(&self.key).is_ok()
+    }
+
+    async fn open_all(&self) -> Vec<(TopicPartition, Result<Arc<SharePartition>, ErrorCode>)> {
+        let open = self.partitions.iter().map(|one| async move { (*one, self.open(*one).await) });
+        join_all(open).await
+    }
+
+    async fn open(&self, (topic, partition): TopicPartition) -> Result<Arc<SharePartition>, ErrorCode> {
+        let image = self.node.metadata.image();
+        let known = image.topic_by_id(&topic).ok_or(ErrorCode::UnknownTopicId)?;
+        if !(0..known.partition_count).contains(&partition) {
+            return Err(ErrorCode::UnknownTopicOrPartition);
+        }
+        let share = self.node.shares.open(&self.share_key((topic, partition)))?;
+        share.partition().opened().await;
+        share.load(&self.limits, self.node.shares.now()).await?;
+        Ok(share)
+    }
+
+    fn share_key(&self, (topic, partition): TopicPartition) -> ShareKey {
+        ShareKey { group: Arc::clone(&self.key.group), topic, partition }
+    }
+
+    async fn acquire_all(
+        &self,
+        opened: &[(TopicPartition, Result<Arc<SharePartition>, ErrorCode>)],
+        request: &ShareFetchRequest,
+    ) -> Fetched {
+        let most = u32::try_from(request.max_bytes).unwrap_or(0).min(self.node.config.requests.fetch_bytes_max);
+        let mut bytes = u64::from(most);
+        let mut records = u64::try_from(request.max_records).unwrap_or(0);
+        let exact = request.acquire_mode == RECORD_LIMIT;
+        let mut fetched = Fetched::new();
+        for (left, (one, share)) in (1..=opened.len() as u64).rev().zip(opened) {
+            let share = match share {
+                Ok(share) => share,
+                Err(error) => {
+                    fetched.push((*one, Err(*error)));
+                    continue;
+                }
+            };
+            if records == 0 || bytes == 0 || !self.is_live() {
+                continue;
+            }
+            // What one leaves is the others'.
+            let ask = Acquire { most: records, exact, bytes: bytes.div_ceil(left) };
+            let given = share.acquire(&self.key.member, ask, &self.limits, self.node.shares.now()).await;
+            if let Ok(given) = &given {
+                let count: u64 = given.acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
+                records = records.saturating_sub(count);
+                bytes = bytes.saturating_sub(given.records.len() as u64);
+                self.node.shares.watch_locks(&self.share_key(*one), share);
+            }
+            fetched.push((*one, given));
+        }
+        fetched
+    }
+}
+
+fn response(outcomes: Outcomes, fetched: Fetched, limits: &ShareLimits) -> ShareFetchResponse {
+    let mut rows: HashMap<Uuid, HashMap<i32, PartitionData>> = HashMap::new();
+    let row = |rows: &mut HashMap<Uuid, HashMap<i32, PartitionData>>, (topic, partition): TopicPartition| {
+        let rows = rows.entry(topic).or_default();
+        rows.remove(&partition).unwrap_or_else(|| {
+            PartitionData::default().with_partition_index(partition).with_records(Some(Bytes::new()))
+        })
+    };
+    for ((topic, partition), outcome) in outcomes {
+        let data = row(&mut rows, (topic, partition)).with_acknowledge_error_code(said(outcome));
+        rows.entry(topic).or_default().insert(partition, data);
+    }
+    for ((topic, partition), given) in fetched {
+        let data = row(&mut rows, (topic, partition));
+        let data = match given {
+            Ok(given) => {
+                let acquired = given.acquired.into_iter().map(|some| {
+                    AcquiredRecords::default()
+                        .with_first_offset(some.first)
+                        .with_last_offset(some.last)
+                        .with_delivery_count(some.count)
+                });
+                data.with_acquired_records(acquired.collect()).with_records(Some(given.records))
+            }
+            Err(error) => data.with_error_code(error.code()),
+        };
+        rows.entry(topic).or_default().insert(partition, data);
+    }
+    let topics = rows.into_iter().map(|(topic, partitions)| {
+        ShareFetchableTopicResponse::default().with_topic_id(topic).with_partitions(partitions.into_values().collect())
+    });
+    ShareFetchResponse::default()
+        .with_acquisition_lock_timeout_ms(i32::try_from(limits.record_lock.as_millis()).unwrap_or(i32::MAX))
+        .with_responses(topics.collect())
+}

@@ -1,0 +1,213 @@
+//! Records for a member: read, looked through batch by batch, and acquired.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::in_flight::Acquired;
+use super::partition::{Inner, Moment, SharePartition, lock};
+use super::settings::ShareLimits;
+use crate::log::view::FileRange;
+use crate::partition::read::{AbortedTransaction, Isolation, ReadError, ReadSpec, Records};
+use crate::protocol::control::EndTransaction;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch::{BatchView, Offset, ProducerId};
+
+/// Bytes of one read: more are read when these hold too few records.
+const READ_BYTES: u64 = 1 << 20;
+
+/// What a member asks of one partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Acquire {
+    /// Most records; whole batches may exceed it unless `exact`.
+    pub most: u64,
+    /// No record more than `most` (KIP-1206, record limit).
+    pub exact: bool,
+    /// Most bytes, but for the first batch.
+    pub bytes: u64,
+}
+
+/// What it gets.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// Whole batches; there may be others in them than what was acquired.
+    pub records: Bytes,
+    /// What was acquired.
+    pub acquired: Vec<Acquired>,
+}
+
+impl SharePartition {
+    /// Acquires records for a member. Nothing while another reads here, or when there is nothing: the group's bell and the
+    /// partition's watchers tell when to look again.
+    pub async fn acquire(
+        &self,
+        member: &Arc<str>,
+        ask: Acquire,
+        limits: &ShareLimits,
+        now: Moment,
+    ) -> Result<Given, ErrorCode> {
+        let Some(_reading) = self.try_read() else { return Ok(Given::default()) };
+        let mut given = Given::default();
+        let mut bytes = BytesMut::new();
+        let mut left = ask;
+        loop {
+            let log_start = self.partition().offsets().log_start;
+            let (from, room) = self.with(|inner| {
+                inner.in_flight.log_starts_at(log_start);
+                let next = inner.in_flight.next_offset(now.mono_ms);
+                // What came back may be given out again however much is out.
+                let room = match next < inner.in_flight.end() {
+                    true => u64::MAX,
+                    false => limits.record_locks_max.saturating_sub(inner.in_flight.live()),
+                };
+                (next, room)
+            })?;
+            if room == 0 || left.most == 0 || (left.bytes == 0 && !bytes.is_empty()) {
+                break;
+            }
+            let Some((read, aborted)) = self.read(from, left.bytes, bytes.is_empty(), limits).await? else { break };
+            let (used, acquired) = self.with(|inner| {
+                let within = Acquire { most: left.most.min(room), ..left };
+                take(inner, &read, from, &aborted, member, within, limits, now)
+            })?;
+            let count: u64 = acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
+            left.most = left.most.saturating_sub(count);
+            left.bytes = left.bytes.saturating_sub(used.len() as u64);
+            bytes.extend_from_slice(&read[used]);
+            given.acquired.extend(acquired);
+            if self.with(|inner| inner.in_flight.next_offset(now.mono_ms))? <= from {
+                break;
+            }
+        }
+        given.records = bytes.freeze();
+        Ok(given)
+    }
+
+    /// The next batches from `from` on; `None` when there is nothing to read.
+    async fn read(
+        &self,
+        from: Offset,
+        most: u64,
+        min_one: bool,
+        limits: &ShareLimits,
+    ) -> Result<Option<(Bytes, Vec<AbortedTransaction>)>, ErrorCode> {
+        let spec = ReadSpec {
+            offset: from,
+            max_bytes: most.min(READ_BYTES),
+            min_one,
+            current_leader_epoch: None,
+            last_fetched_epoch: None,
+            isolation: limits.isolation,
+        };
+        let outcome = match self.partition().read(&spec) {
+            // It was cut off above what the group has read: the log goes on at its end.
+            Err(ReadError::OutOfRange { .. }) => return Ok(None),
+            outcome => outcome.map_err(|error| error.code())?,
+        };
+        let (bytes, aborted) = match outcome.records {
+            Records::Empty => return Ok(None),
+            Records::File(range) => (of_file(&range)?, outcome.aborted),
+            Records::Cold(cold) => {
+                let loaded = cold.load().await.map_err(|error| error.code())?;
+                let bytes = match loaded.range {
+                    Some(range) => of_file(&range)?,
+                    None => loaded.chunks.concat().into(),
+                };
+                (bytes, loaded.aborted)
+            }
+        };
+        Ok(Some((bytes, aborted)).filter(|(bytes, _)| !bytes.is_empty()))
+    }
+}
+
+/// Of the page cache, as what was read is there.
+fn of_file(range: &FileRange) -> Result<Bytes, ErrorCode> {
+    let mut bytes = BytesMut::zeroed(usize::try_from(range.len).map_err(|_| ErrorCode::UnknownServerError)?);
+    range.file.read_exact_at(&mut bytes, range.position).map_err(|_| ErrorCode::KafkaStorageError)?;
+    Ok(bytes.freeze())
+}
+
+/// Goes through the batches and acquires what may be given out; returns where in `read` the acquired ones lie.
+#[expect(clippy::too_many_arguments, reason = "one step of the loop above, under the lock")]
+fn take(
+    inner: &mut Inner,
+    read: &[u8],
+    from: Offset,
+    aborted: &[AbortedTransaction],
+    member: &Arc<str>,
+    ask: Acquire,
+    limits: &ShareLimits,
+    now: Moment,
+) -> (std::ops::Range<usize>, Vec<Acquired>) {
+    let lock = lock(inner.holder(member), limits, now);
+    let mut aborted = Aborted::new(aborted, limits.isolation);
+    let mut all = Vec::new();
+    let (mut used, mut left, mut at, mut next) = (0..0, ask.most, 0, from);
+    while left > 0
+        && let Ok((batch, rest)) = BatchView::split_first(&read[at..])
+    {
+        let end = read.len() - rest.len();
+        if batch.next_offset() > next {
+            // Between batches there is nothing: compacted, or never there.
+            inner.in_flight.archive(next, batch.base_offset() - 1);
+            let first = batch.base_offset().max(next);
+            next = batch.next_offset();
+            if aborted.has(&batch) {
+                inner.in_flight.archive(first, batch.last_offset());
+            } else {
+                let most = if ask.exact { left } else { u64::MAX };
+                let acquired = inner.in_flight.acquire(first, batch.last_offset(), most, lock, now.mono_ms);
+                let count: u64 = acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
+                if count > 0 {
+                    used = if used.is_empty() { at..end } else { used.start..end };
+                    left = left.saturating_sub(count);
+                    join(&mut all, acquired);
+                }
+            }
+        }
+        at = end;
+    }
+    (used, all)
+}
+
+fn join(all: &mut Vec<Acquired>, more: Vec<Acquired>) {
+    for next in more {
+        match all.last_mut() {
+            Some(last) if last.last + 1 == next.first && last.count == next.count => last.last = next.last,
+            _ => all.push(next),
+        }
+    }
+}
+
+/// The aborted transactions of a read, as its batches are passed.
+struct Aborted<'a> {
+    /// By first offset.
+    coming: std::iter::Peekable<std::vec::IntoIter<&'a AbortedTransaction>>,
+    open: Vec<ProducerId>,
+    isolation: Isolation,
+}
+
+impl<'a> Aborted<'a> {
+    fn new(aborted: &'a [AbortedTransaction], isolation: Isolation) -> Self {
+        let mut by_offset: Vec<_> = aborted.iter().collect();
+        by_offset.sort_by_key(|one| one.first_offset);
+        Self { coming: by_offset.into_iter().peekable(), open: Vec::new(), isolation }
+    }
+
+    /// Does the next batch belong to one of them?
+    fn has(&mut self, batch: &BatchView<'_>) -> bool {
+        if self.isolation == Isolation::ReadUncommitted {
+            return false;
+        }
+        while let Some(one) = self.coming.next_if(|one| one.first_offset <= batch.last_offset()) {
+            self.open.push(one.producer_id);
+        }
+        if batch.is_control() {
+            if EndTransaction::read(batch).is_some_and(|end| !end.commit) {
+                self.open.retain(|producer| *producer != batch.producer_id());
+            }
+            return false;
+        }
+        batch.is_transactional() && self.open.contains(&batch.producer_id())
+    }
+}

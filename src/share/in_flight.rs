@@ -1,0 +1,419 @@
+//! At whom the records of a share partition are: the state of every offset from the first that is not done with to the
+//! first that nobody ever got.
+//!
+//! ```text
+//!            start                                            end
+//!   done with  │ acquired │ available │ done │  acquired ...   │ never given out
+//!  ────────────┴──────────┴───────────┴──────┴─────────────────┴──────────────────> offsets
+//!
+//!  available ──acquire──> acquired ──accept──────────────> acknowledged ┐
+//!      ^                     │ ─────reject, gap──────────> archived     ├ done: leaves at the front
+//!      └──release, lock over─┘ ─────the same, too often──> archived     ┘
+//! ```
+//! Neighbours of one state are one run, so a million records given to one member in one piece cost what one costs. What an
+//! acknowledgement changes counts when the share coordinator has it: until then the run settles, and a refused write puts
+//! it back (KIP-932).
+
+use std::collections::BTreeMap;
+
+use super::state::lines::{Delivery, StateBatch};
+use crate::protocol::record_batch::Offset;
+
+/// Stands for a member within one share partition.
+pub type Holder = u32;
+
+/// What a member says of a record (KIP-932, AcknowledgeTypes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledgement {
+    /// There is no record at this offset: compacted, or a control record.
+    Gap,
+    /// Processed.
+    Accept,
+    /// To be delivered again.
+    Release,
+    /// Never to be delivered again.
+    Reject,
+    /// Still being worked on: the lock begins anew (KIP-1222).
+    Renew,
+}
+
+/// Records given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acquired {
+    /// First offset.
+    pub first: Offset,
+    /// Last offset, inclusive.
+    pub last: Offset,
+    /// How often they were given out, this time included.
+    pub count: i16,
+}
+
+/// Why an acknowledgement changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// INVALID_REQUEST: offsets that were never given out.
+    NeverGivenOut,
+    /// INVALID_RECORD_STATE: not acquired, or by somebody else.
+    NotHeld,
+}
+
+/// Until when a member has the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lock {
+    /// Who.
+    pub holder: Holder,
+    /// Monotonic milliseconds.
+    pub until_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// `from_ms`: not before this monotonic time.
+    Available {
+        from_ms: u64,
+    },
+    Acquired(Lock),
+    /// On its way to the share coordinator.
+    Settling {
+        lock: Lock,
+        to: Delivery,
+        from_ms: u64,
+    },
+    Done(Delivery),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    last: Offset,
+    state: State,
+    count: i16,
+}
+
+/// How a released record comes back.
+#[derive(Debug, Clone, Copy)]
+pub struct Redelivery {
+    /// After so many deliveries it is archived (`share.delivery.count.limit`).
+    pub count_limit: i16,
+    /// Not before this monotonic time.
+    pub from_ms: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    /// By first offset; they cover `start..end` without a gap, and no two neighbours are alike.
+    runs: BTreeMap<Offset, Run>,
+    start: Offset,
+    end: Offset,
+    /// Records that are not done with.
+    live: u64,
+}
+
+impl InFlight {
+    /// As the share coordinator has it. What lies between its lines was never given out.
+    pub fn new(start: Offset, lines: &[StateBatch]) -> Self {
+        let mut found = Self { start, end: start, ..Self::default() };
+        for line in lines.iter().filter(|line| line.last >= start) {
+            let first = line.first.max(start);
+            if first < found.end || line.last < first {
+                continue;
+            }
+            found.give_out_to(first);
+            let state = match line.delivery {
+                Delivery::Available => State::Available { from_ms: 0 },
+                done => State::Done(done),
+            };
+            found.push(line.last, state, line.count);
+        }
+        found.forget_done();
+        found
+    }
+
+    /// The first offset that is not done with.
+    pub fn start(&self) -> Offset {
+        self.start
+    }
+
+    /// Behind the last offset that was ever given out.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// Records that are not done with.
+    pub fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// Where the next fetch begins: the first offset that may be given out now.
+    pub fn next_offset(&self, now_ms: u64) -> Offset {
+        let free = |run: &Run| matches!(run.state, State::Available { from_ms } if from_ms <= now_ms);
+        self.runs.iter().find(|(_, run)| free(run)).map_or(self.end, |(first, _)| *first)
+    }
+
+    /// When the next lock is over or the next record may come back; `None`: nothing will change by itself.
+    pub fn next_moment(&self, now_ms: u64) -> Option<u64> {
+        let moment = |run: &Run| match run.state {
+            State::Acquired(lock) => Some(lock.until_ms),
+            State::Available { from_ms } if from_ms > now_ms => Some(from_ms),
+            _ => None,
+        };
+        self.runs.values().filter_map(moment).min()
+    }
+
+    /// Gives out at most `most` of the records `first..=last` that may be given out. Offsets from `end` on are taken as new;
+    /// `first` must not lie above it.
+    pub fn acquire(&mut self, first: Offset, last: Offset, most: u64, lock: Lock, now_ms: u64) -> Vec<Acquired> {
+        let mut given = Vec::new();
+        let mut left = most;
+        let mut at = first.max(self.start);
+        while at <= last && left > 0 {
+            let most_here = at.saturating_add(i64::try_from(left - 1).unwrap_or(i64::MAX));
+            if at >= self.end {
+                let to = last.min(most_here);
+                self.give_out_to(at);
+                self.push(to, State::Acquired(lock), 1);
+                given.push(Acquired { first: at, last: to, count: 1 });
+                break;
+            }
+            let run = self.run_at(at);
+            let to = run.last.min(last);
+            if matches!(run.state, State::Available { from_ms } if from_ms <= now_ms) {
+                let to = to.min(most_here);
+                let count = run.count.saturating_add(1);
+                self.set(at, to, |_| (State::Acquired(lock), count));
+                given.push(Acquired { first: at, last: to, count });
+                left -= to.abs_diff(at) + 1;
+                at = to + 1;
+            } else {
+                at = to + 1;
+            }
+        }
+        given
+    }
+
+    /// Checks that `holder` has all of `first..=last`. Below the start all is done with, and nothing is said about it.
+    pub fn check(&self, holder: Holder, first: Offset, last: Offset) -> Result<(), Refused> {
+        if last >= self.end {
+            return Err(Refused::NeverGivenOut);
+        }
+        let held = |run: &Run| matches!(run.state, State::Acquired(lock) if lock.holder == holder);
+        if self.within(first, last).all(|(_, run)| held(run)) { Ok(()) } else { Err(Refused::NotHeld) }
+    }
+
+    /// Does what a member says of records that it has, see [`InFlight::check`]. What the share coordinator has to be told is
+    /// added to `lines`.
+    pub fn acknowledge(
+        &mut self,
+        (first, last): (Offset, Offset),
+        said: Acknowledgement,
+        lock: Lock,
+        back: Redelivery,
+        lines: &mut Vec<StateBatch>,
+    ) {
+        match said {
+            Acknowledgement::Accept => self.settle(first, last, lines, |_| (Delivery::Acknowledged, 0)),
+            Acknowledgement::Gap | Acknowledgement::Reject => {
+                self.settle(first, last, lines, |_| (Delivery::Archived, 0));
+            }
+            Acknowledgement::Release => self.settle(first, last, lines, |count| back.of(count)),
+            Acknowledgement::Renew => self.set(first, last, |run| (State::Acquired(lock), run.count)),
+        }
+    }
+
+    /// All that `holder` has goes back, because it left.
+    pub fn release(&mut self, holder: Holder, back: Redelivery, lines: &mut Vec<StateBatch>) {
+        self.take_back(|lock| lock.holder == holder, back, lines);
+    }
+
+    /// All that was held for too long goes back.
+    pub fn expire(&mut self, now_ms: u64, back: Redelivery, lines: &mut Vec<StateBatch>) {
+        self.take_back(|lock| lock.until_ms <= now_ms, back, lines);
+    }
+
+    /// The share coordinator has `lines`, or refused them: then who had the records has them still, if in time.
+    pub fn settled(&mut self, lines: &[StateBatch], written: bool) {
+        for line in lines {
+            self.set(line.first, line.last, |run| match run.state {
+                State::Settling { to: Delivery::Available, from_ms, .. } if written => {
+                    (State::Available { from_ms }, run.count)
+                }
+                State::Settling { to, .. } if written => (State::Done(to), run.count),
+                State::Settling { lock, .. } => (State::Acquired(lock), run.count),
+                other => (other, run.count),
+            });
+        }
+        self.forget_done();
+    }
+
+    /// Nobody gets these: aborted, or not there any more. Only what may be given out or is new; the rest stays where it is.
+    /// The share coordinator need not know: whoever reads the log again finds it so again.
+    pub fn archive(&mut self, first: Offset, last: Offset) {
+        if last < first {
+            return;
+        }
+        self.give_out_to(last.saturating_add(1));
+        self.set(first, last, |run| match run.state {
+            State::Available { .. } => (State::Done(Delivery::Archived), run.count),
+            other => (other, run.count),
+        });
+        self.forget_done();
+    }
+
+    /// The log begins at `log_start` now: what lies below can be given to nobody, and who has it may keep it.
+    pub fn log_starts_at(&mut self, log_start: Offset) {
+        if log_start > self.end {
+            *self = Self { start: log_start, end: log_start, ..Self::default() };
+            return;
+        }
+        self.archive(self.start, log_start - 1);
+    }
+
+    /// Offsets from the start on that will be done with once `lines` are written, for who counts what is left to read.
+    pub fn complete_with(&self, lines: &[StateBatch]) -> u64 {
+        let records = |line: &StateBatch| line.last.abs_diff(line.first) + 1;
+        let coming: u64 = lines.iter().filter(|line| line.delivery != Delivery::Available).map(records).sum();
+        self.end.abs_diff(self.start) - self.live + coming
+    }
+
+    /// Does anybody have a record, or is it being written what became of one?
+    pub fn is_idle(&self) -> bool {
+        !self.runs.values().any(|run| matches!(run.state, State::Acquired(_) | State::Settling { .. }))
+    }
+
+    #[cfg(test)]
+    fn lines(&self) -> Vec<StateBatch> {
+        let line = |(first, run): (&Offset, &Run)| {
+            let delivery = match run.state {
+                State::Done(delivery) => delivery,
+                _ => Delivery::Available,
+            };
+            StateBatch { first: *first, last: run.last, delivery, count: run.count }
+        };
+        self.runs.iter().map(line).collect()
+    }
+
+    fn take_back(&mut self, whose: impl Fn(&Lock) -> bool, back: Redelivery, lines: &mut Vec<StateBatch>) {
+        let held = |(first, run): (&Offset, &Run)| match run.state {
+            State::Acquired(lock) if whose(&lock) => Some((*first, run.last)),
+            _ => None,
+        };
+        let held: Vec<_> = self.runs.iter().filter_map(held).collect();
+        for (first, last) in held {
+            self.settle(first, last, lines, |count| back.of(count));
+        }
+    }
+
+    fn settle(
+        &mut self,
+        first: Offset,
+        last: Offset,
+        lines: &mut Vec<StateBatch>,
+        to: impl Fn(i16) -> (Delivery, u64),
+    ) {
+        let first = first.max(self.start);
+        self.set(first, last, |run| {
+            let State::Acquired(lock) = run.state else { return (run.state, run.count) };
+            let (to, from_ms) = to(run.count);
+            (State::Settling { lock, to, from_ms }, run.count)
+        });
+        let line = |(at, run): (Offset, &Run)| match run.state {
+            State::Settling { to, .. } => {
+                Some(StateBatch { first: at.max(first), last: run.last.min(last), delivery: to, count: run.count })
+            }
+            _ => None,
+        };
+        lines.extend(self.within(first, last).filter_map(line));
+    }
+
+    fn run_at(&self, at: Offset) -> Run {
+        // Runs cover all from start to end.
+        let (_, run) = self.runs.range(..=at).next_back().expect("an offset in flight lies in a run");
+        *run
+    }
+
+    fn within(&self, first: Offset, last: Offset) -> impl Iterator<Item = (Offset, &Run)> {
+        let from = self.runs.range(..=first).next_back().map_or(first, |(first, _)| *first);
+        self.runs
+            .range(from..=last.max(from))
+            .filter(move |(at, run)| run.last >= first && **at <= last)
+            .map(|(at, run)| (*at, run))
+    }
+
+    /// What lies below `at` and was skipped is there for the next who asks.
+    fn give_out_to(&mut self, at: Offset) {
+        if at > self.end {
+            self.push(at - 1, State::Available { from_ms: 0 }, 0);
+        }
+    }
+
+    fn push(&mut self, last: Offset, state: State, count: i16) {
+        let first = self.end;
+        if !matches!(state, State::Done(_)) {
+            self.live += last.abs_diff(first) + 1;
+        }
+        self.end = last + 1;
+        self.runs.insert(first, Run { last, state, count });
+        self.join_at(first);
+    }
+
+    /// Changes all runs within `first..=last`, cut at its ends.
+    fn set(&mut self, first: Offset, last: Offset, change: impl Fn(&Run) -> (State, i16)) {
+        let (first, last) = (first.max(self.start), last.min(self.end - 1));
+        if first > last {
+            return;
+        }
+        self.cut_at(first);
+        self.cut_at(last + 1);
+        let mut live = self.live;
+        for (at, run) in self.runs.range_mut(first..=last) {
+            let records = run.last.abs_diff(*at) + 1;
+            let was = !matches!(run.state, State::Done(_));
+            (run.state, run.count) = change(run);
+            match (was, !matches!(run.state, State::Done(_))) {
+                (true, false) => live -= records,
+                (false, true) => live += records,
+                _ => {}
+            }
+        }
+        self.live = live;
+        let ends: Vec<Offset> = self.runs.range(first..=last + 1).map(|(at, _)| *at).collect();
+        for at in ends {
+            self.join_at(at);
+        }
+    }
+
+    fn cut_at(&mut self, at: Offset) {
+        let Some((first, run)) = self.runs.range_mut(..at).next_back() else { return };
+        if *first < at && run.last >= at {
+            let behind = *run;
+            run.last = at - 1;
+            self.runs.insert(at, behind);
+        }
+    }
+
+    /// Joins the run that begins at `at` to the one before it if they are alike.
+    fn join_at(&mut self, at: Offset) {
+        let Some(run) = self.runs.get(&at).copied() else { return };
+        let Some((_, before)) = self.runs.range_mut(..at).next_back() else { return };
+        if before.state == run.state && before.count == run.count {
+            before.last = run.last;
+            self.runs.remove(&at);
+        }
+    }
+
+    fn forget_done(&mut self) {
+        while let Some((_, Run { last, state: State::Done(_), .. })) = self.runs.first_key_value() {
+            self.start = last + 1;
+            self.runs.pop_first();
+        }
+    }
+}
+
+impl Redelivery {
+    fn of(self, count: i16) -> (Delivery, u64) {
+        if count >= self.count_limit { (Delivery::Archived, 0) } else { (Delivery::Available, self.from_ms) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! One partition as one share group reads it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::in_flight::{Holder, InFlight, Lock, Redelivery};
+use super::settings::{Reset, ShareLimits};
+use super::state::ShareStates;
+use super::state::lines::StateBatch;
+use super::state::records::ShareKey;
+use super::state::shard::Written;
+use crate::partition::Partition;
+use crate::partition::list_offsets::OffsetSpec;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch::Offset;
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Monotonic, for locks.
+    pub mono_ms: u64,
+    /// Wall time.
+    pub wall_ms: i64,
+}
+
+/// See the module.
+pub struct SharePartition {
+    key: ShareKey,
+    partition: Arc<Partition>,
+    states: Arc<ShareStates>,
+    /// Rung when records may be given out that could not before: of the whole group.
+    bell: Arc<Notify>,
+    inner: Mutex<Option<Inner>>,
+    /// Held while the state is read.
+    loading: tokio::sync::Mutex<()>,
+    /// Held while a member reads records to be given out: two that read the same would get nothing the second time.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// What is known once the state was read.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) in_flight: InFlight,
+    state_epoch: i32,
+    holders: HashMap<Arc<str>, Holder>,
+    last_holder: Holder,
+}
+
+impl Inner {
+    /// The number of a member, made when it has none.
+    pub(super) fn holder(&mut self, member: &Arc<str>) -> Holder {
+        if let Some(holder) = self.holders.get(member) {
+            return *holder;
+        }
+        self.last_holder = self.last_holder.wrapping_add(1);
+        self.holders.insert(Arc::clone(member), self.last_holder);
+        self.last_holder
+    }
+
+    pub(super) fn known_holder(&self, member: &str) -> Option<Holder> {
+        self.holders.get(member).copied()
+    }
+}
+
+impl SharePartition {
+    /// Whose state was not read yet.
+    pub(super) fn new(key: ShareKey, partition: Arc<Partition>, states: Arc<ShareStates>, bell: Arc<Notify>) -> Self {
+        Self {
+            key,
+            partition,
+            states,
+            bell,
+            inner: Mutex::new(None),
+            loading: tokio::sync::Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The log that it reads.
+    pub fn partition(&self) -> &Arc<Partition> {
+        &self.partition
+    }
+
+    /// Changes are whole steps, so a panic elsewhere leaves it usable.
+    fn lock(&self) -> MutexGuard<'_, Option<Inner>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with what is known; NOT_LEADER_OR_FOLLOWER before the state was read.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> Result<T, ErrorCode> {
+        self.lock().as_mut().map(work).ok_or(ErrorCode::NotLeaderOrFollower)
+    }
+
+    /// Nobody else reads records to be given out while this is held; `None` while somebody does.
+    pub(super) fn try_read(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        self.reading.try_lock().ok()
+    }
+
+    /// Others of the group look again.
+    pub(super) fn ring(&self) {
+        self.bell.notify_waiters();
+    }
+
+    /// Reads the state unless that was done.
+    pub async fn load(&self, limits: &ShareLimits, now: Moment) -> Result<(), ErrorCode> {
+        if self.lock().is_some() {
+            return Ok(());
+        }
+        let _loading = self.loading.lock().await;
+        if self.lock().is_some() {
+            return Ok(());
+        }
+        let kept = self.states.read(self.key.clone()).await.map_err(client_error)?;
+        // Groups are assigned what is kept; who asks for something else is not in its group any more.
+        let kept = kept.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let start = match kept.start_offset {
+            start if start >= 0 => start,
+            _ => self.first_offset(limits, now).await?,
+        };
+        let log_start = self.partition.offsets().log_start;
+        let mut in_flight = InFlight::new(start, &kept.lines.all().collect::<Vec<_>>());
+        in_flight.log_starts_at(log_start.max(start));
+        let inner = Inner { in_flight, state_epoch: kept.state_epoch, holders: HashMap::new(), last_holder: 0 };
+        *self.lock() = Some(inner);
+        if kept.start_offset < 0 {
+            // Where the group begins must not move with the log before its first acknowledgement.
+            let outcome = self.write(Vec::new()).await;
+            if outcome.is_err() {
+                *self.lock() = None;
+            }
+            return outcome;
+        }
+        Ok(())
+    }
+
+    async fn first_offset(&self, limits: &ShareLimits, now: Moment) -> Result<Offset, ErrorCode> {
+        let (spec, otherwise) = match limits.reset {
+            Reset::Earliest => (OffsetSpec::Earliest, OffsetSpec::Earliest),
+            Reset::Latest => (OffsetSpec::Latest, OffsetSpec::Latest),
+            Reset::ByDuration(age) => {
+                let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                (OffsetSpec::Time(now.wall_ms.saturating_sub(age_ms).max(0)), OffsetSpec::Latest)
+            }
+        };
+        let found = self.partition.list_offset(spec, limits.isolation).await.map_err(|error| error.code())?;
+        if found.offset >= 0 {
+            return Ok(found.offset);
+        }
+        let found = self.partition.list_offset(otherwise, limits.isolation).await.map_err(|error| error.code())?;
+        Ok(found.offset)
+    }
+
+    /// Writes what became of records; it counts when that is done.
+    pub(super) async fn write(&self, lines: Vec<StateBatch>) -> Result<(), ErrorCode> {
+        let written = self.with(|inner| Written {
+            state_epoch: inner.state_epoch,
+            leader_epoch: self.partition.offsets().leader_epoch,
+            start_offset: inner.in_flight.start(),
+            complete_count: i32::try_from(inner.in_flight.complete_with(&lines)).unwrap_or(i32::MAX),
+            lines: lines.clone(),
+        })?;
+        let outcome = self.states.write(self.key.clone(), written).await;
+        // Whatever became of it: what was settling must not stay so.
+        self.with(|inner| inner.in_flight.settled(&lines, outcome.is_ok()))?;
+        self.ring();
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::warn!(
+                    group = %self.key.group, topic = %self.partition.topic_name(), partition = self.key.partition,
+                    ?error, "state of a share group is not written"
+                );
+                Err(client_error(error))
+            }
+        }
+    }
+
+    /// Gives back what is held for too long; when to look again.
+    pub(super) async fn expire(&self, limits: &ShareLimits, now: Moment) -> Option<u64> {
+        let mut lines = Vec::new();
+        let back = redelivery(limits, now);
+        self.with(|inner| inner.in_flight.expire(now.mono_ms, back, &mut lines)).ok()?;
+        if !lines.is_empty() {
+            // What is refused is held on and looked at again.
+            let _ = self.write(lines).await;
+        }
+        self.ring();
+        self.with(|inner| inner.in_flight.next_moment(now.mono_ms)).ok()?
+    }
+
+    /// Gives back all that a member has.
+    pub async fn release(&self, member: &str, limits: &ShareLimits, now: Moment) -> Result<(), ErrorCode> {
+        let mut lines = Vec::new();
+        let back = redelivery(limits, now);
+        self.with(|inner| {
+            if let Some(holder) = inner.holders.remove(member) {
+                inner.in_flight.release(holder, back, &mut lines);
+            }
+        })?;
+        if lines.is_empty() { Ok(()) } else { self.write(lines).await }
+    }
+
+    /// When the next lock is over.
+    pub(super) fn next_moment(&self, now: Moment) -> Option<u64> {
+        self.with(|inner| inner.in_flight.next_moment(now.mono_ms)).ok()?
+    }
+}
+
+/// How records come back now.
+pub(super) fn redelivery(limits: &ShareLimits, now: Moment) -> Redelivery {
+    Redelivery { count_limit: limits.delivery_count_limit, from_ms: now.mono_ms }
+}
+
+/// A lock that begins now.
+pub(super) fn lock(holder: Holder, limits: &ShareLimits, now: Moment) -> Lock {
+    Lock { holder, until_ms: now.mono_ms.saturating_add(millis(limits.record_lock)) }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a member is told when the share coordinator refuses, as Kafka has it.
+fn client_error(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable | ErrorCode::CoordinatorLoadInProgress => {
+            ErrorCode::CoordinatorNotAvailable
+        }
+        ErrorCode::FencedStateEpoch | ErrorCode::FencedLeaderEpoch => ErrorCode::NotLeaderOrFollower,
+        ErrorCode::UnknownTopicOrPartition => ErrorCode::UnknownTopicOrPartition,
+        _ => ErrorCode::UnknownServerError,
+    }
+}
+
+impl std::fmt::Debug for SharePartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharePartition").field("key", &self.key).finish_non_exhaustive()
+    }
+}

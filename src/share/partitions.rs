@@ -1,0 +1,217 @@
+//! All share partitions of this node, and the clock of their locks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use terrace_tiering::platform::clock::SharedClock;
+use terrace_tiering::platform::task::Tasks;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::partition::{Moment, SharePartition};
+use super::settings::ShareLimits;
+use super::state::ShareStates;
+use super::state::records::ShareKey;
+use crate::config::server::ShareGroupSettings;
+use crate::metadata::image::PartitionId;
+use crate::metadata::store::SharedMetadata;
+use crate::partition::registry::Partitions;
+use crate::protocol::error_code::ErrorCode;
+
+/// See the module.
+pub struct SharePartitions {
+    settings: ShareGroupSettings,
+    states: Arc<ShareStates>,
+    partitions: Arc<Partitions>,
+    metadata: SharedMetadata,
+    clock: SharedClock,
+    began: Instant,
+    known: Mutex<Known>,
+    timers: Mutex<Timers>,
+    /// An earlier moment than all others was set.
+    sooner: Notify,
+}
+
+#[derive(Default)]
+struct Known {
+    partitions: HashMap<ShareKey, Arc<SharePartition>>,
+    bells: HashMap<Arc<str>, Arc<Notify>>,
+}
+
+/// When share partitions want time: one entry of each.
+#[derive(Default)]
+struct Timers {
+    due: BTreeMap<(u64, ShareKey), ()>,
+    of: HashMap<ShareKey, u64>,
+}
+
+impl Timers {
+    /// Sets the moment of a share partition unless it has an earlier one; true when it is now the first of all.
+    fn set(&mut self, key: &ShareKey, at_ms: u64) -> bool {
+        match self.of.get(key) {
+            Some(earlier) if *earlier <= at_ms => return false,
+            Some(later) => {
+                self.due.remove(&(*later, key.clone()));
+            }
+            None => {}
+        }
+        self.of.insert(key.clone(), at_ms);
+        self.due.insert((at_ms, key.clone()), ());
+        self.due.first_key_value().is_some_and(|((first, of), ())| (*first, of) == (at_ms, key))
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.due.first_key_value().map(|((at, _), ())| *at)
+    }
+
+    fn take_due(&mut self, now_ms: u64) -> Option<ShareKey> {
+        self.first().filter(|at| *at <= now_ms)?;
+        let ((_, key), ()) = self.due.pop_first()?;
+        self.of.remove(&key);
+        Some(key)
+    }
+}
+
+/// What it is made of.
+pub struct SharePartitionsParts {
+    /// `group.share.*`.
+    pub settings: ShareGroupSettings,
+    /// Who keeps the states.
+    pub states: Arc<ShareStates>,
+    /// The logs.
+    pub partitions: Arc<Partitions>,
+    /// Configurations of groups.
+    pub metadata: SharedMetadata,
+    /// Wall time.
+    pub clock: SharedClock,
+}
+
+impl SharePartitions {
+    /// None yet.
+    pub fn new(parts: SharePartitionsParts) -> Arc<Self> {
+        Arc::new(Self {
+            settings: parts.settings,
+            states: parts.states,
+            partitions: parts.partitions,
+            metadata: parts.metadata,
+            clock: parts.clock,
+            began: Instant::now(),
+            known: Mutex::default(),
+            timers: Mutex::default(),
+            sooner: Notify::new(),
+        })
+    }
+
+    /// Starts the clock of the locks.
+    pub fn start(self: &Arc<Self>, tasks: &Tasks) {
+        let (these, stopping) = (Arc::clone(self), tasks.stopping());
+        tasks.spawn("share-locks", async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = these.expire_forever() => {}
+            }
+        });
+    }
+
+    /// The moment.
+    pub fn now(&self) -> Moment {
+        let mono_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Moment { mono_ms, wall_ms: self.clock.now_ms() }
+    }
+
+    /// What holds for one group now.
+    pub fn limits(&self, group: &str) -> ShareLimits {
+        ShareLimits::of(group, &self.settings, &self.metadata.image())
+    }
+
+    /// Who keeps the states.
+    pub fn states(&self) -> &Arc<ShareStates> {
+        &self.states
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn timers(&self) -> MutexGuard<'_, Timers> {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bell of a group: rung when records may be given out that could not before.
+    pub fn bell(&self, group: &Arc<str>) -> Arc<Notify> {
+        Arc::clone(self.known().bells.entry(Arc::clone(group)).or_default())
+    }
+
+    /// A share partition that has been fetched from since the start.
+    pub fn get(&self, key: &ShareKey) -> Option<Arc<SharePartition>> {
+        self.known().partitions.get(key).map(Arc::clone)
+    }
+
+    /// One to fetch from. UNKNOWN_TOPIC_OR_PARTITION if there is no such log here.
+    pub fn open(&self, key: &ShareKey) -> Result<Arc<SharePartition>, ErrorCode> {
+        if let Some(known) = self.get(key) {
+            return Ok(known);
+        }
+        let id = PartitionId { topic: key.topic, partition: key.partition };
+        let partition = self.partitions.get(id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let bell = self.bell(&key.group);
+        let new = || Arc::new(SharePartition::new(key.clone(), partition, Arc::clone(&self.states), bell));
+        Ok(Arc::clone(self.known().partitions.entry(key.clone()).or_insert_with(new)))
+    }
+
+    /// Forgets what is known of a share partition, so that its state is read anew: the offsets were set, the topic or the
+    /// group is gone, or another leads.
+    pub fn forget(&self, key: &ShareKey) {
+        self.known().partitions.remove(key);
+        self.bell(&key.group).notify_waiters();
+    }
+
+    /// Forgets everything of a group that is gone.
+    pub fn forget_group(&self, group: &str) {
+        let mut known = self.known();
+        known.partitions.retain(|key, _| &*key.group != group);
+        if let Some(bell) = known.bells.remove(group) {
+            bell.notify_waiters();
+        }
+    }
+
+    /// Looks at a share partition again when its next lock is over.
+    pub fn watch_locks(&self, key: &ShareKey, partition: &SharePartition) {
+        if let Some(at_ms) = partition.next_moment(self.now())
+            && self.timers().set(key, at_ms)
+        {
+            self.sooner.notify_one();
+        }
+    }
+
+    async fn expire_forever(&self) {
+        loop {
+            let first = self.timers().first();
+            match first {
+                Some(at_ms) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(self.began + Duration::from_millis(at_ms)) => {}
+                        () = self.sooner.notified() => {}
+                    }
+                }
+                None => self.sooner.notified().await,
+            }
+            loop {
+                let due = self.timers().take_due(self.now().mono_ms);
+                let Some(key) = due else { break };
+                let Some(partition) = self.get(&key) else { continue };
+                if let Some(at_ms) = partition.expire(&self.limits(&key.group), self.now()).await {
+                    // A write that was refused is not tried in a loop.
+                    self.timers().set(&key, at_ms.max(self.now().mono_ms + 100));
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for SharePartitions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharePartitions").finish_non_exhaustive()
+    }
+}

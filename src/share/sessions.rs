@@ -1,0 +1,188 @@
+//! Share sessions: what a member fetches, kept between its requests (KIP-932). A session belongs to a connection, and ends
+//! with it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use uuid::Uuid;
+
+use crate::protocol::error_code::ErrorCode;
+
+/// Epoch of a request that opens a session.
+pub const OPENS: i32 = 0;
+/// Epoch of a request that closes it.
+pub const CLOSES: i32 = -1;
+
+/// A partition of a topic by its id.
+pub type TopicPartition = (Uuid, i32);
+
+/// Whose session it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// The group.
+    pub group: Arc<str>,
+    /// The member.
+    pub member: Arc<str>,
+}
+
+#[derive(Debug)]
+struct Session {
+    /// Of its next request.
+    epoch: i32,
+    /// What is fetched, in the order in which it was named.
+    partitions: Vec<TopicPartition>,
+    connection: SocketAddr,
+}
+
+/// A session that ended, and what it may have held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose it was.
+    pub key: SessionKey,
+    /// What it fetched.
+    pub partitions: Vec<TopicPartition>,
+}
+
+/// What a request to fetch has before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// What to fetch, another first each time.
+    pub partitions: Vec<TopicPartition>,
+    /// The session that this one took the place of.
+    pub replaced: Option<Ended>,
+}
+
+/// All share sessions of this node.
+#[derive(Debug)]
+pub struct ShareSessions {
+    most: usize,
+    sessions: Mutex<HashMap<SessionKey, Session>>,
+}
+
+impl ShareSessions {
+    /// None yet; `most` at a time.
+    pub fn new(most: usize) -> Self {
+        Self { most, sessions: Mutex::default() }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionKey, Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of sessions.
+    pub fn count(&self) -> usize {
+        self.sessions().len()
+    }
+
+    /// A ShareFetch that opens a session or goes on in one; `named` come to it, `forgotten` leave it.
+    pub fn fetch(
+        &self,
+        key: &SessionKey,
+        epoch: i32,
+        named: &[TopicPartition],
+        forgotten: &[TopicPartition],
+        connection: SocketAddr,
+    ) -> Result<Begun, ErrorCode> {
+        let mut sessions = self.sessions();
+        if epoch == OPENS {
+            let replaced = sessions.remove(key).map(|old| Ended { key: key.clone(), partitions: old.partitions });
+            if sessions.len() >= self.most {
+                return Err(ErrorCode::ShareSessionLimitReached);
+            }
+            let mut session = Session { epoch: 1, partitions: Vec::new(), connection };
+            session.change(named, &[]);
+            let partitions = session.partitions.clone();
+            sessions.insert(key.clone(), session);
+            return Ok(Begun { partitions, replaced });
+        }
+        let session = Session::go_on(&mut sessions, key, epoch)?;
+        session.change(named, forgotten);
+        let mut partitions = session.partitions.clone();
+        if !partitions.is_empty() {
+            let first = usize::try_from(epoch).unwrap_or(0) % partitions.len();
+            partitions.rotate_left(first);
+        }
+        Ok(Begun { partitions, replaced: None })
+    }
+
+    /// A ShareAcknowledge, which needs a session but fetches nothing.
+    pub fn acknowledge(&self, key: &SessionKey, epoch: i32) -> Result<(), ErrorCode> {
+        if epoch == OPENS {
+            return Err(ErrorCode::InvalidShareSessionEpoch);
+        }
+        Session::go_on(&mut self.sessions(), key, epoch).map(|_| ())
+    }
+
+    /// Is there one? What a request that closes it asks.
+    pub fn check(&self, key: &SessionKey) -> Result<(), ErrorCode> {
+        if self.sessions().contains_key(key) { Ok(()) } else { Err(ErrorCode::ShareSessionNotFound) }
+    }
+
+    /// Ends a session.
+    pub fn close(&self, key: &SessionKey) -> Option<Ended> {
+        let session = self.sessions().remove(key)?;
+        Some(Ended { key: key.clone(), partitions: session.partitions })
+    }
+
+    /// Ends the sessions of a connection that is gone.
+    pub fn disconnected(&self, connection: SocketAddr) -> Vec<Ended> {
+        let mut sessions = self.sessions();
+        if sessions.is_empty() {
+            return Vec::new();
+        }
+        let gone = sessions.extract_if(|_, session| session.connection == connection);
+        gone.map(|(key, session)| Ended { key, partitions: session.partitions }).collect()
+    }
+}
+
+impl Session {
+    fn go_on<'s>(
+        sessions: &'s mut HashMap<SessionKey, Self>,
+        key: &SessionKey,
+        epoch: i32,
+    ) -> Result<&'s mut Self, ErrorCode> {
+        let session = sessions.get_mut(key).ok_or(ErrorCode::ShareSessionNotFound)?;
+        if session.epoch != epoch {
+            return Err(ErrorCode::InvalidShareSessionEpoch);
+        }
+        session.epoch = epoch.checked_add(1).unwrap_or(1);
+        Ok(session)
+    }
+
+    fn change(&mut self, named: &[TopicPartition], forgotten: &[TopicPartition]) {
+        for one in named {
+            if !self.partitions.contains(one) {
+                self.partitions.push(*one);
+            }
+        }
+        self.partitions.retain(|one| !forgotten.contains(one));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_goes_on_epoch_by_epoch() {
+        let sessions = ShareSessions::new(1);
+        let key = |member: &str| SessionKey { group: "g".into(), member: member.into() };
+        let (a, b) = ((Uuid::from_u128(1), 0), (Uuid::from_u128(1), 1));
+        let here: SocketAddr = ([127, 0, 0, 1], 1).into();
+        assert_eq!(sessions.fetch(&key("m"), 1, &[], &[], here), Err(ErrorCode::ShareSessionNotFound));
+        assert_eq!(sessions.acknowledge(&key("m"), OPENS), Err(ErrorCode::InvalidShareSessionEpoch));
+        let begun = |partitions: &[TopicPartition]| Ok(Begun { partitions: partitions.to_vec(), replaced: None });
+        assert_eq!(sessions.fetch(&key("m"), OPENS, &[a, b, a], &[], here), begun(&[a, b]));
+        assert_eq!(sessions.fetch(&key("n"), OPENS, &[], &[], here), Err(ErrorCode::ShareSessionLimitReached));
+        assert_eq!(sessions.fetch(&key("m"), 1, &[], &[], here), begun(&[b, a]));
+        assert_eq!(sessions.fetch(&key("m"), 1, &[], &[], here), Err(ErrorCode::InvalidShareSessionEpoch));
+        assert_eq!(sessions.acknowledge(&key("m"), 2), Ok(()));
+        assert_eq!(sessions.fetch(&key("m"), 3, &[], &[a], here), begun(&[b]));
+        let reopened = sessions.fetch(&key("m"), OPENS, &[a], &[], here).unwrap();
+        assert_eq!(reopened.replaced, Some(Ended { key: key("m"), partitions: vec![b] }));
+        assert_eq!(sessions.disconnected(([127, 0, 0, 1], 2).into()), []);
+        assert_eq!(sessions.disconnected(here), [Ended { key: key("m"), partitions: vec![a] }]);
+        assert_eq!((sessions.count(), sessions.close(&key("m"))), (0, None));
+    }
+}

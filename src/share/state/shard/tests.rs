@@ -1,0 +1,116 @@
+use super::super::lines::Delivery;
+use super::*;
+use crate::coordinator::log::fake::FakeLog;
+use crate::coordinator::testing::replay;
+
+const NOW: Now = Now { mono_ms: 0, wall_ms: 1 };
+
+fn settings(updates_per_snapshot: u32) -> Arc<ShareStateSettings> {
+    Arc::new(ShareStateSettings {
+        partitions: 1,
+        replication_factor: 1,
+        min_isr: 1,
+        segment_bytes: 1 << 20,
+        compression_codec: 0,
+        updates_per_snapshot,
+        write_timeout_ms: 1000,
+    })
+}
+
+fn shard(log: &Arc<FakeLog>, updates_per_snapshot: u32) -> ShareStateShard {
+    ShareStateShard::new(&settings(updates_per_snapshot), Journal::new(Arc::clone(log) as _))
+}
+
+fn loaded(log: &Arc<FakeLog>) -> ShareStateShard {
+    let mut shard = shard(log, 0);
+    replay(&mut shard, &log.bytes(), 0, NOW);
+    shard
+}
+
+fn key(partition: i32) -> ShareKey {
+    ShareKey { group: "g".into(), topic: uuid::Uuid::from_u128(1), partition }
+}
+
+fn ask<T>(work: impl FnOnce(oneshot::Sender<T>)) -> T {
+    let (to, mut told) = oneshot::channel();
+    work(to);
+    told.try_recv().expect("the fake log is durable at once")
+}
+
+fn written(start_offset: Offset, first: Offset, last: Offset) -> Written {
+    let lines = vec![StateBatch { first, last, delivery: Delivery::Acknowledged, count: 1 }];
+    Written { state_epoch: 0, leader_epoch: 1, start_offset, complete_count: 0, lines }
+}
+
+fn without_place(states: &HashMap<ShareKey, Kept>) -> Vec<(ShareKey, Offset, Vec<StateBatch>)> {
+    let mut all: Vec<_> =
+        states.iter().map(|(key, kept)| (key.clone(), kept.start_offset, kept.lines.all().collect())).collect();
+    all.sort_by_key(|(key, ..)| key.partition);
+    all
+}
+
+#[test]
+fn what_was_written_is_read_after_a_load() {
+    let log = Arc::new(FakeLog::default());
+    let mut shard = shard(&log, 3);
+    let begin = Initialized { state_epoch: 0, start_offset: -1 };
+    assert_eq!(ask(|to| shard.write(key(0), written(0, 0, 1), to, NOW)), Err(Refused::Unknown));
+    for partition in 0..2 {
+        assert_eq!(ask(|to| shard.initialize(key(partition), begin, to, NOW)), Ok(()));
+    }
+    for at in 0..10 {
+        assert_eq!(ask(|to| shard.write(key(0), written(2 * at, 3 * at, 3 * at + 1), to, NOW)), Ok(()));
+        assert_eq!(without_place(&loaded(&log).states), without_place(&shard.states));
+    }
+    let kept = ask(|to| shard.read(&key(0), to)).expect("it is kept");
+    assert_eq!(kept.start_offset, 18);
+    assert_eq!(kept.lines.all().map(|line| line.first).collect::<Vec<_>>(), [18, 21, 24, 27]);
+    // Initializing it once more changes nothing.
+    assert_eq!(ask(|to| shard.initialize(key(0), begin, to, NOW)), Ok(()));
+    assert_eq!(ask(|to| shard.read(&key(0), to)), Some(kept));
+    assert_eq!(ask(|to| shard.set(key(0), 5, to, NOW)), Ok(()));
+    assert_eq!(ask(|to| shard.write(key(0), written(0, 0, 1), to, NOW)), Err(Refused::StateEpoch));
+    assert_eq!(ask(|to| shard.delete(key(1), to, NOW)), Ok(()));
+    assert_eq!(ask(|to| shard.read(&key(1), to)), None);
+    assert_eq!(without_place(&loaded(&log).states), without_place(&shard.states));
+}
+
+#[test]
+fn an_older_leader_is_refused() {
+    let log = Arc::new(FakeLog::default());
+    let mut shard = shard(&log, 3);
+    let begin = Initialized { state_epoch: 0, start_offset: 0 };
+    assert_eq!(ask(|to| shard.initialize(key(0), begin, to, NOW)), Ok(()));
+    let by = |leader_epoch| Written { leader_epoch, ..written(0, 0, 1) };
+    assert_eq!(ask(|to| shard.write(key(0), by(4), to, NOW)), Ok(()));
+    assert_eq!(ask(|to| shard.write(key(0), by(3), to, NOW)), Err(Refused::LeaderEpoch));
+}
+
+#[test]
+fn what_nobody_needs_is_deleted_from_the_front_and_idle_states_do_not_hold_it_up() {
+    let log = Arc::new(FakeLog::default());
+    let mut shard = shard(&log, 10);
+    let begin = Initialized { state_epoch: 0, start_offset: 0 };
+    for partition in 0..2 {
+        assert_eq!(ask(|to| shard.initialize(key(partition), begin, to, NOW)), Ok(()));
+    }
+    for at in 0..2 * SLACK {
+        assert_eq!(ask(|to| shard.write(key(0), written(at, at, at), to, NOW)), Ok(()));
+    }
+    let before = log.batches();
+    shard.upkeep(NOW);
+    assert!(log.batches() < before / 2, "{} of {before}", log.batches());
+    assert_eq!(without_place(&loaded(&log).states), without_place(&shard.states));
+}
+
+#[test]
+fn a_log_that_refuses_changes_nothing() {
+    let log = Arc::new(FakeLog::default());
+    let mut shard = shard(&log, 10);
+    let begin = Initialized { state_epoch: 0, start_offset: 0 };
+    assert_eq!(ask(|to| shard.initialize(key(0), begin, to, NOW)), Ok(()));
+    let before = shard.states.clone();
+    log.fail(Some(crate::partition::append::AppendError::Storage));
+    assert!(matches!(ask(|to| shard.write(key(0), written(0, 0, 1), to, NOW)), Err(Refused::Log(_))));
+    assert_eq!(shard.states, before);
+}
