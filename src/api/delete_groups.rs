@@ -3,10 +3,12 @@
 //! Versions: 2 flexible.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use kafka_protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use kafka_protocol::messages::delete_groups_response::{DeletableGroupResult, DeleteGroupsResponse};
 
+use super::delete_share_group_offsets::forget_states;
 use super::text::shared;
 use super::{Call, Disconnect, Node};
 use crate::protocol::error_code::ErrorCode;
@@ -22,10 +24,24 @@ pub async fn handle(
     for id in request.groups_names {
         // Named twice it is deleted and answered once.
         if seen.insert(id.clone()) {
-            let outcome = node.groups.delete_group(shared(&id.0)).await;
+            let outcome = delete(node, shared(&id.0)).await;
             let code = outcome.err().unwrap_or(ErrorCode::None).code();
             results.push(DeletableGroupResult::default().with_group_id(id).with_error_code(code));
         }
     }
     Ok(DeleteGroupsResponse::default().with_results(results))
+}
+
+/// What is kept of a share group elsewhere goes first: a crash in between leaves a group that begins anew.
+async fn delete(node: &Node, group: Arc<str>) -> Result<(), ErrorCode> {
+    match node.groups.share_states(Arc::clone(&group), true).await {
+        Ok(states) => {
+            forget_states(node, &group, &states, None).await?;
+            node.shares.forget_group(&group);
+        }
+        // Not a share group: what else it is, and whether it is there, the deletion tells.
+        Err(refused) if refused.code == ErrorCode::GroupIdNotFound => {}
+        Err(refused) => return Err(refused.code),
+    }
+    node.groups.delete_group(group).await
 }

@@ -28,6 +28,7 @@ mod alter_config;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
+mod alter_share_group_offsets;
 pub mod answer;
 pub mod api_versions;
 mod assignment;
@@ -42,6 +43,7 @@ pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
 pub mod delete_records;
+mod delete_share_group_offsets;
 pub mod delete_topics;
 pub mod describe_client_quotas;
 pub mod describe_cluster;
@@ -50,6 +52,7 @@ pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_quorum;
+mod describe_share_group_offsets;
 pub mod describe_topic_partitions;
 mod describe_transactions;
 pub mod elect_leaders;
@@ -287,6 +290,15 @@ pub static ROWS: &[Row] = &[
     owned!(DescribeTransactions, 0..=0, describe_transactions::handle),
     owned!(ListTransactions, 0..=2, list_transactions::handle),
     owned!(DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
+    Row {
+        key: ApiKey::DescribeShareGroupOffsets,
+        versions: (0, 1),
+        handler: Handler::Owned(|node, call, body| {
+            Box::pin(async move { describe_share_group_offsets::serve(&node, &call, body).await })
+        }),
+    },
+    owned!(AlterShareGroupOffsets, 0..=0, alter_share_group_offsets::handle),
+    owned!(DeleteShareGroupOffsets, 0..=0, delete_share_group_offsets::handle),
     owned!(ShareGroupHeartbeat, 1..=1, share_group_heartbeat::handle),
     owned!(ShareGroupDescribe, 1..=1, share_group_describe::handle),
     Row {

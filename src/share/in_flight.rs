@@ -268,16 +268,27 @@ impl InFlight {
         self.archive(self.start, log_start - 1);
     }
 
-    /// Offsets from the start on that will be done with once `lines` are written, for who counts what is left to read.
+    /// Offsets from that start on that will be done with then, for who counts what is left to read.
     pub fn complete_with(&self, lines: &[StateBatch]) -> u64 {
         let records = |line: &StateBatch| line.last.abs_diff(line.first) + 1;
         let coming: u64 = lines.iter().filter(|line| line.delivery != Delivery::Available).map(records).sum();
-        self.end.abs_diff(self.start) - self.live + coming
+        let below = self.start_with(lines).abs_diff(self.start);
+        (self.end.abs_diff(self.start) - self.live + coming).saturating_sub(below)
     }
 
-    /// Does anybody have a record, or is it being written what became of one?
-    pub fn is_idle(&self) -> bool {
-        !self.runs.values().any(|run| matches!(run.state, State::Acquired(_) | State::Settling { .. }))
+    /// Where it will begin once `lines` are written.
+    pub fn start_with(&self, lines: &[StateBatch]) -> Offset {
+        let mut at = self.start;
+        while at < self.end {
+            let run = self.run_at(at);
+            let coming = lines.iter().find(|line| (line.first..=line.last).contains(&at));
+            at = match (run.state, coming) {
+                (State::Done(_), _) => run.last + 1,
+                (_, Some(line)) if line.delivery != Delivery::Available => line.last + 1,
+                _ => break,
+            };
+        }
+        at
     }
 
     #[cfg(test)]

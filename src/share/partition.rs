@@ -158,7 +158,7 @@ impl SharePartition {
         let written = self.with(|inner| Written {
             state_epoch: inner.state_epoch,
             leader_epoch: self.partition.offsets().leader_epoch,
-            start_offset: inner.in_flight.start(),
+            start_offset: inner.in_flight.start_with(&lines),
             complete_count: i32::try_from(inner.in_flight.complete_with(&lines)).unwrap_or(i32::MAX),
             lines: lines.clone(),
         })?;

@@ -33,6 +33,12 @@ impl GroupCoordinator {
         self.shards.ask(&group, move |shard, to, _| shard.share_states(&of, only_empty, to)).await?
     }
 
+    /// Is there no group of this name?
+    pub async fn is_free(&self, group: &Arc<str>) -> Result<bool, ErrorCode> {
+        let of = Arc::clone(group);
+        self.shards.ask(group, move |shard, to, _| shard.is_free(&of, to)).await
+    }
+
     /// Writes what has become of the states of partitions.
     pub async fn change_share_states(&self, group: Arc<str>, change: StatesChange) -> Result<(), ErrorCode> {
         let of = Arc::clone(&group);

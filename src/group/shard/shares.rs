@@ -166,6 +166,12 @@ impl Shard {
         self.journal.tell(to, described);
     }
 
+    /// Is there no group of this name?
+    pub fn is_free(&mut self, id: &str, to: oneshot::Sender<bool>) {
+        let free = !self.groups.contains_key(id);
+        self.journal.tell(to, free);
+    }
+
     /// The partitions whose states are kept for a share group; with `only_empty` NON_EMPTY_GROUP while it has members.
     pub fn share_states(
         &mut self,

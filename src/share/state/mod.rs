@@ -20,6 +20,9 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::Offset;
 use crate::protocol::uuid_text;
 
+/// Between two questions to a shard that loads.
+const LOAD_POLL: Duration = Duration::from_millis(10);
+
 /// The topic's name.
 pub const SHARE_STATE_TOPIC: &str = "__share_group_state";
 
@@ -82,18 +85,20 @@ impl ShareStates {
 
     /// Begins to keep a state, or begins it anew at a higher state epoch.
     pub async fn initialize(&self, key: ShareKey, begin: Initialized) -> Result<(), ErrorCode> {
-        self.find().await?;
-        let of = key.coordinator_key();
-        let asked = self.shards.ask(&of, move |shard, to, now| shard.initialize(key, begin, to, now));
-        self.in_time(asked).await?.map_err(Refused::code)
+        let asked = self.ask_new(&key, || {
+            let key = key.clone();
+            move |shard: &mut ShareStateShard, to, now| shard.initialize(key, begin, to, now)
+        });
+        asked.await?.map_err(Refused::code)
     }
 
     /// Begins a state anew at `start_offset`, whatever it was.
     pub async fn set(&self, key: ShareKey, start_offset: Offset) -> Result<(), ErrorCode> {
-        self.find().await?;
-        let of = key.coordinator_key();
-        let asked = self.shards.ask(&of, move |shard, to, now| shard.set(key, start_offset, to, now));
-        self.in_time(asked).await?.map_err(Refused::code)
+        let asked = self.ask_new(&key, || {
+            let key = key.clone();
+            move |shard: &mut ShareStateShard, to, now| shard.set(key, start_offset, to, now)
+        });
+        asked.await?.map_err(Refused::code)
     }
 
     /// The state as it is; `None` when it is not kept.
@@ -114,6 +119,24 @@ impl ShareStates {
         let of = key.coordinator_key();
         let asked = self.shards.ask(&of, move |shard, to, now| shard.delete(key, to, now));
         self.in_time(asked).await?
+    }
+
+    /// Asks a shard that may have been made a moment ago, and be loading.
+    async fn ask_new<T: Send + 'static, A>(&self, key: &ShareKey, ask: impl Fn() -> A) -> Result<T, ErrorCode>
+    where
+        A: FnOnce(&mut ShareStateShard, tokio::sync::oneshot::Sender<T>, crate::coordinator::Now) + Send + 'static,
+    {
+        self.find().await?;
+        let of = key.coordinator_key();
+        self.in_time(async {
+            loop {
+                match self.shards.ask(&of, ask()).await {
+                    Err(ErrorCode::CoordinatorLoadInProgress) => tokio::time::sleep(LOAD_POLL).await,
+                    other => return other,
+                }
+            }
+        })
+        .await
     }
 
     async fn in_time<T>(&self, asked: impl Future<Output = Result<T, ErrorCode>>) -> Result<T, ErrorCode> {
