@@ -42,12 +42,13 @@ use crate::metadata::store::MetadataStore;
 use crate::partition::node_dirs::SyncSettings;
 use crate::partition::registry::{self, LogSettings, PartitionDeps, Partitions};
 use crate::partition::tuning::Tuning;
-use crate::remote_log::snapshots::{COORDINATORS, TRANSACTION_COORDINATORS};
+use crate::remote_log::snapshots::{COORDINATORS, SHARE_COORDINATORS, TRANSACTION_COORDINATORS};
 use crate::remote_log::{RemoteLog, attach, cost};
 use crate::server::listener::Connections;
 use crate::share::partitions::{SharePartitions, SharePartitionsParts};
 use crate::share::sessions::ShareSessions;
 use crate::share::state::ShareStates;
+use crate::share::state::shard::ShareStateContext;
 use crate::telemetry::health::Condition;
 use crate::telemetry::status::Status;
 use crate::telemetry::{Telemetry, http};
@@ -151,7 +152,10 @@ impl Broker {
             tasks: tasks.clone(),
         };
         let transactions = TransactionCoordinator::new(shards.clone(), config.transactions.clone());
-        let share_states = ShareStates::new(shards.clone(), config.share_state.clone());
+        let share_states = ShareStates::new(
+            shards.clone(),
+            ShareStateContext { settings: config.share_state.clone(), metadata: store.clone() },
+        );
         let groups = GroupCoordinator::new(
             shards,
             GroupContext {
@@ -177,7 +181,7 @@ impl Broker {
             groups: groups.clone(),
         }));
         share_states.start();
-        watch_loading(&groups, &transactions, &telemetry, &tasks);
+        watch_loading(&groups, &transactions, &share_states, &telemetry, &tasks);
         let shares = SharePartitions::new(SharePartitionsParts {
             settings: config.group.share.clone(),
             states: Arc::clone(&share_states),
@@ -221,6 +225,10 @@ impl Broker {
                     Arc::new(tier::ShardsSection {
                         kind: TRANSACTION_COORDINATORS,
                         shards: Arc::clone(transactions.shards()),
+                    }),
+                    Arc::new(tier::ShardsSection {
+                        kind: SHARE_COORDINATORS,
+                        shards: Arc::clone(share_states.shards()),
                     }),
                 ],
                 telemetry: telemetry.clone(),
@@ -365,11 +373,12 @@ impl std::fmt::Debug for Broker {
 fn watch_loading(
     groups: &Arc<GroupCoordinator>,
     transactions: &Arc<TransactionCoordinator>,
+    share_states: &Arc<ShareStates>,
     telemetry: &Arc<Telemetry>,
     tasks: &Tasks,
 ) {
-    let (groups, transactions) = (Arc::clone(groups), Arc::clone(transactions));
-    let loaded = move || groups.is_loaded() && transactions.is_loaded();
+    let (groups, transactions, shares) = (Arc::clone(groups), Arc::clone(transactions), Arc::clone(share_states));
+    let loaded = move || groups.is_loaded() && transactions.is_loaded() && shares.is_loaded();
     if loaded() {
         return;
     }

@@ -31,6 +31,8 @@ pub const PRODUCER_IDS: u16 = 4;
 pub const COORDINATORS: u16 = 16;
 /// The state of the transaction coordinator.
 pub const TRANSACTION_COORDINATORS: u16 = 17;
+/// The state of the share coordinator.
+pub const SHARE_COORDINATORS: u16 = 18;
 
 /// Every so many snapshots the ones that nobody needs are removed.
 const PRUNE_EVERY: u64 = 16;

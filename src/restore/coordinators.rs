@@ -12,6 +12,8 @@ use crate::coordinator::Encoded;
 use crate::coordinator::section::ShardSection;
 use crate::group::records::{Committed, OffsetKey, Record};
 use crate::protocol::record_batch::{Offset, ProducerId};
+use crate::share::state::lines::Delivery;
+use crate::share::state::records::Record as ShareRecord;
 use crate::transaction::records as transaction_records;
 use crate::transaction::state::{Live, NO_EPOCH, State};
 use crate::transaction::transition;
@@ -95,6 +97,27 @@ pub fn transactions(
     map_records(shards, |record| change(record, counts))
 }
 
+/// The records of the share partitions' shards as they may come back: nothing is done with behind the end of its log. One of a
+/// partition that is not there does not come back.
+pub fn shares(shards: Vec<ShardSection>, ends: &Ends) -> Vec<ShardSection> {
+    let by_id: HashMap<Uuid, &Vec<Offset>> = ends.values().map(|(id, ends)| (*id, ends)).collect();
+    map_records(shards, |record| {
+        let Ok(ShareRecord::Snapshot(key, Some(mut snapshot))) =
+            ShareRecord::decode(&record.key, record.value.as_deref())
+        else {
+            return Some(record);
+        };
+        let end = *by_id.get(&key.topic)?.get(usize::try_from(key.partition).ok()?)?;
+        snapshot.start_offset = snapshot.start_offset.min(end);
+        snapshot.lines.retain(|line| line.first < end);
+        snapshot.lines.iter_mut().for_each(|line| line.last = line.last.min(end - 1));
+        let done = snapshot.lines.iter().filter(|line| line.delivery != Delivery::Available);
+        let count: u64 = done.map(|line| line.last.abs_diff(line.first) + 1).sum();
+        snapshot.complete_count = i32::try_from(count).unwrap_or(i32::MAX);
+        ShareRecord::Snapshot(key, Some(snapshot)).encode()
+    })
+}
+
 fn map_records(shards: Vec<ShardSection>, mut change: impl FnMut(Encoded) -> Option<Encoded>) -> Vec<ShardSection> {
     let of_shard = |shard: ShardSection| ShardSection {
         records: shard.records.into_iter().filter_map(&mut change).collect(),
@@ -120,6 +143,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::share::state::lines::StateBatch;
+    use crate::share::state::records::{ShareKey, Snapshot};
     use crate::transaction::state::{TopicPartition, Transaction};
 
     const TOPIC: Uuid = Uuid::from_u128(7);
@@ -209,6 +234,40 @@ mod tests {
             Ok(transaction_records::Record::Transaction(_, Some(transaction))) => (transaction, counts),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_share_partition_goes_no_further_than_its_log() {
+        let ends = Ends::from([("t".into(), (TOPIC, vec![10]))]);
+        let record = |topic, start_offset, lines: &[(Offset, Offset)]| {
+            let key = ShareKey { group: "g".into(), topic, partition: 0 };
+            let line = |(first, last): &(Offset, Offset)| StateBatch {
+                first: *first,
+                last: *last,
+                delivery: Delivery::Acknowledged,
+                count: 1,
+            };
+            let lines: Vec<_> = lines.iter().map(line).collect();
+            let snapshot = Snapshot {
+                snapshot_epoch: 0,
+                state_epoch: 0,
+                leader_epoch: 0,
+                start_offset,
+                complete_count: lines.iter().map(|line| (line.last - line.first + 1) as i32).sum(),
+                created_ms: 0,
+                written_ms: 0,
+                lines,
+            };
+            ShareRecord::Snapshot(key, Some(snapshot)).encode().expect("a snapshot")
+        };
+        let records = vec![
+            record(TOPIC, 12, &[]),
+            record(TOPIC, 5, &[(6, 7), (9, 20), (22, 23)]),
+            record(TOPIC, -1, &[]),
+            record(Uuid::from_u128(8), 0, &[]),
+        ];
+        let kept = shares(shard(records), &ends);
+        assert_eq!(kept[0].records, [record(TOPIC, 10, &[]), record(TOPIC, 5, &[(6, 7), (9, 9)]), record(TOPIC, -1, &[])]);
     }
 
     #[test]

@@ -20,7 +20,9 @@ use crate::metadata::remote_log::{RemotePartition, RemoteSegment, SegmentState};
 use crate::partition::producers::read_snapshot;
 use crate::protocol::record_batch::{LeaderEpoch, Offset, ProducerId};
 use crate::remote_log::snapshots::content::{self, BadSection, SnapshotImage};
-use crate::remote_log::snapshots::{COORDINATORS, IMAGE, PRODUCER_IDS, SECURITY, TIERED, TRANSACTION_COORDINATORS};
+use crate::remote_log::snapshots::{
+    COORDINATORS, IMAGE, PRODUCER_IDS, SECURITY, SHARE_COORDINATORS, TIERED, TRANSACTION_COORDINATORS,
+};
 
 /// Producer ids that may have been given away since the snapshot, beyond what it and the bucket know: a thousand blocks.
 const PRODUCER_IDS_SINCE: ProducerId = 1_000_000;
@@ -48,6 +50,8 @@ pub struct Cut {
     pub groups: Vec<ShardSection>,
     /// What the transaction coordinator knew.
     pub transactions: Vec<ShardSection>,
+    /// What the share coordinator knew.
+    pub shares: Vec<ShardSection>,
     /// Topics that were made after the snapshot: their name and segments are in the bucket, their settings are not.
     pub found: Vec<Topic>,
     /// Topics of the snapshot that were deleted after it and stay so.
@@ -142,6 +146,7 @@ pub async fn gather(tier: &Tier, snapshot: &Snapshot, older: Option<i64>) -> Res
     let groups = ShardSection::decode_all(optional(snapshot, COORDINATORS).map_or(&[][..], |bytes| bytes))?;
     let transactions =
         ShardSection::decode_all(optional(snapshot, TRANSACTION_COORDINATORS).map_or(&[][..], |bytes| bytes))?;
+    let shares = ShardSection::decode_all(optional(snapshot, SHARE_COORDINATORS).map_or(&[][..], |bytes| bytes))?;
 
     let objects: HashMap<PartitionId, Vec<ObjectRef>> = tier
         .all_segments()
@@ -214,6 +219,7 @@ pub async fn gather(tier: &Tier, snapshot: &Snapshot, older: Option<i64>) -> Res
         producer_epochs,
         groups,
         transactions,
+        shares,
         found,
         deleted,
         undeleted,

@@ -32,6 +32,7 @@ use crate::partition::registry::Partitions;
 use crate::partition::tuning::Tuning;
 use crate::protocol::batch_builder::BatchBuilder;
 use crate::protocol::record_batch::Offset;
+use crate::share::state::SHARE_STATE_TOPIC;
 use crate::transaction::internal_topic::TRANSACTION_TOPIC;
 
 /// What an empty log directory may hold: our own lock, and what a file system puts at its root.
@@ -74,6 +75,8 @@ pub struct Prepared {
     pub groups: Vec<ShardSection>,
     /// The records of the transactions.
     pub transactions: Vec<ShardSection>,
+    /// The records of the share partitions.
+    pub shares: Vec<ShardSection>,
     /// How much of both came back.
     pub counts: Counts,
     /// Where logs without a file begin that don't begin at 0.
@@ -116,13 +119,16 @@ pub(super) async fn prepare(
     store.commit(None, topics.chain(cut.settings.iter().cloned()).collect()).await?;
     let image = store.image();
     let mut counts = Counts::default();
-    let groups = coordinators::groups(cut.groups.clone(), &ends(cut, &image), &mut counts);
+    let ends = ends(cut, &image);
+    let groups = coordinators::groups(cut.groups.clone(), &ends, &mut counts);
+    let shares = coordinators::shares(cut.shares.clone(), &ends);
     let version = image.features.level(Feature::Transaction);
     let now_ms = parts.clock.now_ms();
     let transactions =
         coordinators::transactions(cut.transactions.clone(), &cut.producer_epochs, version, now_ms, &mut counts);
     let mut starts = Vec::new();
-    for (name, shards) in [(OFFSETS_TOPIC, &groups), (TRANSACTION_TOPIC, &transactions)] {
+    let logs = [(OFFSETS_TOPIC, &groups), (TRANSACTION_TOPIC, &transactions), (SHARE_STATE_TOPIC, &shares)];
+    for (name, shards) in logs {
         let Some(topic) = image.topic(name) else { continue };
         let id = |shard: &ShardSection| PartitionId { topic: topic.id, partition: shard.partition };
         starts.extend(shards.iter().map(|shard| (Topic::clone(topic), id(shard), shard.next_offset)));
@@ -132,7 +138,7 @@ pub(super) async fn prepare(
         starts.push((Topic::clone(topic), partition.id, partition.end));
     }
     starts.retain(|(_, _, start)| *start > 0);
-    Ok(Prepared { store, groups, transactions, counts, starts })
+    Ok(Prepared { store, groups, transactions, shares, counts, starts })
 }
 
 /// Where each log ends at the cut.
@@ -158,7 +164,7 @@ pub(super) fn finish(
     failed_dirs: &[(PathBuf, String)],
     parts: &Parts,
 ) -> Result<(), RestoreError> {
-    let Prepared { store, groups, transactions, starts, .. } = prepared;
+    let Prepared { store, groups, transactions, shares, starts, .. } = prepared;
     let dirs = &config.dirs;
     let works = |log: &&PathBuf| failed_dirs.iter().all(|(failed, _)| failed != *log);
     if let Some(log) = dirs.logs.iter().find(works)
@@ -172,7 +178,7 @@ pub(super) fn finish(
     let image = store.image();
     let tuning = Tuning::new(dynamic::tuned(&dynamic::effective(config, &image), &image));
     let partitions = Partitions::open(partition_deps(config, failed_dirs, parts, &tuning), &image)?;
-    let written = [(OFFSETS_TOPIC, &groups), (TRANSACTION_TOPIC, &transactions)]
+    let written = [(OFFSETS_TOPIC, &groups), (TRANSACTION_TOPIC, &transactions), (SHARE_STATE_TOPIC, &shares)]
         .into_iter()
         .try_for_each(|(topic, shards)| append_all(&partitions, topic, shards, parts.clock.now_ms()));
     let closed = partitions.close();

@@ -56,7 +56,9 @@ use crate::partition::registry;
 use crate::protocol::record_batch::LeaderEpoch;
 use crate::remote_log::merge::join::JoinError;
 use crate::remote_log::snapshots::content::{self, BadSection};
-use crate::remote_log::snapshots::{COORDINATORS, IMAGE, PRODUCER_IDS, SECURITY, TIERED, TRANSACTION_COORDINATORS};
+use crate::remote_log::snapshots::{
+    COORDINATORS, IMAGE, PRODUCER_IDS, SECURITY, SHARE_COORDINATORS, TIERED, TRANSACTION_COORDINATORS,
+};
 use cut::{Cut, PartitionCut};
 use report::Report;
 
@@ -279,6 +281,7 @@ async fn put_snapshot(tier: &Tier, image: &Image, cut: &Cut, laid: &files::Prepa
         SnapshotSection { kind: PRODUCER_IDS, bytes: content::encode_producer_ids(cut.next_producer_id) },
         SnapshotSection { kind: COORDINATORS, bytes: coordinators::encode(&laid.groups) },
         SnapshotSection { kind: TRANSACTION_COORDINATORS, bytes: coordinators::encode(&laid.transactions) },
+        SnapshotSection { kind: SHARE_COORDINATORS, bytes: coordinators::encode(&laid.shares) },
     ];
     let first = tier.newest_snapshot_number().await?.map_or(0, |number| number + 1);
     let mut taken = None;

@@ -29,4 +29,5 @@ mod recompression;
 mod record_rules;
 mod requests;
 mod scenario;
+mod share_groups;
 mod tiering;

@@ -2,6 +2,7 @@
 //! `checkers`; what each point leaves behind is in `docs/crash-safety.md`.
 
 mod rebalances;
+mod shares;
 mod transactions;
 mod workloads;
 
@@ -15,6 +16,7 @@ use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::checkers::bucket;
 use terrace_protocol_tests::checkers::history::History;
 use terrace_tiering::platform::crash_point::CrashPoint;
+use shares::Shares;
 use transactions::Transactions;
 use workloads::{Busy, CommittedOffsets, Compacted, DeletedTopic, Draining, Moving, Workload, busy_topic};
 
@@ -37,6 +39,7 @@ fn busy_broker() -> Options {
         .with("offsets.topic.num.partitions", 2)
         .with("log.wal.file.bytes", 1 << 20)
         .with("transaction.state.log.num.partitions", 2)
+        .with("share.coordinator.state.topic.num.partitions", 2)
 }
 
 /// As [`busy_broker`], with two log directories between which partitions can move.
@@ -141,6 +144,7 @@ fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
         P::DrainBeforeName | P::DrainAfterName => Box::new(Draining::begin(address)),
         P::TopicDeleteAfterCommit => Box::new(DeletedTopic::begin(address)),
         P::GroupAfterAppend => Box::new(CommittedOffsets::begin(address)),
+        P::ShareStateAfterAppend => Box::new(Shares::begin(address)),
         P::TransactionAfterAppend
         | P::TransactionAfterPrepare
         | P::TransactionBeforeMarkers

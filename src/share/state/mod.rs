@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::records::ShareKey;
-use self::shard::{Initialized, Kept, Refused, ShareStateShard, Written};
+use self::shard::{Initialized, Kept, Refused, ShareStateContext, ShareStateShard, Written};
 use crate::config::server::ShareStateSettings;
 use crate::coordinator::internal_topic::{BROKERS, InternalTopic};
 use crate::coordinator::{Shards, ShardsDeps};
@@ -58,9 +58,9 @@ pub struct ShareStates {
 
 impl ShareStates {
     /// A coordinator whose shards are not started.
-    pub fn new(deps: ShardsDeps, settings: ShareStateSettings) -> Arc<Self> {
-        let write_timeout = Duration::from_millis(settings.write_timeout_ms);
-        Arc::new(Self { shards: Shards::new(deps, Arc::new(settings)), write_timeout })
+    pub fn new(deps: ShardsDeps, context: ShareStateContext) -> Arc<Self> {
+        let write_timeout = Duration::from_millis(context.settings.write_timeout_ms);
+        Arc::new(Self { shards: Shards::new(deps, Arc::new(context)), write_timeout })
     }
 
     /// Starts the shards that the image knows, and follows it from now on.

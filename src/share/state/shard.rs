@@ -17,6 +17,7 @@ use crate::config::server::ShareStateSettings;
 use crate::coordinator::internal_topic::InternalTopic;
 use crate::coordinator::journal::{Journal, client_error};
 use crate::coordinator::{Encoded, Now, Replayed, ShardState};
+use crate::metadata::store::SharedMetadata;
 use crate::protocol::compression::Compression;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{LeaderEpoch, Offset};
@@ -136,10 +137,25 @@ impl Kept {
     }
 }
 
+/// What all shards share.
+#[derive(Clone)]
+pub struct ShareStateContext {
+    /// `share.coordinator.*`.
+    pub settings: ShareStateSettings,
+    /// Which topics there are.
+    pub metadata: SharedMetadata,
+}
+
+impl std::fmt::Debug for ShareStateContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShareStateContext").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
 /// One shard's state.
 #[derive(Debug)]
 pub struct ShareStateShard {
-    settings: Arc<ShareStateSettings>,
+    context: Arc<ShareStateContext>,
     journal: Journal,
     states: HashMap<ShareKey, Kept>,
 }
@@ -147,19 +163,19 @@ pub struct ShareStateShard {
 impl ShardState for ShareStateShard {
     const NAME: &'static str = "share";
 
-    type Context = ShareStateSettings;
+    type Context = ShareStateContext;
 
-    fn internal_topic(settings: &ShareStateSettings) -> InternalTopic {
-        share_state_topic(settings)
+    fn internal_topic(context: &ShareStateContext) -> InternalTopic {
+        share_state_topic(&context.settings)
     }
 
-    fn upkeep_interval(_: &ShareStateSettings) -> Duration {
+    fn upkeep_interval(_: &ShareStateContext) -> Duration {
         PRUNE_INTERVAL
     }
 
-    fn new(settings: &Arc<ShareStateSettings>, journal: Journal) -> Self {
-        let codec = Compression::from_id(settings.compression_codec).unwrap_or(Compression::None);
-        Self { settings: Arc::clone(settings), journal: journal.with_compression(codec), states: HashMap::new() }
+    fn new(context: &Arc<ShareStateContext>, journal: Journal) -> Self {
+        let codec = Compression::from_id(context.settings.compression_codec).unwrap_or(Compression::None);
+        Self { context: Arc::clone(context), journal: journal.with_compression(codec), states: HashMap::new() }
     }
 
     fn journal(&mut self) -> &mut Journal {
@@ -189,6 +205,18 @@ impl ShardState for ShareStateShard {
         self.renew_idle(now);
         let oldest = self.states.values().map(|kept| kept.snapshot_at).min();
         self.journal.forget_below(oldest.unwrap_or_else(|| self.journal.next_offset()));
+    }
+
+    /// Their states go with them: a topic of the same name is another.
+    fn topics_deleted(&mut self, _: &[Arc<str>], now: Now) {
+        let image = self.context.metadata.image();
+        let gone = self.states.keys().filter(|key| image.topic_by_id(&key.topic).is_none());
+        for key in gone.cloned().collect::<Vec<_>>() {
+            // When the log refuses, the next topic that goes takes it along.
+            if self.commit(&Record::Snapshot(key, None), now).is_err() {
+                return;
+            }
+        }
     }
 
     fn snapshot(&self) -> Vec<Encoded> {
@@ -293,7 +321,7 @@ impl ShareStateShard {
             complete_count: written.complete_count,
             lines: written.lines,
         };
-        if kept.updates < self.settings.updates_per_snapshot {
+        if kept.updates < self.context.settings.updates_per_snapshot {
             return self.commit(&Record::Update(key, Some(update)), now);
         }
         let mut whole = kept.clone();

@@ -2,11 +2,12 @@ use super::super::lines::Delivery;
 use super::*;
 use crate::coordinator::log::fake::FakeLog;
 use crate::coordinator::testing::replay;
+use crate::metadata::fake::FakeStore;
 
 const NOW: Now = Now { mono_ms: 0, wall_ms: 1 };
 
-fn settings(updates_per_snapshot: u32) -> Arc<ShareStateSettings> {
-    Arc::new(ShareStateSettings {
+fn shard(log: &Arc<FakeLog>, updates_per_snapshot: u32) -> ShareStateShard {
+    let settings = ShareStateSettings {
         partitions: 1,
         replication_factor: 1,
         min_isr: 1,
@@ -14,11 +15,9 @@ fn settings(updates_per_snapshot: u32) -> Arc<ShareStateSettings> {
         compression_codec: 0,
         updates_per_snapshot,
         write_timeout_ms: 1000,
-    })
-}
-
-fn shard(log: &Arc<FakeLog>, updates_per_snapshot: u32) -> ShareStateShard {
-    ShareStateShard::new(&settings(updates_per_snapshot), Journal::new(Arc::clone(log) as _))
+    };
+    let context = ShareStateContext { settings, metadata: FakeStore::new() };
+    ShareStateShard::new(&Arc::new(context), Journal::new(Arc::clone(log) as _))
 }
 
 fn loaded(log: &Arc<FakeLog>) -> ShareStateShard {

@@ -1,0 +1,339 @@
+//! Share groups (KIP-932): members, sessions, acquired records, what is said of them, and offsets.
+
+use kafka_protocol::messages::alter_share_group_offsets_request::{
+    AlterShareGroupOffsetsRequestPartition, AlterShareGroupOffsetsRequestTopic,
+};
+use kafka_protocol::messages::delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic;
+use kafka_protocol::messages::describe_share_group_offsets_request::{
+    DescribeShareGroupOffsetsRequestGroup, DescribeShareGroupOffsetsRequestTopic,
+};
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::share_acknowledge_request::{
+    AcknowledgePartition, AcknowledgeTopic, AcknowledgementBatch,
+};
+use kafka_protocol::messages::share_fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::share_group_heartbeat_response::ShareGroupHeartbeatResponse;
+use kafka_protocol::messages::{
+    AlterShareGroupOffsetsRequest, DeleteGroupsRequest, DeleteShareGroupOffsetsRequest,
+    DescribeShareGroupOffsetsRequest, IncrementalAlterConfigsRequest, ShareAcknowledgeRequest, ShareFetchRequest,
+    ShareFetchResponse, ShareGroupDescribeRequest, ShareGroupHeartbeatRequest,
+};
+use terrace_protocol_tests::batch::Batch;
+use terrace_protocol_tests::compare::fresh_name;
+use terrace_protocol_tests::raw_client::RawClient;
+use uuid::Uuid;
+
+use crate::group_scenario::{find, group};
+use crate::scenario::{Scenario, scenario, text, topic_name};
+
+/// A group that begins at the log start and whose targets follow its epochs at once.
+fn share_group(s: &mut Scenario) -> String {
+    let name = fresh_name("s");
+    find(s, &name);
+    let set = |key: &str, value: &str| {
+        AlterableConfig::default().with_name(text(key)).with_config_operation(0).with_value(Some(text(value)))
+    };
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(32)
+        .with_resource_name(text(&name))
+        .with_configs(vec![set("share.auto.offset.reset", "earliest"), set("share.assignment.interval.ms", "0")]);
+    let answer = s.client.call(1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource]));
+    assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
+    name
+}
+
+fn beat(name: &str, member: &str, epoch: i32) -> ShareGroupHeartbeatRequest {
+    ShareGroupHeartbeatRequest::default().with_group_id(group(name)).with_member_id(text(member)).with_member_epoch(epoch)
+}
+
+fn joins(name: &str, member: &str, topics: &[&str]) -> ShareGroupHeartbeatRequest {
+    beat(name, member, 0).with_subscribed_topic_names(Some(topics.iter().map(|topic| topic_name(topic)).collect()))
+}
+
+/// A member that may read partition 0 of a topic.
+struct Member {
+    group: String,
+    id: String,
+    topic: Uuid,
+    /// Of its session's next request.
+    session: i32,
+}
+
+impl Member {
+    /// Joins and beats until it is assigned something.
+    fn join(s: &mut Scenario, group: &str, id: &str, topic: &str) -> Self {
+        let owns = |answer: &ShareGroupHeartbeatResponse| {
+            assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+            answer.assignment.as_ref().is_some_and(|assigned| !assigned.topic_partitions.is_empty())
+        };
+        let mut answer = s.client.call(1, &joins(group, id, &[topic]));
+        while !owns(&answer) {
+            answer = s.client.call(1, &beat(group, id, answer.member_epoch));
+        }
+        let topic = s.topic_id(topic).expect("it is there");
+        Self { group: group.to_owned(), id: id.to_owned(), topic, session: 0 }
+    }
+
+    fn request(&self, epoch: i32, wait_ms: i32) -> ShareFetchRequest {
+        let topics = match epoch {
+            0 => vec![
+                FetchTopic::default()
+                    .with_topic_id(self.topic)
+                    .with_partitions(vec![FetchPartition::default().with_partition_index(0)]),
+            ],
+            _ => Vec::new(),
+        };
+        ShareFetchRequest::default()
+            .with_group_id(Some(group(&self.group)))
+            .with_member_id(Some(text(&self.id)))
+            .with_share_session_epoch(epoch)
+            .with_max_wait_ms(wait_ms)
+            .with_min_bytes(1)
+            .with_max_bytes(1 << 20)
+            .with_max_records(500)
+            .with_batch_size(500)
+            .with_topics(topics)
+    }
+
+    fn fetch(&mut self, s: &mut Scenario, wait_ms: i32) -> ShareFetchResponse {
+        let answer = s.client.call(1, &self.request(self.session, wait_ms));
+        self.session += 1;
+        answer
+    }
+
+    /// Fetches until something comes, or for a second if nothing is to.
+    fn tell_fetch(&mut self, s: &mut Scenario, what: &str) {
+        let mut said = String::new();
+        for _ in 0..10 {
+            let answer = self.fetch(s, 500);
+            said = acquired(&answer);
+            if !said.is_empty() {
+                break;
+            }
+        }
+        s.say(format!("{what}: {said}"));
+    }
+
+    fn acknowledge(&mut self, s: &mut Scenario, what: &str, batches: &[(i64, i64, &[i8])]) {
+        let batches = batches.iter().map(|(first, last, types)| {
+            AcknowledgementBatch::default()
+                .with_first_offset(*first)
+                .with_last_offset(*last)
+                .with_acknowledge_types(types.to_vec())
+        });
+        let partition =
+            AcknowledgePartition::default().with_partition_index(0).with_acknowledgement_batches(batches.collect());
+        let topic = AcknowledgeTopic::default().with_topic_id(self.topic).with_partitions(vec![partition]);
+        let request = ShareAcknowledgeRequest::default()
+            .with_group_id(Some(group(&self.group)))
+            .with_member_id(Some(text(&self.id)))
+            .with_share_session_epoch(self.session)
+            .with_topics(vec![topic]);
+        let answer = s.client.call(1, &request);
+        if answer.error_code == 0 {
+            self.session += 1;
+        }
+        let codes: Vec<_> =
+            answer.responses.iter().flat_map(|topic| &topic.partitions).map(|one| one.error_code).collect();
+        s.say(format!("{what}: {} {codes:?}", answer.error_code));
+    }
+}
+
+/// Acquired ranges with their counts, or errors.
+fn acquired(answer: &ShareFetchResponse) -> String {
+    if answer.error_code != 0 {
+        return format!("error {}", answer.error_code);
+    }
+    let mut said = Vec::new();
+    for partition in answer.responses.iter().flat_map(|topic| &topic.partitions) {
+        if partition.error_code != 0 {
+            said.push(format!("error {}", partition.error_code));
+        }
+        for some in &partition.acquired_records {
+            said.push(format!("{}-{} for the {}th time", some.first_offset, some.last_offset, some.delivery_count));
+        }
+    }
+    said.join(", ")
+}
+
+#[test]
+fn what_is_given_back_comes_again_and_what_is_accepted_does_not() {
+    scenario(
+        |s| {
+            let (name, topic) = (share_group(s), s.topic(1, &[]));
+            let mut member = Member::join(s, &name, "m", &topic);
+            s.produce(&topic, 0, Batch::of(&["a", "b", "c", "d", "e"]).build());
+            member.tell_fetch(s, "first");
+            member.acknowledge(s, "accept two, give two back, reject one", &[(0, 1, &[1]), (2, 4, &[2, 2, 3])]);
+            member.tell_fetch(s, "again");
+            member.acknowledge(s, "what is not held", &[(0, 1, &[1])]);
+            member.acknowledge(s, "what nobody was given", &[(50, 60, &[1])]);
+            member.acknowledge(s, "no types", &[(2, 3, &[])]);
+            member.acknowledge(s, "too many types", &[(2, 3, &[1, 1, 1])]);
+            member.acknowledge(s, "unknown type", &[(2, 3, &[9])]);
+            member.acknowledge(s, "backwards", &[(3, 2, &[1])]);
+            member.acknowledge(s, "overlapping", &[(2, 3, &[1]), (3, 3, &[1])]);
+            member.acknowledge(s, "give back", &[(2, 3, &[2])]);
+            for time in 3..=5 {
+                member.tell_fetch(s, &format!("time {time}"));
+                member.acknowledge(s, "give back", &[(2, 3, &[2])]);
+            }
+            s.produce(&topic, 0, Batch::of(&["f"]).build());
+            member.tell_fetch(s, "behind the limit");
+        },
+        "",
+    );
+}
+
+#[test]
+fn a_session_goes_on_epoch_by_epoch_and_ends_with_its_connection() {
+    scenario(
+        |s| {
+            let (name, topic) = (share_group(s), s.topic(1, &[]));
+            let mut member = Member::join(s, &name, "m", &topic);
+            s.produce(&topic, 0, Batch::of(&["a", "b"]).build());
+            let answer = s.client.call(1, &member.request(3, 0));
+            s.say(format!("no session: {}", acquired(&answer)));
+            member.acknowledge(s, "acknowledge without one", &[(0, 0, &[1])]);
+            member.tell_fetch(s, "opened");
+            let answer = s.client.call(1, &member.request(member.session + 5, 0));
+            s.say(format!("another epoch: {}", acquired(&answer)));
+            let answer = s.client.call(1, &member.request(-1, 0));
+            s.say(format!("closed: {}", acquired(&answer)));
+            let answer = s.client.call(1, &member.request(-1, 0));
+            s.say(format!("closed again: {}", acquired(&answer)));
+            let mut other = Member::join(s, &name, "n", &topic);
+            other.tell_fetch(s, "what the other gave back");
+            // The connection goes, and the session with it.
+            let mut third = Member::join(s, &name, "o", &topic);
+            third.tell_fetch(s, "nothing is left");
+            s.client = RawClient::connect(s.address);
+            third.session = 0;
+            third.tell_fetch(s, "what a lost connection held");
+        },
+        "",
+    );
+}
+
+#[test]
+fn members_come_and_go() {
+    scenario(
+        |s| {
+            let (name, topic) = (share_group(s), s.topic(2, &[]));
+            let bad = [
+                ("no member", joins(&name, "", &[&topic])),
+                ("no topics", beat(&name, "m", 0)),
+                ("bad epoch", beat(&name, "m", -2)),
+                ("blank rack", joins(&name, "m", &[&topic]).with_rack_id(Some(text("")))),
+                ("no group", joins("", "m", &[&topic])),
+                ("unknown group", beat(&name, "m", 3)),
+            ];
+            for (what, request) in bad {
+                let answer = s.client.call(1, &request);
+                let message = answer.error_message.as_deref().map(|message| message.replace(&name, "G"));
+                s.say(format!("{what}: {} {message:?}", answer.error_code));
+            }
+            describe(s, &name);
+            Member::join(s, &name, "m", &topic);
+            Member::join(s, &name, "n", &topic);
+            let answer = s.client.call(1, &beat(&name, "x", 2));
+            let message = answer.error_message.as_deref().map(|message| message.replace(&name, "G"));
+            s.say(format!("unknown member: {} {message:?}", answer.error_code));
+            for member in ["m", "n"] {
+                let answer = s.client.call(1, &beat(&name, member, -1));
+                s.say(format!("{member} leaves: {} {} {:?}", answer.error_code, answer.member_epoch, answer.assignment));
+            }
+            describe_state(s, &name);
+            let request = DeleteGroupsRequest::default().with_groups_names(vec![group(&name)]);
+            let answer = s.client.call(2, &request);
+            s.say(format!("deleted: {}", answer.results[0].error_code));
+            describe(s, &name);
+        },
+        "",
+    );
+}
+
+fn describe(s: &mut Scenario, name: &str) {
+    let request = ShareGroupDescribeRequest::default().with_group_ids(vec![group(name)]);
+    let answer = s.client.call(1, &request).groups.remove(0);
+    let message = answer.error_message.as_deref().map(|message| message.replace(name, "G"));
+    s.say(format!(
+        "{} {message:?} {} by {} members {}",
+        answer.error_code,
+        &*answer.group_state,
+        &*answer.assignor_name,
+        answer.members.len()
+    ));
+}
+
+fn describe_state(s: &mut Scenario, name: &str) {
+    let request = ShareGroupDescribeRequest::default().with_group_ids(vec![group(name)]);
+    let answer = s.client.call(1, &request).groups.remove(0);
+    s.say(format!("{} {} members {}", answer.error_code, &*answer.group_state, answer.members.len()));
+}
+
+#[test]
+fn offsets_are_described_set_and_deleted() {
+    scenario(
+        |s| {
+            let (name, topic) = (share_group(s), s.topic(1, &[]));
+            offsets(s, &name, &topic, "no group");
+            let mut member = Member::join(s, &name, "m", &topic);
+            s.produce(&topic, 0, Batch::of(&["a", "b", "c", "d", "e"]).build());
+            member.tell_fetch(s, "all");
+            member.acknowledge(s, "accept three", &[(0, 2, &[1])]);
+            alter(s, &name, &topic, 1, "with members");
+            let answer = s.client.call(1, &member.request(-1, 0));
+            s.say(format!("closed: {}", acquired(&answer)));
+            s.client.call(1, &beat(&name, "m", -1));
+            alter(s, &name, &topic, 1, "without");
+            offsets(s, &name, &topic, "set");
+            alter(s, &name, "missing", 1, "another topic");
+            let mut member = Member::join(s, &name, "m", &topic);
+            member.tell_fetch(s, "from there");
+            let answer = s.client.call(1, &member.request(-1, 0));
+            s.say(format!("closed: {}", acquired(&answer)));
+            s.client.call(1, &beat(&name, "m", -1));
+            delete(s, &name, &topic, "deleted");
+            delete(s, &name, &topic, "deleted again");
+        },
+        "",
+    );
+}
+
+fn offsets(s: &mut Scenario, name: &str, topic: &str, what: &str) {
+    let topic = DescribeShareGroupOffsetsRequestTopic::default()
+        .with_topic_name(topic_name(topic))
+        .with_partitions(vec![0]);
+    let asked = DescribeShareGroupOffsetsRequestGroup::default().with_group_id(group(name)).with_topics(Some(vec![topic]));
+    let request = DescribeShareGroupOffsetsRequest::default().with_groups(vec![asked]);
+    let answer = s.client.call(0, &request).groups.remove(0);
+    let message = answer.error_message.as_deref().map(|message| message.replace(name, "G"));
+    let found: Vec<_> = answer
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .map(|one| (one.partition_index, one.start_offset, one.error_code))
+        .collect();
+    s.say(format!("offsets, {what}: {} {message:?} {found:?}", answer.error_code));
+}
+
+fn alter(s: &mut Scenario, name: &str, topic: &str, start: i64, what: &str) {
+    let partition =
+        AlterShareGroupOffsetsRequestPartition::default().with_partition_index(0).with_start_offset(start);
+    let topic = AlterShareGroupOffsetsRequestTopic::default()
+        .with_topic_name(topic_name(topic))
+        .with_partitions(vec![partition]);
+    let request = AlterShareGroupOffsetsRequest::default().with_group_id(group(name)).with_topics(vec![topic]);
+    let answer = s.client.call(0, &request);
+    let codes: Vec<_> = answer.responses.iter().flat_map(|one| &one.partitions).map(|one| one.error_code).collect();
+    s.say(format!("alter, {what}: {} {codes:?}", answer.error_code));
+}
+
+fn delete(s: &mut Scenario, name: &str, topic: &str, what: &str) {
+    let topic = DeleteShareGroupOffsetsRequestTopic::default().with_topic_name(topic_name(topic));
+    let request = DeleteShareGroupOffsetsRequest::default().with_group_id(group(name)).with_topics(vec![topic]);
+    let answer = s.client.call(0, &request);
+    let codes: Vec<_> = answer.responses.iter().map(|one| one.error_code).collect();
+    s.say(format!("{what}: {} {codes:?}", answer.error_code));
+}
