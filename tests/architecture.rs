@@ -41,7 +41,10 @@ const ARROWS: [(&str, &[&str]); 19] = [
         ],
     ),
     ("adopt", &["metadata", "log"]),
-    ("restore", &["broker", "group", "share", "transaction", "coordinator", "remote_log", "partition", "metadata", "log"]),
+    (
+        "restore",
+        &["broker", "group", "share", "transaction", "coordinator", "remote_log", "partition", "metadata", "log"],
+    ),
     ("cli", &["adopt", "restore", "api", "broker", "log", "metadata", "remote_log", "partition"]),
 ];
 

@@ -129,20 +129,7 @@ const ABSENT: &[(&[ApiKey], Absent)] = &[
         ],
         Absent::Issue("security"),
     ),
-    (
-        &[
-            ApiKey::ShareGroupHeartbeat,
-            ApiKey::ShareGroupDescribe,
-            ApiKey::ShareFetch,
-            ApiKey::ShareAcknowledge,
-            ApiKey::StreamsGroupHeartbeat,
-            ApiKey::StreamsGroupDescribe,
-            ApiKey::DescribeShareGroupOffsets,
-            ApiKey::AlterShareGroupOffsets,
-            ApiKey::DeleteShareGroupOffsets,
-        ],
-        Absent::Issue("queues"),
-    ),
+    (&[ApiKey::StreamsGroupHeartbeat, ApiKey::StreamsGroupDescribe], Absent::Issue("queues")),
     (&[ApiKey::AddRaftVoter, ApiKey::RemoveRaftVoter], Absent::Never("there is no Raft quorum to join or leave")),
     (
         &[

@@ -67,7 +67,6 @@ async fn describe(
     group: &Arc<str>,
     named: Option<Vec<(Arc<str>, Vec<i32>)>>,
 ) -> Result<Vec<Topic>, Refused> {
-    let states = node.groups.share_states(Arc::clone(group), false).await?;
     let image = node.metadata.image();
     let asked: Vec<(Arc<str>, Uuid, Vec<i32>)> = match named {
         Some(named) => named
@@ -77,7 +76,9 @@ async fn describe(
                 (name, id, partitions)
             })
             .collect(),
+        // Only who asks for all has to name a group that is there, as with Kafka.
         None => {
+            let states = node.groups.share_states(Arc::clone(group), false).await?;
             let kept = states.initialized.iter();
             kept.map(|(id, topic)| (Arc::clone(&topic.name), *id, topic.partitions.clone())).collect()
         }

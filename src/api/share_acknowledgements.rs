@@ -62,7 +62,7 @@ async fn apply_one(
 }
 
 /// INVALID_REQUEST for ranges that overlap, go backwards or promise another number of types, and for types that there are
-/// not.
+/// not. A range that begins with the last offset of the one before finds that offset settled: INVALID_RECORD_STATE, as Kafka.
 fn read(
     batches: &[AcknowledgementBatch],
     is_renew: bool,
@@ -72,8 +72,11 @@ fn read(
     let mut end = -1;
     for batch in batches {
         let (first, last) = (batch.first_offset, batch.last_offset);
-        if first <= end || last < first {
+        if first < end.max(0) || last < first {
             return Err(ErrorCode::InvalidRequest);
+        }
+        if first == end {
+            return Err(ErrorCode::InvalidRecordState);
         }
         end = last;
         let count = batch.types.len() as u64;
@@ -132,6 +135,7 @@ mod tests {
     #[case::one_for_each(vec![(0, 1, vec![1, 2]), (2, 2, vec![3])], false, true)]
     #[case::backwards(vec![(5, 0, vec![1])], false, false)]
     #[case::overlapping(vec![(0, 5, vec![1]), (5, 6, vec![1])], false, false)]
+    #[case::more_overlapping(vec![(0, 5, vec![1]), (4, 6, vec![1])], false, false)]
     #[case::unordered(vec![(5, 6, vec![1]), (0, 1, vec![1])], false, false)]
     #[case::negative(vec![(-5, -4, vec![1])], false, false)]
     #[case::huge(vec![(0, i64::MAX, vec![1, 1])], false, false)]

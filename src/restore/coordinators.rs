@@ -267,7 +267,10 @@ mod tests {
             record(Uuid::from_u128(8), 0, &[]),
         ];
         let kept = shares(shard(records), &ends);
-        assert_eq!(kept[0].records, [record(TOPIC, 10, &[]), record(TOPIC, 5, &[(6, 7), (9, 9)]), record(TOPIC, -1, &[])]);
+        assert_eq!(
+            kept[0].records,
+            [record(TOPIC, 10, &[]), record(TOPIC, 5, &[(6, 7), (9, 9)]), record(TOPIC, -1, &[])]
+        );
     }
 
     #[test]

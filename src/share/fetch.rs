@@ -1,5 +1,6 @@
 //! Records for a member: read, looked through batch by batch, and acquired.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -7,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::in_flight::Acquired;
 use super::partition::{Inner, Moment, SharePartition, lock};
 use super::settings::ShareLimits;
+use super::suspects;
 use crate::log::view::FileRange;
 use crate::partition::read::{AbortedTransaction, Isolation, ReadError, ReadSpec, Records};
 use crate::protocol::control::EndTransaction;
@@ -66,16 +68,16 @@ impl SharePartition {
                 break;
             }
             let Some((read, aborted)) = self.read(from, left.bytes, bytes.is_empty(), limits).await? else { break };
-            let (used, acquired) = self.with(|inner| {
+            let Taken { used, acquired, alone } = self.with(|inner| {
                 let within = Acquire { most: left.most.min(room), ..left };
-                take(inner, &read, from, &aborted, member, within, limits, now)
+                take(inner, &read, from, &aborted, member, within, given.acquired.is_empty(), limits, now)
             })?;
             let count: u64 = acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
             left.most = left.most.saturating_sub(count);
             left.bytes = left.bytes.saturating_sub(used.len() as u64);
             bytes.extend_from_slice(&read[used]);
             given.acquired.extend(acquired);
-            if self.with(|inner| inner.in_flight.next_offset(now.mono_ms))? <= from {
+            if alone || self.with(|inner| inner.in_flight.next_offset(now.mono_ms))? <= from {
                 break;
             }
         }
@@ -127,7 +129,16 @@ fn of_file(range: &FileRange) -> Result<Bytes, ErrorCode> {
     Ok(bytes.freeze())
 }
 
-/// Goes through the batches and acquires what may be given out; returns where in `read` the acquired ones lie.
+/// What was given out of one read.
+struct Taken {
+    /// Where in it the batches of the acquired records lie.
+    used: Range<usize>,
+    acquired: Vec<Acquired>,
+    /// Nothing more goes into this answer: records near the limit of deliveries are in it, or come next.
+    alone: bool,
+}
+
+/// Goes through the batches and acquires what may be given out. `is_first`: the answer has no record of this partition yet.
 #[expect(clippy::too_many_arguments, reason = "one step of the loop above, under the lock")]
 fn take(
     inner: &mut Inner,
@@ -136,14 +147,17 @@ fn take(
     aborted: &[AbortedTransaction],
     member: &Arc<str>,
     ask: Acquire,
+    is_first: bool,
     limits: &ShareLimits,
     now: Moment,
-) -> (std::ops::Range<usize>, Vec<Acquired>) {
+) -> Taken {
     let lock = lock(inner.holder(member), limits, now);
     let mut aborted = Aborted::new(aborted, limits.isolation);
     let mut all = Vec::new();
     let (mut used, mut left, mut at, mut next) = (0..0, ask.most, 0, from);
+    let mut alone = false;
     while left > 0
+        && !alone
         && let Ok((batch, rest)) = BatchView::split_first(&read[at..])
     {
         let end = read.len() - rest.len();
@@ -155,7 +169,17 @@ fn take(
             if aborted.has(&batch) {
                 inner.in_flight.archive(first, batch.last_offset());
             } else {
-                let most = if ask.exact { left } else { u64::MAX };
+                let free = inner.in_flight.free(first, batch.last_offset(), now.mono_ms);
+                let portion = suspects::portion(
+                    free,
+                    batch.last_offset().abs_diff(batch.base_offset()) + 1,
+                    limits.delivery_count_limit,
+                );
+                alone = portion.is_some();
+                if alone && !(is_first && all.is_empty()) {
+                    break;
+                }
+                let most = portion.unwrap_or(u64::MAX).min(if ask.exact { left } else { u64::MAX });
                 let acquired = inner.in_flight.acquire(first, batch.last_offset(), most, lock, now.mono_ms);
                 let count: u64 = acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
                 if count > 0 {
@@ -167,7 +191,7 @@ fn take(
         }
         at = end;
     }
-    (used, all)
+    Taken { used, acquired: all, alone }
 }
 
 fn join(all: &mut Vec<Acquired>, more: Vec<Acquired>) {

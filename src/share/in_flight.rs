@@ -160,6 +160,14 @@ impl InFlight {
         self.runs.values().filter_map(moment).min()
     }
 
+    /// What of `first..=last` may be given out again: runs with first and last offset and their deliveries so far.
+    pub fn free(&self, first: Offset, last: Offset, now_ms: u64) -> impl Iterator<Item = (Offset, Offset, i16)> {
+        self.within(first, last).filter_map(move |(at, run)| match run.state {
+            State::Available { from_ms } if from_ms <= now_ms => Some((at.max(first), run.last.min(last), run.count)),
+            _ => None,
+        })
+    }
+
     /// Gives out at most `most` of the records `first..=last` that may be given out. Offsets from `end` on are taken as new;
     /// `first` must not lie above it.
     pub fn acquire(&mut self, first: Offset, last: Offset, most: u64, lock: Lock, now_ms: u64) -> Vec<Acquired> {

@@ -18,6 +18,7 @@ pub mod partitions;
 pub mod sessions;
 pub mod settings;
 pub mod state;
+mod suspects;
 
 pub use acknowledge::AcknowledgedBatch;
 pub use fetch::{Acquire, Given};

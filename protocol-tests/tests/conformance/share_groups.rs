@@ -19,12 +19,13 @@ use kafka_protocol::messages::{
     ShareFetchResponse, ShareGroupDescribeRequest, ShareGroupHeartbeatRequest,
 };
 use terrace_protocol_tests::batch::Batch;
+use terrace_protocol_tests::broker::Options;
 use terrace_protocol_tests::compare::fresh_name;
 use terrace_protocol_tests::raw_client::RawClient;
 use uuid::Uuid;
 
 use crate::group_scenario::{find, group};
-use crate::scenario::{Scenario, scenario, text, topic_name};
+use crate::scenario::{Scenario, scenario, scenario_of_ours, text, topic_name};
 
 /// A group that begins at the log start and whose targets follow its epochs at once.
 fn share_group(s: &mut Scenario) -> String {
@@ -43,7 +44,10 @@ fn share_group(s: &mut Scenario) -> String {
 }
 
 fn beat(name: &str, member: &str, epoch: i32) -> ShareGroupHeartbeatRequest {
-    ShareGroupHeartbeatRequest::default().with_group_id(group(name)).with_member_id(text(member)).with_member_epoch(epoch)
+    ShareGroupHeartbeatRequest::default()
+        .with_group_id(group(name))
+        .with_member_id(text(member))
+        .with_member_epoch(epoch)
 }
 
 fn joins(name: &str, member: &str, topics: &[&str]) -> ShareGroupHeartbeatRequest {
@@ -150,7 +154,7 @@ fn acquired(answer: &ShareFetchResponse) -> String {
             said.push(format!("error {}", partition.error_code));
         }
         for some in &partition.acquired_records {
-            said.push(format!("{}-{} for the {}th time", some.first_offset, some.last_offset, some.delivery_count));
+            said.push(format!("{}-{}, delivery {}", some.first_offset, some.last_offset, some.delivery_count));
         }
     }
     said.join(", ")
@@ -181,7 +185,24 @@ fn what_is_given_back_comes_again_and_what_is_accepted_does_not() {
             s.produce(&topic, 0, Batch::of(&["f"]).build());
             member.tell_fetch(s, "behind the limit");
         },
-        "",
+        "first: 0-4, delivery 1\n\
+         accept two, give two back, reject one: 0 [0]\n\
+         again: 2-3, delivery 2\n\
+         what is not held: 0 [0]\n\
+         what nobody was given: 0 [42]\n\
+         no types: 0 [42]\n\
+         too many types: 0 [42]\n\
+         unknown type: 0 [42]\n\
+         backwards: 0 [42]\n\
+         overlapping: 0 [121]\n\
+         give back: 0 [0]\n\
+         time 3: 2-3, delivery 3\n\
+         give back: 0 [0]\n\
+         time 4: 2-3, delivery 4\n\
+         give back: 0 [0]\n\
+         time 5: 2-2, delivery 5\n\
+         give back: 0 [121]\n\
+         behind the limit: 3-3, delivery 5\n",
     );
 }
 
@@ -202,16 +223,26 @@ fn a_session_goes_on_epoch_by_epoch_and_ends_with_its_connection() {
             s.say(format!("closed: {}", acquired(&answer)));
             let answer = s.client.call(1, &member.request(-1, 0));
             s.say(format!("closed again: {}", acquired(&answer)));
+            let first = std::mem::replace(&mut s.client, RawClient::connect(s.address));
             let mut other = Member::join(s, &name, "n", &topic);
             other.tell_fetch(s, "what the other gave back");
-            // The connection goes, and the session with it.
+            let second = std::mem::replace(&mut s.client, first);
             let mut third = Member::join(s, &name, "o", &topic);
-            third.tell_fetch(s, "nothing is left");
-            s.client = RawClient::connect(s.address);
-            third.session = 0;
+            let answer = third.fetch(s, 100);
+            s.say(format!("nothing is left: {}", acquired(&answer)));
+            // The connection goes, and the session with it.
+            drop(second);
             third.tell_fetch(s, "what a lost connection held");
         },
-        "",
+        "no session: error 122\n\
+         acknowledge without one: 123 []\n\
+         opened: 0-1, delivery 1\n\
+         another epoch: error 123\n\
+         closed: \n\
+         closed again: error 122\n\
+         what the other gave back: 0-1, delivery 2\n\
+         nothing is left: \n\
+         what a lost connection held: 0-1, delivery 3\n",
     );
 }
 
@@ -241,7 +272,10 @@ fn members_come_and_go() {
             s.say(format!("unknown member: {} {message:?}", answer.error_code));
             for member in ["m", "n"] {
                 let answer = s.client.call(1, &beat(&name, member, -1));
-                s.say(format!("{member} leaves: {} {} {:?}", answer.error_code, answer.member_epoch, answer.assignment));
+                s.say(format!(
+                    "{member} leaves: {} {} {:?}",
+                    answer.error_code, answer.member_epoch, answer.assignment
+                ));
             }
             describe_state(s, &name);
             let request = DeleteGroupsRequest::default().with_groups_names(vec![group(&name)]);
@@ -249,7 +283,19 @@ fn members_come_and_go() {
             s.say(format!("deleted: {}", answer.results[0].error_code));
             describe(s, &name);
         },
-        "",
+        "no member: 42 None\n\
+         no topics: 42 Some(\"SubscribedTopicNames must be set in first request.\")\n\
+         bad epoch: 42 Some(\"MemberEpoch is invalid.\")\n\
+         blank rack: 42 Some(\"RackId can't be empty.\")\n\
+         no group: 42 Some(\"GroupId can't be empty.\")\n\
+         unknown group: 69 Some(\"Share group G not found.\")\n\
+         69 Some(\"Group G not found.\")  by  members 0\n\
+         unknown member: 25 Some(\"Member x is not a member of group G.\")\n\
+         m leaves: 0 -1 None\n\
+         n leaves: 0 -1 None\n\
+         0 Empty members 0\n\
+         deleted: 0\n\
+         69 Some(\"Group G not found.\")  by  members 0\n",
     );
 }
 
@@ -289,23 +335,51 @@ fn offsets_are_described_set_and_deleted() {
             alter(s, &name, &topic, 1, "without");
             offsets(s, &name, &topic, "set");
             alter(s, &name, "missing", 1, "another topic");
-            let mut member = Member::join(s, &name, "m", &topic);
-            member.tell_fetch(s, "from there");
-            let answer = s.client.call(1, &member.request(-1, 0));
-            s.say(format!("closed: {}", acquired(&answer)));
-            s.client.call(1, &beat(&name, "m", -1));
             delete(s, &name, &topic, "deleted");
             delete(s, &name, &topic, "deleted again");
         },
-        "",
+        "offsets, no group: 0 None [(0, -1, 0)]\n\
+         all: 0-4, delivery 1\n\
+         accept three: 0 [0]\n\
+         alter, with members: 68 []\n\
+         closed: \n\
+         alter, without: 0 [0]\n\
+         offsets, set: 0 None [(0, 1, 0)]\n\
+         alter, another topic: 0 [3]\n\
+         deleted: 0 [0]\n\
+         deleted again: 0 [3]\n",
+    );
+}
+
+#[test]
+fn a_group_goes_on_where_its_offsets_were_set() {
+    // A broker of Kafka that has the partition in memory goes on where it was, until its next write is fenced.
+    scenario_of_ours(
+        &Options::new(),
+        |s| {
+            let (name, topic) = (share_group(s), s.topic(1, &[]));
+            let mut member = Member::join(s, &name, "m", &topic);
+            s.produce(&topic, 0, Batch::of(&["a", "b", "c", "d", "e"]).build());
+            member.tell_fetch(s, "all");
+            member.acknowledge(s, "accept three", &[(0, 2, &[1])]);
+            s.client.call(1, &member.request(-1, 0));
+            s.client.call(1, &beat(&name, "m", -1));
+            alter(s, &name, &topic, 1, "back");
+            let mut member = Member::join(s, &name, "m", &topic);
+            member.tell_fetch(s, "from there");
+        },
+        "all: 0-4, delivery 1\n\
+         accept three: 0 [0]\n\
+         alter, back: 0 [0]\n\
+         from there: 1-4, delivery 1\n",
     );
 }
 
 fn offsets(s: &mut Scenario, name: &str, topic: &str, what: &str) {
-    let topic = DescribeShareGroupOffsetsRequestTopic::default()
-        .with_topic_name(topic_name(topic))
-        .with_partitions(vec![0]);
-    let asked = DescribeShareGroupOffsetsRequestGroup::default().with_group_id(group(name)).with_topics(Some(vec![topic]));
+    let topic =
+        DescribeShareGroupOffsetsRequestTopic::default().with_topic_name(topic_name(topic)).with_partitions(vec![0]);
+    let asked =
+        DescribeShareGroupOffsetsRequestGroup::default().with_group_id(group(name)).with_topics(Some(vec![topic]));
     let request = DescribeShareGroupOffsetsRequest::default().with_groups(vec![asked]);
     let answer = s.client.call(0, &request).groups.remove(0);
     let message = answer.error_message.as_deref().map(|message| message.replace(name, "G"));
@@ -319,8 +393,7 @@ fn offsets(s: &mut Scenario, name: &str, topic: &str, what: &str) {
 }
 
 fn alter(s: &mut Scenario, name: &str, topic: &str, start: i64, what: &str) {
-    let partition =
-        AlterShareGroupOffsetsRequestPartition::default().with_partition_index(0).with_start_offset(start);
+    let partition = AlterShareGroupOffsetsRequestPartition::default().with_partition_index(0).with_start_offset(start);
     let topic = AlterShareGroupOffsetsRequestTopic::default()
         .with_topic_name(topic_name(topic))
         .with_partitions(vec![partition]);

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rstest::rstest;
+use shares::Shares;
 use tempfile::TempDir;
 use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::checkers::bucket;
 use terrace_protocol_tests::checkers::history::History;
 use terrace_tiering::platform::crash_point::CrashPoint;
-use shares::Shares;
 use transactions::Transactions;
 use workloads::{Busy, CommittedOffsets, Compacted, DeletedTopic, Draining, Moving, Workload, busy_topic};
 

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::share_acknowledge_request::{AcknowledgePartition, AcknowledgeTopic, AcknowledgementBatch};
+use kafka_protocol::messages::share_acknowledge_request::{
+    AcknowledgePartition, AcknowledgeTopic, AcknowledgementBatch,
+};
 use kafka_protocol::messages::share_fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{
     FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest, MetadataRequest, ProduceRequest,
@@ -48,9 +50,8 @@ impl Shares {
         let topic = MetadataRequestTopic::default().with_name(Some(topic_name(TOPIC)));
         let metadata = client.call(12, &MetadataRequest::default().with_topics(Some(vec![topic])));
         client.call(4, &FindCoordinatorRequest::default().with_coordinator_keys(vec![text(GROUP)]));
-        let earliest = AlterableConfig::default()
-            .with_name(text("share.auto.offset.reset"))
-            .with_value(Some(text("earliest")));
+        let earliest =
+            AlterableConfig::default().with_name(text("share.auto.offset.reset")).with_value(Some(text("earliest")));
         let group = AlterConfigsResource::default()
             .with_resource_type(32)
             .with_resource_name(text(GROUP))
@@ -173,9 +174,9 @@ impl Shares {
     fn write(&mut self, client: &mut RawClient) -> io::Result<()> {
         let batch = Batch::of(&["a", "b", "c", "d", "e"]).build();
         let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![
-            TopicProduceData::default().with_name(topic_name(TOPIC)).with_partition_data(vec![
-                PartitionProduceData::default().with_index(0).with_records(Some(batch)),
-            ]),
+            TopicProduceData::default()
+                .with_name(topic_name(TOPIC))
+                .with_partition_data(vec![PartitionProduceData::default().with_index(0).with_records(Some(batch))]),
         ]);
         let answer = client.try_call(9, &request)?;
         let result = &answer.responses[0].partition_responses[0];

@@ -35,7 +35,8 @@ impl HeartbeatRequest {
     pub fn check(&self) -> Result<(), Refused> {
         let invalid = |message: &str| Err(Refused::new(ErrorCode::InvalidRequest, message));
         if self.member_id.trim().is_empty() {
-            return invalid("MemberId can't be empty.");
+            // Kafka has no message for this one.
+            return invalid("");
         }
         if self.group.trim().is_empty() {
             return invalid("GroupId can't be empty.");

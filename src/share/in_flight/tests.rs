@@ -1,12 +1,5 @@
 use super::*;
 
-/// The same, an entry an offset.
-#[derive(Default)]
-struct Plain {
-    of: Vec<(State, i16)>,
-    start: Offset,
-}
-
 fn back(limit: i16) -> Redelivery {
     Redelivery { count_limit: limit, from_ms: 0 }
 }
