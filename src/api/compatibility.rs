@@ -129,7 +129,6 @@ const ABSENT: &[(&[ApiKey], Absent)] = &[
         ],
         Absent::Issue("security"),
     ),
-    (&[ApiKey::StreamsGroupHeartbeat, ApiKey::StreamsGroupDescribe], Absent::Issue("queues")),
     (&[ApiKey::AddRaftVoter, ApiKey::RemoveRaftVoter], Absent::Never("there is no Raft quorum to join or leave")),
     (
         &[
@@ -228,10 +227,17 @@ const DIFFERENCES: &[Difference] = &[
         why: "they are enforced with the issue of security",
     },
     Difference {
-        subject: "Levels `share.version` and `streams.version`",
-        here: "1 as in a new Kafka, while their APIs are absent",
-        kafka: "1",
-        why: "clients go by the list of APIs; the levels stay when these come",
+        subject: "StreamsGroupHeartbeat whose internal topics cannot be made",
+        here: "the answer that names the missing topics says why",
+        kafka: "a later answer does",
+        why: "the topics are made before the answer, not behind it",
+    },
+    Difference {
+        subject: "StreamsGroupHeartbeat with a topology that cannot be: a subtopology twice, an index that points nowhere, \
+                  more than 100,000 tasks",
+        here: "STREAMS_INVALID_TOPOLOGY",
+        kafka: "UNKNOWN_SERVER_ERROR; as many tasks as it says",
+        why: "it is the client that is wrong, and it must not fill the memory",
     },
     Difference {
         subject: "DescribeQuorum",

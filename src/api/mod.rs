@@ -86,7 +86,9 @@ mod share_acknowledgements;
 mod share_fetch;
 mod share_group_describe;
 mod share_group_heartbeat;
-pub mod sync_group;
+pub mod streams_group_describe;
+mod streams_group_heartbeat;
+mod sync_group;
 pub mod text;
 pub mod topic_creation;
 mod txn_offset_commit;
@@ -290,6 +292,20 @@ pub static ROWS: &[Row] = &[
     owned!(DescribeTransactions, 0..=0, describe_transactions::handle),
     owned!(ListTransactions, 0..=2, list_transactions::handle),
     owned!(DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
+    Row {
+        key: ApiKey::StreamsGroupHeartbeat,
+        versions: (0, 0),
+        handler: Handler::Owned(|node, call, body| {
+            Box::pin(async move { streams_group_heartbeat::serve(&node, &call, body).await })
+        }),
+    },
+    Row {
+        key: ApiKey::StreamsGroupDescribe,
+        versions: (0, 0),
+        handler: Handler::Owned(|node, call, body| {
+            Box::pin(async move { streams_group_describe::serve(&node, &call, body).await })
+        }),
+    },
     Row {
         key: ApiKey::DescribeShareGroupOffsets,
         versions: (0, 1),

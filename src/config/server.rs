@@ -3,6 +3,7 @@
 mod consumer_groups;
 mod read;
 mod share_groups;
+mod streams_groups;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use super::reader::Reader;
 use super::{alter, keys, machine};
 pub use consumer_groups::{Bounded, ConsumerGroupSettings};
 pub use share_groups::{ShareGroupSettings, ShareStateSettings};
+pub use streams_groups::StreamsGroupSettings;
 
 /// Everything the broker reads from its operator.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,6 +184,8 @@ pub struct GroupSettings {
     pub consumer: ConsumerGroupSettings,
     /// `group.share.*`.
     pub share: ShareGroupSettings,
+    /// `group.streams.*`.
+    pub streams: StreamsGroupSettings,
 }
 
 /// `__consumer_offsets`.

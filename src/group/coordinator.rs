@@ -19,6 +19,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::ProducerId;
 
 mod shares;
+mod streams;
 
 /// Why a marker was not written.
 #[derive(Debug, Clone, PartialEq, Eq)]

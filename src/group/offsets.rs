@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::classic::{ClassicGroup, State};
+use super::consumer::commits::Committer;
 use super::pending::PendingOffsets;
 use super::records::{Committed, OffsetKey};
 use crate::protocol::error_code::ErrorCode;
@@ -34,6 +35,19 @@ pub struct CommitRequest {
     pub offsets: Vec<CommitOffset>,
 }
 
+impl CommitRequest {
+    /// Who commits; producers have always known epochs.
+    pub fn committer(&self, transactional: bool) -> Committer<'_> {
+        Committer {
+            member_id: &self.member_id,
+            instance_id: self.instance_id.as_deref(),
+            epoch: self.generation,
+            transactional,
+            knows_epochs: transactional || self.knows_group_id_not_found,
+        }
+    }
+}
+
 /// One offset of a commit.
 #[derive(Debug, Clone)]
 pub struct CommitOffset {
@@ -49,6 +63,13 @@ pub struct CommitOffset {
     pub leader_epoch: LeaderEpoch,
     /// The client's own note.
     pub metadata: Option<Arc<str>>,
+}
+
+impl CommitOffset {
+    /// Of what, by name.
+    pub fn partition(&self) -> (&Arc<str>, i32) {
+        (&self.topic, self.partition)
+    }
 }
 
 /// An OffsetFetch of one group.

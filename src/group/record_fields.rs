@@ -10,7 +10,7 @@ use crate::protocol::cursor::{Cursor, ReadError};
 use crate::protocol::put::Put;
 
 const VALUE_VERSION: i16 = 0;
-/// The first tag of a struct; no struct of these records has a second one.
+/// The first tag of a struct; few structs of these records have a second one.
 pub(super) const TAG: u32 = 0;
 
 /// The key of a record about `group`, or about one thing `of` it.
@@ -46,19 +46,34 @@ pub(super) fn write(fields: impl FnOnce(&mut Put<'_, Vec<u8>>)) -> Vec<u8> {
 
 /// Version, fields, and at most one tagged field with these bytes.
 pub(super) fn write_with_tag(fields: impl FnOnce(&mut Put<'_, Vec<u8>>), tagged: Option<&[u8]>) -> Vec<u8> {
+    match tagged {
+        Some(bytes) => write_with_tags(fields, &[(TAG, bytes)]),
+        None => write_with_tags(fields, &[]),
+    }
+}
+
+/// Version, fields, and tagged fields with their bytes, in the order of their tags.
+pub(super) fn write_with_tags(fields: impl FnOnce(&mut Put<'_, Vec<u8>>), tagged: &[(u32, &[u8])]) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     out.put_i16(VALUE_VERSION);
     let mut put = Put { out: &mut out, flexible: true };
     fields(&mut put);
-    put_tag(&mut put, tagged);
+    put_tags(&mut put, tagged);
     out
 }
 
 /// The tags of a struct that has at most one.
 pub(super) fn put_tag(put: &mut Put<'_, Vec<u8>>, tagged: Option<&[u8]>) {
-    put.tags(u32::from(tagged.is_some()));
-    if let Some(bytes) = tagged {
-        put.tag(TAG, bytes.len());
+    match tagged {
+        Some(bytes) => put_tags(put, &[(TAG, bytes)]),
+        None => put_tags(put, &[]),
+    }
+}
+
+fn put_tags(put: &mut Put<'_, Vec<u8>>, tagged: &[(u32, &[u8])]) {
+    put.tags(u32::try_from(tagged.len()).expect("a struct has few tags"));
+    for (tag, bytes) in tagged {
+        put.tag(*tag, bytes.len());
         put.out.put_slice(bytes);
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Written at the versions that Kafka 4.3.1 writes at its default features: offsets at version 4 (1 when the client named
 //! a retention time), classic groups at version 3. Read at every version since 0. Those
-//! of consumer groups are in [`super::consumer::records`], those of share groups in [`super::share::records`]. Keys of
-//! other types (streams groups) are not ours to judge: they read as [`Record::Unknown`] and stay in the log as they are.
+//! of consumer groups are in [`super::consumer::records`], those of share groups in [`super::share::records`], those of
+//! streams groups in [`super::streams::records`]. Keys of other types are not ours to judge: they read as
+//! [`Record::Unknown`] and stay in the log as they are.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use super::consumer::records::ConsumerRecord;
 use super::share::records::ShareRecord;
+use super::streams::records::StreamsRecord;
 use crate::coordinator::Encoded;
 use crate::protocol::cursor::{Cursor, ReadError};
 use crate::protocol::put::Put;
@@ -105,6 +107,8 @@ pub enum Record {
     Consumer(Arc<str>, ConsumerRecord),
     /// One of a share group.
     Share(Arc<str>, ShareRecord),
+    /// One of a streams group.
+    Streams(Arc<str>, StreamsRecord),
     /// Of a type we do not know; stays in the log.
     Unknown {
         /// The type in front of the key.
@@ -129,6 +133,10 @@ impl Record {
             key_type if ShareRecord::has_type(key_type) => {
                 let (group, record) = ShareRecord::decode(key_type, key, value)?;
                 Ok(Self::Share(group, record))
+            }
+            key_type if StreamsRecord::has_type(key_type) => {
+                let (group, record) = StreamsRecord::decode(key_type, key, value)?;
+                Ok(Self::Streams(group, record))
             }
             key_type => Ok(Self::Unknown { key_type }),
         }
@@ -156,6 +164,10 @@ impl Record {
                 return Some(Encoded { key, value });
             }
             Self::Share(group, record) => {
+                let (key, value) = record.encode(group);
+                return Some(Encoded { key, value });
+            }
+            Self::Streams(group, record) => {
                 let (key, value) = record.encode(group);
                 return Some(Encoded { key, value });
             }

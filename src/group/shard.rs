@@ -11,6 +11,7 @@ mod entry;
 mod members;
 mod offsets;
 mod shares;
+mod streams;
 mod transactional;
 
 use std::cmp::Reverse;
@@ -31,6 +32,7 @@ use super::internal_topic::offsets_topic;
 use super::new_topics::NewTopics;
 use super::offsets::Offsets;
 use super::records::{Committed, OffsetKey, Record};
+use super::streams::settings::StreamsLimits;
 use crate::config::server::{GroupSettings, OffsetsSettings};
 use crate::coordinator::internal_topic::InternalTopic;
 use crate::coordinator::journal::{Journal, client_error};
@@ -70,7 +72,7 @@ pub struct Listed {
     pub protocol_type: Arc<str>,
     /// The state's name.
     pub state: &'static str,
-    /// "classic", "consumer" or "share".
+    /// "classic", "consumer", "share" or "streams".
     pub group_type: &'static str,
 }
 
@@ -218,6 +220,7 @@ impl Shard {
             }
             Record::Consumer(id, record) => self.apply_consumer(id, record),
             Record::Share(id, record) => self.apply_share(id, record),
+            Record::Streams(id, record) => self.apply_streams(id, record),
             Record::Unknown { .. } => {}
         }
     }
@@ -289,6 +292,9 @@ impl Shard {
             Some(Entry::Share(group)) => {
                 group.loaded(&ShareLimits::of(id, &context.group.share, &context.metadata.image()), now);
             }
+            Some(Entry::Streams(group)) => {
+                group.loaded(&StreamsLimits::of(id, &context.group.streams, &context.metadata.image()), now);
+            }
             Some(Entry::Classic { live, .. }) if live.member_count() > context.group.size_max => {
                 // Members over a lowered limit are turned away when they join again.
                 let _ = self.change(id, now, |group, settings, out| group.rejoin_all(now, settings, out));
@@ -305,6 +311,7 @@ impl Shard {
             }
             Some(Entry::Consumer(_)) => self.consumers_on_time(id, now),
             Some(Entry::Share(_)) => self.shares_on_time(id, now),
+            Some(Entry::Streams(_)) => self.streams_on_time(id, now),
             None => Ok(()),
         }
     }
@@ -342,7 +349,7 @@ impl Shard {
     pub fn describe(&mut self, id: &str, to: oneshot::Sender<Result<Description, Refused>>) {
         let described = match self.groups.get(id) {
             Some(Entry::Classic { live, .. }) => Ok(live.describe()),
-            Some(Entry::Consumer(_) | Entry::Share(_)) => {
+            Some(Entry::Consumer(_) | Entry::Share(_) | Entry::Streams(_)) => {
                 Err(Refused::new(ErrorCode::GroupIdNotFound, format!("Group {id} is not a classic group.")))
             }
             None => Err(consumers::not_found(id)),

@@ -7,3 +7,4 @@ mod hanging_transactions;
 mod java;
 mod mirror_maker;
 mod streams;
+mod streams_group;

@@ -157,19 +157,56 @@ pub(super) const KEYS: &[Key] = &[
         .default("45000")
         .at_least(1)
         .says("How long a member of a share group lives without a heartbeat."),
-    int("group.streams.assignment.interval.ms").default("1000").at_least(0).cluster_wide().accepted(),
-    int("group.streams.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
-    int("group.streams.initial.rebalance.delay.ms").default("3000").at_least(0).accepted(),
-    int("group.streams.max.assignment.interval.ms").default("15000").at_least(0).accepted(),
-    int("group.streams.max.heartbeat.interval.ms").default("15000").at_least(1).accepted(),
-    int("group.streams.max.session.timeout.ms").default("60000").at_least(1).accepted(),
-    int("group.streams.max.size").default("2147483647").at_least(1).accepted(),
-    int("group.streams.max.standby.replicas").default("2").at_least(0).accepted(),
-    int("group.streams.min.assignment.interval.ms").default("0").at_least(0).accepted(),
-    int("group.streams.min.heartbeat.interval.ms").default("5000").at_least(1).accepted(),
-    int("group.streams.min.session.timeout.ms").default("45000").at_least(1).accepted(),
-    int("group.streams.num.standby.replicas").default("0").at_least(0).accepted(),
-    int("group.streams.session.timeout.ms").default("45000").at_least(1).accepted(),
+    int("group.streams.assignment.interval.ms")
+        .default("1000")
+        .at_least(0)
+        .cluster_wide()
+        .says("Least time from one assignment of a streams group to the next."),
+    int("group.streams.heartbeat.interval.ms")
+        .default("5000")
+        .at_least(1)
+        .says("How often a member of a streams group sends a heartbeat."),
+    int("group.streams.initial.rebalance.delay.ms")
+        .default("3000")
+        .at_least(0)
+        .says("How long the first assignment of a streams group without members waits for more of them."),
+    int("group.streams.max.assignment.interval.ms")
+        .default("15000")
+        .at_least(0)
+        .says("The most that a group may set as streams.assignment.interval.ms."),
+    int("group.streams.max.heartbeat.interval.ms")
+        .default("15000")
+        .at_least(1)
+        .says("The most that a group may set as streams.heartbeat.interval.ms."),
+    int("group.streams.max.session.timeout.ms")
+        .default("60000")
+        .at_least(1)
+        .says("The most that a group may set as streams.session.timeout.ms."),
+    int("group.streams.max.size").default("2147483647").at_least(1).says("Members of one streams group."),
+    int("group.streams.max.standby.replicas")
+        .default("2")
+        .at_least(0)
+        .says("The most that a group may set as streams.num.standby.replicas."),
+    int("group.streams.min.assignment.interval.ms")
+        .default("0")
+        .at_least(0)
+        .says("The least that a group may set as streams.assignment.interval.ms."),
+    int("group.streams.min.heartbeat.interval.ms")
+        .default("5000")
+        .at_least(1)
+        .says("The least that a group may set as streams.heartbeat.interval.ms."),
+    int("group.streams.min.session.timeout.ms")
+        .default("45000")
+        .at_least(1)
+        .says("The least that a group may set as streams.session.timeout.ms."),
+    int("group.streams.num.standby.replicas")
+        .default("0")
+        .at_least(0)
+        .says("Copies of the state of each task that a streams group keeps beside the active one."),
+    int("group.streams.session.timeout.ms")
+        .default("45000")
+        .at_least(1)
+        .says("How long a member of a streams group lives without a heartbeat."),
     int("offset.metadata.max.bytes")
         .default("4096")
         .high()

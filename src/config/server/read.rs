@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     ConsumerGroupSettings, Dirs, GroupSettings, LogSettings, OffsetsSettings, Prices, RemoteSettings, Requests,
-    ShareGroupSettings, Topics, TransactionSettings,
+    ShareGroupSettings, StreamsGroupSettings, Topics, TransactionSettings,
 };
 use crate::config::given::ConfigError;
 use crate::config::listeners::Listener;
@@ -190,7 +190,7 @@ pub(super) fn log(reader: &Reader<'_>) -> LogSettings {
     }
 }
 
-/// Groups of both protocols.
+/// Groups of all protocols.
 pub(super) fn group(reader: &mut Reader<'_>) -> GroupSettings {
     let settings = GroupSettings {
         // Below zero is as good as no delay.
@@ -200,6 +200,7 @@ pub(super) fn group(reader: &mut Reader<'_>) -> GroupSettings {
         size_max: count(reader, "group.max.size"),
         consumer: ConsumerGroupSettings::read(reader),
         share: ShareGroupSettings::read(reader),
+        streams: StreamsGroupSettings::read(reader),
     };
     if settings.session_timeout_ms_min > settings.session_timeout_ms_max {
         let reason = "must not be more than group.max.session.timeout.ms";

@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::config::server::GroupSettings;
-use crate::config::server::{ConsumerGroupSettings, ShareGroupSettings};
+use crate::config::server::{ConsumerGroupSettings, ShareGroupSettings, StreamsGroupSettings};
 use crate::protocol::error_code::ErrorCode;
 
 const SESSION_MS: i32 = 10_000;
@@ -28,6 +28,7 @@ fn driven() -> Driven {
         size_max: usize::MAX,
         consumer: ConsumerGroupSettings::for_tests(),
         share: ShareGroupSettings::for_tests(),
+        streams: StreamsGroupSettings::for_tests(),
     };
     let now = Now { mono_ms: 0, wall_ms: 1_000_000 };
     let group = ClassicGroup::new("g".into(), now);

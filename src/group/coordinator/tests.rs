@@ -7,7 +7,9 @@ use terrace_tiering::platform::task::Tasks;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::server::{ConsumerGroupSettings, GroupSettings, OffsetsSettings, ShareGroupSettings};
+use crate::config::server::{
+    ConsumerGroupSettings, GroupSettings, OffsetsSettings, ShareGroupSettings, StreamsGroupSettings,
+};
 use crate::coordinator::log::ShardLog;
 use crate::coordinator::log::fake::{FakeLog, FakeLogs};
 use crate::group::internal_topic::OFFSETS_TOPIC;
@@ -34,6 +36,7 @@ fn node() -> Node {
         size_max: usize::MAX,
         consumer: ConsumerGroupSettings::for_tests(),
         share: ShareGroupSettings::for_tests(),
+        streams: StreamsGroupSettings::for_tests(),
     };
     let offsets = OffsetsSettings {
         partitions: 1,

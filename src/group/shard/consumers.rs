@@ -104,7 +104,7 @@ impl Shard {
                     draft
                 }
             }
-            Some(Entry::Classic { .. } | Entry::Share(_)) => return Err(not_a_consumer_group(id)),
+            Some(_) => return Err(not_a_consumer_group(id)),
         };
         let answer = draft.heartbeat(request, &around)?;
         self.commit_draft(id, before, draft, now)?;
@@ -121,7 +121,7 @@ impl Shard {
         let id = &request.group;
         let group = match self.groups.get(id) {
             Some(Entry::Consumer(group)) => group,
-            Some(Entry::Classic { .. } | Entry::Share(_)) => return Err(not_a_consumer_group(id)),
+            Some(_) => return Err(not_a_consumer_group(id)),
             None => return Err(not_found(id)),
         };
         match group.leaving(request)? {
@@ -240,7 +240,7 @@ impl Shard {
     pub fn describe_consumers(&mut self, id: &Arc<str>, to: oneshot::Sender<Result<Description, Refused>>) {
         let described = match self.groups.get(id) {
             Some(Entry::Consumer(group)) => Ok(group.describe(self.context.default_assignor())),
-            Some(Entry::Classic { .. } | Entry::Share(_)) => Err(not_a_consumer_group(id)),
+            Some(_) => Err(not_a_consumer_group(id)),
             None => Err(not_found(id)),
         };
         self.journal.tell(to, described);

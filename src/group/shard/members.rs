@@ -22,10 +22,13 @@ impl Shard {
                 let joined = self.join_consumers(request, now).unwrap_or_else(refused);
                 return self.journal.tell(to, joined);
             }
-            Some(Entry::Share(_)) => return self.journal.tell(to, refused(ErrorCode::InconsistentGroupProtocol)),
             Some(Entry::Classic { .. }) => true,
             // An empty group has no protocol that could be wrong.
             Some(Entry::Consumer(_)) | None => false,
+            Some(Entry::Streams(group)) if group.is_empty() => false,
+            Some(Entry::Share(_) | Entry::Streams(_)) => {
+                return self.journal.tell(to, refused(ErrorCode::InconsistentGroupProtocol));
+            }
         };
         if !known && !request.member_id.is_empty() {
             return self.journal.tell(to, refused(ErrorCode::UnknownMemberId));
@@ -70,7 +73,7 @@ impl Shard {
 
     /// SyncGroup.
     pub fn sync(&mut self, request: &SyncRequest, to: oneshot::Sender<Synced>, now: Now) {
-        if self.groups.get(&request.group).is_none_or(|entry| entry.is_empty() || entry.share().is_some()) {
+        if self.groups.get(&request.group).is_none_or(|entry| entry.is_empty() || !entry.has_classic_members()) {
             return self.journal.tell(to, Synced::refused(ErrorCode::UnknownMemberId));
         }
         if let Some(group) = self.groups.get_mut(&request.group).and_then(Entry::consumer_mut) {
@@ -91,7 +94,7 @@ impl Shard {
         let outcome = match self.groups.get_mut(&request.group) {
             Some(Entry::Classic { live, .. }) => live.heartbeat(request, now),
             Some(Entry::Consumer(group)) => group.classic_heartbeat(request, now),
-            Some(Entry::Share(_)) | None => Err(ErrorCode::UnknownMemberId),
+            Some(Entry::Share(_) | Entry::Streams(_)) | None => Err(ErrorCode::UnknownMemberId),
         };
         match outcome {
             // A member that is told to join again has a deadline for that, which may be the earliest.
@@ -119,7 +122,7 @@ impl Shard {
                 let image = self.context.metadata.image();
                 self.remove_consumers(group, &gone, &image, now).map(|()| outcomes)
             }
-            Some(Entry::Share(_)) | None => Err(ErrorCode::UnknownMemberId),
+            Some(Entry::Share(_) | Entry::Streams(_)) | None => Err(ErrorCode::UnknownMemberId),
         };
         self.journal.tell(to, outcome);
     }

@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 use super::Shard;
 use super::entry::Entry;
 use crate::coordinator::{Now, Outcomes};
-use crate::group::consumer::commits::Committer;
 use crate::group::offsets::{CommitOffset, CommitRequest, FetchRequest, FetchedTopic, check_metadata};
 use crate::group::records::{Committed, OffsetKey, Record};
 use crate::protocol::error_code::ErrorCode;
@@ -26,20 +25,16 @@ impl Shard {
     fn check_commit(&mut self, request: &CommitRequest, now: Now) -> Result<(), ErrorCode> {
         match self.groups.get_mut(&request.group) {
             Some(Entry::Consumer(group)) => {
-                let committer = Committer {
-                    member_id: &request.member_id,
-                    instance_id: request.instance_id.as_deref(),
-                    epoch: request.generation,
-                    transactional: false,
-                    knows_epochs: request.knows_group_id_not_found,
-                };
                 let partitions = request.offsets.iter().map(|offset| (offset.topic_id, offset.partition));
-                group.check_commit(&committer, partitions)
+                group.check_commit(&request.committer(false), partitions)
             }
             Some(Entry::Classic { live: group, .. }) => {
                 group.check_commit(&request.member_id, request.instance_id.as_deref(), request.generation)?;
                 group.heard_by_commit(&request.member_id, now);
                 Ok(())
+            }
+            Some(Entry::Streams(group)) => {
+                group.check_commit(&request.committer(false), request.offsets.iter().map(CommitOffset::partition))
             }
             Some(Entry::Share(_)) => Err(ErrorCode::GroupIdNotFound),
             None if request.generation < 0 => Ok(()),
@@ -64,6 +59,7 @@ impl Shard {
     pub fn fetch(&mut self, request: &FetchRequest, to: oneshot::Sender<Result<Vec<FetchedTopic>, ErrorCode>>) {
         let allowed = match self.groups.get(&request.group) {
             Some(Entry::Consumer(group)) => group.check_fetch(request.member_id.as_deref(), request.member_epoch),
+            Some(Entry::Streams(group)) => group.check_fetch(request.member_id.as_deref(), request.member_epoch),
             Some(Entry::Share(_)) => Err(ErrorCode::GroupIdNotFound),
             Some(Entry::Classic { .. }) | None => Ok(()),
         };

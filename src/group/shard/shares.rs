@@ -76,7 +76,7 @@ impl Shard {
             Some(Entry::Share(group)) => ShareDraft::of(group),
             None if request.epoch == 0 => ShareDraft::of(&ShareGroup::new(Arc::clone(id))),
             None => return Err(Refused::new(ErrorCode::GroupIdNotFound, format!("Share group {id} not found."))),
-            Some(Entry::Classic { .. } | Entry::Consumer(_)) => return Err(not_a_share_group(id)),
+            Some(_) => return Err(not_a_share_group(id)),
         };
         let answer = draft.heartbeat(request, &around)?;
         self.commit_share_draft(id, draft, now)?;
@@ -127,7 +127,7 @@ impl Shard {
     fn share_group(&self, id: &str) -> Result<&ShareGroup, Refused> {
         match self.groups.get(id) {
             Some(Entry::Share(group)) => Ok(group),
-            Some(Entry::Classic { .. } | Entry::Consumer(_)) => Err(not_a_share_group(id)),
+            Some(_) => Err(not_a_share_group(id)),
             None => Err(not_found(id)),
         }
     }
@@ -218,7 +218,7 @@ impl Shard {
             Some(Entry::Share(group)) => Some(ShareDraft::of(group)),
             // Offsets are set for a group that nobody has joined yet.
             None if change.makes_group() => Some(ShareDraft::begun(Arc::clone(id))),
-            Some(Entry::Classic { .. } | Entry::Consumer(_)) | None => None,
+            Some(_) | None => None,
         };
         let outcome = match known {
             None => Ok(()),

@@ -5,7 +5,7 @@ use terrace_tiering::platform::random::SeededRandom;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::server::{ConsumerGroupSettings, ShareGroupSettings};
+use crate::config::server::{ConsumerGroupSettings, ShareGroupSettings, StreamsGroupSettings};
 use crate::coordinator::Outcomes;
 use crate::coordinator::journal::OpenTransaction;
 use crate::coordinator::log::ShardLog;
@@ -21,6 +21,7 @@ use crate::partition::transactions::EndMarker;
 use crate::protocol::record_batch::BatchView;
 
 mod consumers;
+mod streams;
 
 const RETENTION_MS: i64 = 1000;
 
@@ -38,6 +39,7 @@ fn context() -> Arc<GroupContext> {
         size_max: usize::MAX,
         consumer: ConsumerGroupSettings::for_tests(),
         share: ShareGroupSettings::for_tests(),
+        streams: StreamsGroupSettings::for_tests(),
     };
     let offsets = OffsetsSettings {
         partitions: 1,
@@ -412,15 +414,15 @@ fn a_topic_made_again_under_its_name_has_no_offsets() {
 fn records_of_unknown_types_stay() {
     let mut driven = driven();
     let records: [(&[u8], Option<&[u8]>); 4] = [
-        (b"\0\x11\0\x01g", Some(b"\0\0x")),
-        (b"\0\x12\0\x01g", Some(b"\0\0y")),
-        (b"\0\x12\0\x01g", None),
+        (b"\0\x18\0\x01g", Some(b"\0\0x")),
+        (b"\0\x19\0\x01g", Some(b"\0\0y")),
+        (b"\0\x19\0\x01g", None),
         (b"", Some(b"")),
     ];
     for (offset, (key, value)) in (0..).zip(records) {
         driven.shard.replay(Replayed { offset, transaction: None, key, value }, driven.now);
     }
-    let kept = Encoded { key: b"\0\x11\0\x01g".to_vec(), value: Some(b"\0\0x".to_vec()) };
+    let kept = Encoded { key: b"\0\x18\0\x01g".to_vec(), value: Some(b"\0\0x".to_vec()) };
     assert_eq!(Driven::snapshot(&driven.shard), [kept]);
 }
 

@@ -9,7 +9,6 @@ use super::entry::Entry;
 use super::offsets::commit_record;
 use crate::coordinator::journal::{OpenTransaction, client_error};
 use crate::coordinator::{Now, Outcomes};
-use crate::group::consumer::commits::Committer;
 use crate::group::offsets::{CommitOffset, CommitRequest, check_metadata};
 use crate::group::records::Record;
 use crate::partition::append::AppendError;
@@ -49,18 +48,12 @@ impl Shard {
     fn check_transactional(&self, request: &CommitRequest) -> Result<(), ErrorCode> {
         match self.groups.get(&request.group) {
             Some(Entry::Consumer(group)) => {
-                let committer = Committer {
-                    member_id: &request.member_id,
-                    instance_id: request.instance_id.as_deref(),
-                    epoch: request.generation,
-                    transactional: true,
-                    knows_epochs: true,
-                };
                 let partitions = request.offsets.iter().map(|offset| (offset.topic_id, offset.partition));
-                match group.check_commit(&committer, partitions) {
-                    Err(ErrorCode::StaleMemberEpoch) => Err(ErrorCode::IllegalGeneration),
-                    checked => checked,
-                }
+                generation(group.check_commit(&request.committer(true), partitions))
+            }
+            Some(Entry::Streams(group)) => {
+                let partitions = request.offsets.iter().map(CommitOffset::partition);
+                generation(group.check_commit(&request.committer(true), partitions))
             }
             Some(Entry::Classic { live: group, .. }) => {
                 group.check_transactional_commit(&request.member_id, request.instance_id.as_deref(), request.generation)
@@ -102,6 +95,11 @@ impl Shard {
         }
         self.journal.tell(to, appended);
     }
+}
+
+/// Producers know generations alone.
+fn generation(checked: Result<(), ErrorCode>) -> Result<(), ErrorCode> {
+    checked.map_err(|error| if error == ErrorCode::StaleMemberEpoch { ErrorCode::IllegalGeneration } else { error })
 }
 
 /// A producer that is fenced is told so; for the rest the partition is any coordinator's.

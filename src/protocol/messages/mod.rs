@@ -7,6 +7,7 @@ pub mod offset_commit;
 pub mod offset_fetch;
 pub mod produce;
 pub mod share;
+pub mod streams;
 pub mod write_txn_markers;
 
 use bytes::BufMut;

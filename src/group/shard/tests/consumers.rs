@@ -39,7 +39,7 @@ impl Driven {
     }
 
     /// Another shard over the same log and topics.
-    fn reload(&self) -> Driven {
+    pub(super) fn reload(&self) -> Driven {
         let journal = Journal::new(Arc::clone(&self.log) as Arc<dyn ShardLog>);
         let mut shard = Shard::new(&self.shard.context, journal);
         let mut at = 0;
@@ -55,7 +55,7 @@ impl Driven {
         Driven { shard, log: Arc::clone(&self.log), now: self.now }
     }
 
-    fn kind(&self) -> (&'static str, &'static str) {
+    pub(super) fn kind(&self) -> (&'static str, &'static str) {
         let entry = &self.shard.groups["g"];
         (entry.type_name(), entry.state_name())
     }
