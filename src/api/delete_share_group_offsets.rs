@@ -38,15 +38,18 @@ pub async fn handle(
             Some(id) => forget(node, &group, &states, id).await,
             None => Err(ErrorCode::UnknownTopicOrPartition),
         };
-        let message = outcome
-            .is_err_and(|error| error == ErrorCode::UnknownTopicOrPartition)
-            .then(|| text("There is no offset information to delete."));
+        let is_there = node.metadata.image().topic(&topic.topic_name.0).is_some();
+        let message =
+            outcome.is_err_and(|error| error == ErrorCode::UnknownTopicOrPartition).then_some(match is_there {
+                true => "There is no offset information to delete.",
+                false => "This server does not host this topic-partition.",
+            });
         responses.push(
             DeleteShareGroupOffsetsResponseTopic::default()
                 .with_topic_name(topic.topic_name)
                 .with_topic_id(id.unwrap_or_default())
                 .with_error_code(outcome.err().unwrap_or(ErrorCode::None).code())
-                .with_error_message(message),
+                .with_error_message(message.map(text)),
         );
     }
     Ok(DeleteShareGroupOffsetsResponse::default().with_responses(responses))

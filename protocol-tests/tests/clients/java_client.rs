@@ -91,3 +91,15 @@ fn groups_of_the_consumer_protocol_work() {
         }
     });
 }
+
+#[test]
+fn members_of_share_groups_get_each_record_from_both_tiers() {
+    let options =
+        Options::new().with("log.retention.check.interval.ms", 200).with("remote.log.manager.task.interval.ms", 200);
+    on_both_with(&[Peer::Kafka], &options, |bootstrap| {
+        let out = java("ShareGroups.java", &[bootstrap, &fresh_name("java")]);
+        for part in ["many ok", "said ok", "limits ok", "renewed ok", "committed ok", "old ok"] {
+            assert!(out.contains(part), "{out}");
+        }
+    });
+}
