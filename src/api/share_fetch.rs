@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{join_all, select_all};
 use kafka_protocol::messages::share_fetch_response::{
     AcquiredRecords, PartitionData, ShareFetchResponse, ShareFetchableTopicResponse,
 };
@@ -32,8 +32,30 @@ const ANSWER_VERSION: i16 = 1;
 /// `ShareAcquireMode`: not one record more than asked for.
 const RECORD_LIMIT: i8 = 1;
 
-/// What one partition gave.
+/// What the partitions gave, one by one.
 type Fetched = Vec<(TopicPartition, Result<Given, ErrorCode>)>;
+
+/// A look at all partitions.
+struct Look {
+    fetched: Fetched,
+    /// Where another member was reading.
+    busy: Vec<Arc<SharePartition>>,
+}
+
+impl Look {
+    /// Is there something to tell?
+    fn has_some(&self) -> bool {
+        self.fetched.iter().any(|(_, given)| given.as_ref().map_or(true, |given| !given.acquired.is_empty()))
+    }
+
+    /// When one of the others is done.
+    async fn is_read(&self) {
+        if self.busy.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(self.busy.iter().map(|one| Box::pin(one.is_read()))).await;
+    }
+}
 
 /// Reads and answers one request.
 pub async fn serve(node: &Node, call: &Call, body: Bytes) -> Result<Frame, Disconnect> {
@@ -113,11 +135,10 @@ impl ShareFetch<'_> {
             rung.as_mut().enable();
             watcher.take_moved(drop);
             watcher.arm(1, self.limits.isolation);
-            let fetched = self.acquire_all(&opened, request).await;
-            let some = fetched.iter().any(|(_, given)| given.as_ref().map_or(true, |given| !given.acquired.is_empty()));
-            if some || Instant::now() >= deadline || !self.is_live() {
+            let look = self.acquire_all(&opened, request).await;
+            if look.has_some() || Instant::now() >= deadline || !self.is_live() {
                 watcher.disarm();
-                return fetched;
+                return look.fetched;
             }
             if watcher.has_moved() {
                 continue;
@@ -125,6 +146,7 @@ impl ShareFetch<'_> {
             tokio::select! {
                 _ = watcher.wait(deadline) => {}
                 () = rung => {}
+                () = look.is_read() => {}
             }
         }
     }
@@ -145,10 +167,15 @@ impl ShareFetch<'_> {
         if !(0..known.partition_count).contains(&partition) {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
-        let share = self.node.shares.open(&self.share_key((topic, partition)))?;
+        let key = self.share_key((topic, partition));
+        let share = self.node.shares.open(&key)?;
         share.partition().opened().await;
-        share.load(&self.limits, self.node.shares.now()).await?;
-        Ok(share)
+        let loaded = share.load(&self.limits, self.node.shares.now()).await;
+        if loaded.is_err() {
+            // Groups that nobody assigned anything leave nothing behind.
+            self.node.shares.forget(&key);
+        }
+        loaded.map(|()| share)
     }
 
     fn share_key(&self, (topic, partition): TopicPartition) -> ShareKey {
@@ -159,17 +186,17 @@ impl ShareFetch<'_> {
         &self,
         opened: &[(TopicPartition, Result<Arc<SharePartition>, ErrorCode>)],
         request: &ShareFetchRequest,
-    ) -> Fetched {
+    ) -> Look {
         let most = u32::try_from(request.max_bytes).unwrap_or(0).min(self.node.config.requests.fetch_bytes_max);
         let mut bytes = u64::from(most);
         let mut records = u64::try_from(request.max_records).unwrap_or(0);
         let exact = request.acquire_mode == RECORD_LIMIT;
-        let mut fetched = Fetched::new();
+        let mut look = Look { fetched: Fetched::new(), busy: Vec::new() };
         for (left, (one, share)) in (1..=opened.len() as u64).rev().zip(opened) {
             let share = match share {
                 Ok(share) => share,
                 Err(error) => {
-                    fetched.push((*one, Err(*error)));
+                    look.fetched.push((*one, Err(*error)));
                     continue;
                 }
             };
@@ -178,16 +205,19 @@ impl ShareFetch<'_> {
             }
             // What one leaves is the others'.
             let ask = Acquire { most: records, exact, bytes: bytes.div_ceil(left) };
-            let given = share.acquire(&self.key.member, ask, &self.limits, self.node.shares.now()).await;
-            if let Ok(given) = &given {
-                let count: u64 = given.acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
-                records = records.saturating_sub(count);
-                bytes = bytes.saturating_sub(given.records.len() as u64);
-                self.node.shares.watch_locks(&self.share_key(*one), share);
+            match share.acquire(&self.key.member, ask, &self.limits, self.node.shares.now()).await {
+                Ok(None) => look.busy.push(Arc::clone(share)),
+                Ok(Some(given)) => {
+                    let count: u64 = given.acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
+                    records = records.saturating_sub(count);
+                    bytes = bytes.saturating_sub(given.records.len() as u64);
+                    self.node.shares.watch_locks(&self.share_key(*one), share);
+                    look.fetched.push((*one, Ok(given)));
+                }
+                Err(error) => look.fetched.push((*one, Err(error))),
             }
-            fetched.push((*one, given));
         }
-        fetched
+        look
     }
 }
 

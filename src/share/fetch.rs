@@ -39,16 +39,16 @@ pub struct Given {
 }
 
 impl SharePartition {
-    /// Acquires records for a member. Nothing while another reads here, or when there is nothing: the group's bell and the
-    /// partition's watchers tell when to look again.
+    /// Acquires records for a member. Nothing when there is nothing: the group's bell and the partition's watchers tell when
+    /// to look again. `None` while another member reads here, see [`SharePartition::is_read`].
     pub async fn acquire(
         &self,
         member: &Arc<str>,
         ask: Acquire,
         limits: &ShareLimits,
         now: Moment,
-    ) -> Result<Given, ErrorCode> {
-        let Some(_reading) = self.try_read() else { return Ok(Given::default()) };
+    ) -> Result<Option<Given>, ErrorCode> {
+        let Some(_reading) = self.try_read() else { return Ok(None) };
         let mut given = Given::default();
         let mut bytes = BytesMut::new();
         let mut left = ask;
@@ -62,6 +62,7 @@ impl SharePartition {
                     true => u64::MAX,
                     false => limits.record_locks_max.saturating_sub(inner.in_flight.live()),
                 };
+                inner.is_room_wanted |= room == 0;
                 (next, room)
             })?;
             if room == 0 || left.most == 0 || (left.bytes == 0 && !bytes.is_empty()) {
@@ -82,7 +83,7 @@ impl SharePartition {
             }
         }
         given.records = bytes.freeze();
-        Ok(given)
+        Ok(Some(given))
     }
 
     /// The next batches from `from` on; `None` when there is nothing to read.

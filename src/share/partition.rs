@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::in_flight::{Holder, InFlight, Lock, Redelivery};
 use super::settings::{Reset, ShareLimits};
 use super::state::ShareStates;
-use super::state::lines::StateBatch;
+use super::state::lines::{Delivery, StateBatch};
 use super::state::records::ShareKey;
 use super::state::shard::Written;
 use crate::partition::Partition;
@@ -44,6 +44,8 @@ pub struct SharePartition {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) in_flight: InFlight,
+    /// Somebody got nothing because too many records are out.
+    pub(super) is_room_wanted: bool,
     state_epoch: i32,
     holders: HashMap<Arc<str>, Holder>,
     last_holder: Holder,
@@ -99,6 +101,11 @@ impl SharePartition {
         self.reading.try_lock().ok()
     }
 
+    /// Done when nobody reads here, for one waiter after the other.
+    pub async fn is_read(&self) {
+        drop(self.reading.lock().await);
+    }
+
     /// Others of the group look again.
     pub(super) fn ring(&self) {
         self.bell.notify_waiters();
@@ -123,7 +130,13 @@ impl SharePartition {
         let log_start = self.partition.offsets().log_start;
         let mut in_flight = InFlight::new(start, &kept.lines.all().collect::<Vec<_>>());
         in_flight.log_starts_at(log_start.max(start));
-        let inner = Inner { in_flight, state_epoch: kept.state_epoch, holders: HashMap::new(), last_holder: 0 };
+        let inner = Inner {
+            in_flight,
+            is_room_wanted: false,
+            state_epoch: kept.state_epoch,
+            holders: HashMap::new(),
+            last_holder: 0,
+        };
         *self.lock() = Some(inner);
         if kept.start_offset < 0 {
             // Where the group begins must not move with the log before its first acknowledgement.
@@ -164,8 +177,13 @@ impl SharePartition {
         })?;
         let outcome = self.states.write(self.key.clone(), written).await;
         // Whatever became of it: what was settling must not stay so.
-        self.with(|inner| inner.in_flight.settled(&lines, outcome.is_ok()))?;
-        self.ring();
+        let is_room_wanted = self.with(|inner| {
+            inner.in_flight.settled(&lines, outcome.is_ok());
+            std::mem::take(&mut inner.is_room_wanted)
+        })?;
+        if is_room_wanted || lines.iter().any(|line| line.delivery == Delivery::Available) {
+            self.ring();
+        }
         match outcome {
             Ok(()) => Ok(()),
             Err(error) => {

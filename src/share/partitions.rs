@@ -1,9 +1,10 @@
 //! All share partitions of this node, and the clock of their locks.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt};
 use terrace_tiering::platform::clock::SharedClock;
 use terrace_tiering::platform::task::Tasks;
 use tokio::sync::Notify;
@@ -18,6 +19,11 @@ use crate::metadata::image::PartitionId;
 use crate::metadata::store::SharedMetadata;
 use crate::partition::registry::Partitions;
 use crate::protocol::error_code::ErrorCode;
+
+/// So many groups' bells are kept without asking who waits for them.
+const LEAST_BELLS: usize = 64;
+/// Share partitions whose locks are looked through at a time: each may wait for its share coordinator.
+const EXPIRED_AT_ONCE: usize = 64;
 
 /// See the module.
 pub struct SharePartitions {
@@ -36,7 +42,25 @@ pub struct SharePartitions {
 #[derive(Default)]
 struct Known {
     partitions: HashMap<ShareKey, Arc<SharePartition>>,
-    bells: HashMap<Arc<str>, Arc<Notify>>,
+    /// Kept by those who wait for them.
+    bells: HashMap<Arc<str>, Weak<Notify>>,
+    /// When so many bells are known, those that nobody keeps go.
+    bells_to_sweep: usize,
+}
+
+impl Known {
+    fn bell(&mut self, group: &Arc<str>) -> Arc<Notify> {
+        if let Some(bell) = self.bells.get(group).and_then(Weak::upgrade) {
+            return bell;
+        }
+        if self.bells.len() >= self.bells_to_sweep {
+            self.bells.retain(|_, bell| bell.strong_count() > 0);
+            self.bells_to_sweep = (2 * self.bells.len()).max(LEAST_BELLS);
+        }
+        let bell = Arc::default();
+        self.bells.insert(Arc::clone(group), Arc::downgrade(&bell));
+        bell
+    }
 }
 
 /// When share partitions want time: one entry of each.
@@ -140,7 +164,7 @@ impl SharePartitions {
 
     /// The bell of a group: rung when records may be given out that could not before.
     pub fn bell(&self, group: &Arc<str>) -> Arc<Notify> {
-        Arc::clone(self.known().bells.entry(Arc::clone(group)).or_default())
+        self.known().bell(group)
     }
 
     /// A share partition that has been fetched from since the start.
@@ -163,15 +187,18 @@ impl SharePartitions {
     /// Forgets what is known of a share partition, so that its state is read anew: the offsets were set, the topic or the
     /// group is gone, or another leads.
     pub fn forget(&self, key: &ShareKey) {
-        self.known().partitions.remove(key);
-        self.bell(&key.group).notify_waiters();
+        let mut known = self.known();
+        known.partitions.remove(key);
+        if let Some(bell) = known.bells.get(&key.group).and_then(Weak::upgrade) {
+            bell.notify_waiters();
+        }
     }
 
     /// Forgets everything of a group that is gone.
     pub fn forget_group(&self, group: &str) {
         let mut known = self.known();
         known.partitions.retain(|key, _| &*key.group != group);
-        if let Some(bell) = known.bells.remove(group) {
+        if let Some(bell) = known.bells.remove(group).and_then(|bell| bell.upgrade()) {
             bell.notify_waiters();
         }
     }
@@ -186,27 +213,38 @@ impl SharePartitions {
     }
 
     async fn expire_forever(&self) {
+        let mut under_way = FuturesUnordered::new();
         loop {
-            let first = self.timers().first();
-            match first {
-                Some(at_ms) => {
-                    tokio::select! {
-                        () = tokio::time::sleep_until(self.began + Duration::from_millis(at_ms)) => {}
-                        () = self.sooner.notified() => {}
-                    }
-                }
-                None => self.sooner.notified().await,
+            let now_ms = self.now().mono_ms;
+            while under_way.len() < EXPIRED_AT_ONCE
+                && let Some(key) = self.timers().take_due(now_ms)
+            {
+                under_way.push(self.expire(key));
             }
-            loop {
-                let due = self.timers().take_due(self.now().mono_ms);
-                let Some(key) = due else { break };
-                let Some(partition) = self.get(&key) else { continue };
-                if let Some(at_ms) = partition.expire(&self.limits(&key.group), self.now()).await {
-                    // A write that was refused is not tried in a loop.
-                    self.timers().set(&key, at_ms.max(self.now().mono_ms + 100));
-                }
+            let next = self.timers().first().filter(|_| under_way.len() < EXPIRED_AT_ONCE);
+            let next = next.map(|at_ms| self.began + Duration::from_millis(at_ms));
+            tokio::select! {
+                Some(()) = under_way.next() => {}
+                () = sleep_until(next) => {}
+                () = self.sooner.notified() => {}
             }
         }
+    }
+
+    async fn expire(&self, key: ShareKey) {
+        let Some(partition) = self.get(&key) else { return };
+        if let Some(at_ms) = partition.expire(&self.limits(&key.group), self.now()).await {
+            // A write that was refused is not tried in a loop.
+            self.timers().set(&key, at_ms.max(self.now().mono_ms + 100));
+        }
+    }
+}
+
+/// Never without a moment.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
