@@ -175,7 +175,8 @@ impl Partition {
 
 impl SyncTarget for Partition {
     fn sync(&self) -> io::Result<()> {
-        self.sync_files_with(Haste::Now)
+        self.sync_files_with(Haste::Now)?;
+        self.settle_stopped(Haste::Now).map(drop)
     }
 
     fn fail(&self) {
@@ -261,7 +262,8 @@ impl Covered for Partition {
         // Appends wait for the syncs of the write-ahead log, not for these.
         self.sync_files_with(Haste::InSteps)?;
         self.dir().record(self)?;
-        Ok(!matches!(*self.lock(), State::Offline(_)))
+        let is_offline = matches!(*self.lock(), State::Offline(_));
+        Ok(!is_offline || self.settle_stopped(Haste::InSteps)?)
     }
 }
 

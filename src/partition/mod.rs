@@ -20,6 +20,7 @@
 //! | [`moving`] | takes a partition to another log directory while it serves |
 //! | [`slow_dir`] | keeps the appends of a disk that hangs away from the async workers |
 //! | `open`, `opening`, `start_rule`, `closing` | from files to a partition at work, at its first use; and back |
+//! | `stopping` | a partition that goes offline by itself |
 
 pub mod append;
 pub mod bad_records;
@@ -43,6 +44,7 @@ pub mod registry;
 mod replay;
 pub mod slow_dir;
 mod start_rule;
+mod stopping;
 pub mod tiered;
 pub mod transactions;
 pub mod tuning;
@@ -71,6 +73,7 @@ use self::opening::Opening;
 use self::producers::ProducerTable;
 use self::read::ReadError;
 use self::registry::{LogSettings, RollListener};
+use self::stopping::Stopped;
 use self::tiered::Copying;
 use self::waiters::WaiterList;
 use crate::config::topic::TopicConfig;
@@ -157,6 +160,8 @@ pub struct Partition {
     copying: Copying,
     /// Held while its files are synced. Taken before the lock.
     syncing: Mutex<()>,
+    /// What it still needs of the write-ahead log once it is offline.
+    stopped: Stopped,
     waiters: WaiterList,
     /// Counted by who appends and reads for clients.
     pub traffic: Traffic,

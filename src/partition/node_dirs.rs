@@ -16,6 +16,7 @@ use super::open::Known;
 use super::replay::LogDirectories;
 use super::slow_dir::AppendMeter;
 use crate::config::machine;
+use crate::log::Haste;
 use crate::log::checkpoint::{Checkpoint, CheckpointWriter, PartitionMarks};
 use crate::log::kafka_files::{self, MetaProperties, PartitionOffset};
 use crate::metadata::image::Image;
@@ -312,8 +313,8 @@ impl NodeDir {
         self.writer().write()
     }
 
-    /// A partition's log begins anew there; the file follows with [`NodeDir::write_checkpoint`].
-    pub(super) fn note_anew(&self, marks: &PartitionMarks) {
+    /// Where a partition stands that has nobody to ask; the file follows with the next checkpoint.
+    pub(super) fn note_marks(&self, marks: &PartitionMarks) {
         self.writer().set(marks);
     }
 
@@ -331,11 +332,13 @@ impl NodeDir {
         }
         closing::make_durable(&self.fs, &self.path, partitions)?;
         let (mut ends, mut starts) = (Vec::new(), Vec::new());
-        // What is offline was not synced: only the write-ahead log has the end of it.
+        // Of what is offline and was not synced only the write-ahead log has the end.
         let mut needs_wal = false;
+        for partition in partitions {
+            needs_wal |= partition.offline_reason().is_some() && !partition.settle_stopped(Haste::Now)?;
+        }
         let mut writer = self.writer();
         for partition in partitions {
-            needs_wal |= partition.offline_reason().is_some();
             let Some(marks) = partition.close()? else { continue };
             let line = |offset| PartitionOffset { topic: marks.topic.to_string(), partition: marks.partition, offset };
             if marks.size_bytes > 0 {

@@ -80,12 +80,13 @@ impl Partition {
     /// Takes the copies away from readers and local retention, if the local log has all that can be read, and has it
     /// durably below `durable_below`. Otherwise nothing changes but that a sync is asked for. Blocks.
     pub fn let_go_of_copies(&self, durable_below: Option<Offset>) -> bool {
+        // The cleaner looks at the chain under it, and rewrites nothing that it names.
+        let maintenance = self.maintenance();
         let kept = self.remote_chain();
         let none = RemoteChain { segments: Vec::new(), ..RemoteChain::clone(&kept) };
         // First: whatever local retention removes from here on, no copy is its reason.
         self.set_remote_chain(Arc::new(none));
         let (stands_alone, queued) = {
-            let _maintenance = self.maintenance();
             let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
             match self.lock().online() {
                 Ok(online) if online.log.start() > online.log_start => (false, None),
@@ -97,6 +98,7 @@ impl Partition {
         if !stands_alone {
             self.set_remote_chain(kept);
         }
+        drop(maintenance);
         self.send_to_sync(queued);
         stands_alone
     }

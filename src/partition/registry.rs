@@ -275,6 +275,7 @@ impl Partitions {
             maintenance: Mutex::default(),
             copying: Default::default(),
             syncing: Mutex::default(),
+            stopped: Default::default(),
             waiters: WaiterList::default(),
             traffic: Traffic::default(),
         })

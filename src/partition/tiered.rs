@@ -306,14 +306,4 @@ impl Partition {
         *state = State::Online(Box::new(online));
         Ok(())
     }
-
-    /// Stops serving, with a line for the operator: what is stored contradicts itself.
-    pub fn set_offline(&self, why: &str) {
-        tracing::error!(topic = %self.topic, partition = self.id.partition, why, "partition is offline");
-        let mut state = self.raw();
-        self.skip_opening(&state);
-        state.leave(State::Offline(why.to_owned()), Rejected::Storage);
-        drop(state);
-        self.waiters.wake_all();
-    }
 }

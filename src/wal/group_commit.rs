@@ -164,7 +164,7 @@ impl Wal {
             shared.turned.notify_one();
         }
         if work {
-            self.start_threads();
+            self.start_threads()?;
         }
         drop(tail);
         crash_point::reach(CrashPoint::WalAfterWrite);
@@ -174,20 +174,20 @@ impl Wal {
         Ok(sequence)
     }
 
-    /// Under the tail's lock, when there is something to write: a log that a replay left begins with a file.
-    fn start_threads(&self) {
+    /// Under the tail's lock, when there is something to write: a log that a replay left begins with a file. Without one of
+    /// them the directory is offline, and those that run tell whoever waits already.
+    fn start_threads(&self) -> io::Result<()> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if !threads.is_empty() || self.shared.settings.running == Running::ByHand {
-            return;
+        if !threads.is_empty() {
+            return Ok(());
         }
         let writers = std::iter::repeat_n(("log-dir-wal", run_writer as fn(&Shared)), WRITERS);
         for (name, run) in writers.chain([("log-dir-wal-recycle", recycling::run as fn(&Shared))]) {
             let shared = Arc::clone(&self.shared);
-            match std::thread::Builder::new().name(name.into()).spawn(move || run(&shared)) {
-                Ok(thread) => threads.push(thread),
-                Err(error) => self.shared.directory.set_offline(&error),
-            }
+            let started = self.shared.settings.running.start(name, move || run(&shared));
+            threads.extend(started.inspect_err(|error| self.shared.directory.set_offline(error))?);
         }
+        Ok(())
     }
 
     /// Makes durable what was appended and no thread writes. False when there was nothing.
@@ -250,6 +250,11 @@ impl Wal {
         self.shared.tail().take_one_more_group().map(Held)
     }
 
+    /// How many groups are closed, of all times.
+    pub fn closed_groups(&self) -> u64 {
+        self.shared.tail().groups.closed()
+    }
+
     /// Writes it, and settles what can be settled.
     pub fn write_held(&self, Held(group): Held) {
         self.shared.write(&group);
@@ -281,7 +286,12 @@ impl Shared {
             return false;
         }
         let is_awaited = std::mem::take(&mut tail.is_settling_awaited);
+        // Appends that met this group unsettled woke nobody, and telling may wait for a partition.
+        let has_more = tail.has_work();
         drop(tail);
+        if has_more {
+            self.work.notify_one();
+        }
         if is_awaited {
             self.turned.notify_one();
         }

@@ -32,6 +32,21 @@ pub enum Running {
     Threads,
     /// A test, step by step, so that a failure replays.
     ByHand,
+    /// Threads, which the machine refuses.
+    #[cfg(test)]
+    Refused,
+}
+
+impl Running {
+    /// Has a thread do `work`, unless a test does it.
+    pub(super) fn start(self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Option<JoinHandle<()>>> {
+        match self {
+            Self::Threads => std::thread::Builder::new().name(name.into()).spawn(work).map(Some),
+            Self::ByHand => Ok(None),
+            #[cfg(test)]
+            Self::Refused => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -74,12 +89,7 @@ impl DirectorySync {
             failed: Notify::new(),
         });
         let of_thread = Arc::clone(&shared);
-        let thread = match running {
-            Running::Threads => {
-                Some(std::thread::Builder::new().name("log-dir-sync".into()).spawn(move || run(&of_thread))?)
-            }
-            Running::ByHand => None,
-        };
+        let thread = running.start("log-dir-sync", move || run(&of_thread))?;
         Ok(Arc::new(Self { shared, thread: Mutex::new(thread) }))
     }
 

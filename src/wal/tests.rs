@@ -4,16 +4,17 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use terrace_tiering::platform::fs::durable::BLOCK_BYTES;
 use terrace_tiering::platform::fs::power_loss::PowerLossFs;
-use terrace_tiering::platform::fs::{Fs, Open, SharedFs};
+use terrace_tiering::platform::fs::{Fs, Open, RealFs, SharedFs};
 use uuid::Uuid;
 
 use super::file;
-use super::group_commit::{Covered, Held, Joined, Recycler, Wal, WalSettings};
+use super::group_commit::{self, Covered, Held, Joined, Recycler, Wal, WalSettings};
 use super::partition_sync::{DirectorySync, Running};
 use super::record::{BUNDLES_FROM, BundleHeader, FileHeader, Place};
 use super::replay::{self, Destination, Replayed};
@@ -198,7 +199,7 @@ fn bundles(file: &[u8]) -> Vec<Range<usize>> {
 }
 
 #[derive(Debug)]
-struct Teller(std::sync::mpsc::Sender<u64>);
+struct Teller(mpsc::Sender<u64>);
 
 impl Covered for Teller {
     fn group_synced(&self, _log_dir: &Path, sequence: u64) {
@@ -221,12 +222,78 @@ fn the_first_record_behind_a_replay_is_synced_by_the_thread() {
         WalSettings { log_dir: LOG_DIR.into(), node_epoch: 2, file_bytes: FILE_BYTES, running: Running::Threads };
     let directory = DirectorySync::start(LOG_DIR.into(), Running::Threads).unwrap();
     let wal = Wal::open(fs, settings, directory, Arc::new(NoCheckpoint), replayed).unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = mpsc::channel();
     let teller = Arc::new(Teller(tell));
     let place =
         Place { topic: Uuid::from_u128(7), partition: 0, leader_epoch: 1, base_offset: 1, segment: 1, position: 0 };
     let sequence = wal.append(&place, &content(1), &mut Joined::default(), || Some(Arc::clone(&teller) as _)).unwrap();
-    assert_eq!(told.recv_timeout(std::time::Duration::from_secs(30)), Ok(sequence));
+    assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(sequence));
+    wal.close();
+}
+
+#[test]
+fn a_machine_that_refuses_threads_takes_the_directory_offline_and_acknowledges_nothing() {
+    let disk = PowerLossFs::new(1);
+    disk.create_dir_all(Path::new(LOG_DIR)).unwrap();
+    let settings =
+        WalSettings { log_dir: LOG_DIR.into(), node_epoch: 1, file_bytes: FILE_BYTES, running: Running::Refused };
+    let directory = DirectorySync::start(LOG_DIR.into(), Running::ByHand).unwrap();
+    let (found, _) = replay_on(&disk);
+    let wal = Wal::open(Arc::new(disk), settings, Arc::clone(&directory), Arc::new(NoCheckpoint), found).unwrap();
+    let place = Place { topic: Uuid::nil(), partition: 0, leader_epoch: 1, base_offset: 0, segment: 0, position: 0 };
+    for _ in 0..2 {
+        assert!(wal.append(&place, b"batch", &mut Joined::default(), || None).is_err());
+    }
+    assert!(directory.is_offline());
+}
+
+/// Tells of its group only once the other partition is told of its own.
+#[derive(Debug)]
+struct Patient {
+    other: Mutex<mpsc::Receiver<u64>>,
+    told: Mutex<mpsc::Sender<bool>>,
+}
+
+impl Covered for Patient {
+    fn group_synced(&self, _log_dir: &Path, _sequence: u64) {
+        let in_time = self.other.lock().unwrap().recv_timeout(Duration::from_secs(5)).is_ok();
+        self.told.lock().unwrap().send(in_time).unwrap();
+    }
+    fn fail(&self) {}
+    fn sync_files(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+#[test]
+fn what_came_during_a_write_is_written_while_that_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let log_dir = dir.path().to_owned();
+    let fs = RealFs::shared();
+    let destination = Everything { fs: &fs, seen: Mutex::default() };
+    let found = replay::replay(&fs, &log_dir, &destination).unwrap();
+    let settings = WalSettings {
+        log_dir: log_dir.clone(),
+        node_epoch: 1,
+        file_bytes: group_commit::FILE_BYTES,
+        running: Running::Threads,
+    };
+    let directory = DirectorySync::start(log_dir, Running::ByHand).unwrap();
+    let wal = Wal::open(Arc::clone(&fs), settings, directory, Arc::new(NoCheckpoint), found).unwrap();
+    let place = Place { topic: Uuid::nil(), partition: 0, leader_epoch: 1, base_offset: 0, segment: 0, position: 0 };
+    for n in 1..=20 {
+        let (tell, other) = mpsc::channel();
+        let (told, first_told) = mpsc::channel();
+        let patient: Arc<dyn Covered> = Arc::new(Patient { other: Mutex::new(other), told: Mutex::new(told) });
+        let second: Arc<dyn Covered> = Arc::new(Teller(tell));
+        wal.append(&place, b"first", &mut Joined::default(), || Some(Arc::clone(&patient))).unwrap();
+        // The second record belongs to the next group, and comes while the first is written, most of the time.
+        while wal.closed_groups() < 2 * n - 1 {
+            std::hint::spin_loop();
+        }
+        wal.append(&place, b"second", &mut Joined::default(), || Some(Arc::clone(&second))).unwrap();
+        assert_eq!(first_told.recv(), Ok(true), "round {n}");
+    }
     wal.close();
 }
 

@@ -154,7 +154,7 @@ impl Homes {
                         "directory of a partition that had records is missing; its log begins anew"
                     );
                     known.begin_anew();
-                    dir.note_anew(&known.marks);
+                    dir.note_marks(&known.marks);
                     any_begins_anew = true;
                 }
                 self.partitions.insert(id, (*at, Some(known)));

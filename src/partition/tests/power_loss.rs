@@ -459,6 +459,29 @@ fn a_log_that_goes_on_below_its_flushed_end_keeps_what_it_acknowledges(#[case] m
 }
 
 #[test]
+fn a_partition_that_stops_by_itself_keeps_its_records_and_lets_the_write_ahead_log_go() {
+    for seed in 0..ROUNDS {
+        let mut world = World::new(seed, 2, config(|config| config.flush_messages = Some(1)));
+        let dir = Arc::clone(world.partition(0).dir());
+        let sync = || while dir.sync().step() || dir.wal().is_ok_and(Wal::sync_group) {};
+        (0..5).for_each(|_| world.append(0));
+        sync();
+        world.settle();
+        world.partition(0).set_offline("bucket and local log differ");
+        for _ in 0..60 {
+            world.append(1);
+            sync();
+        }
+        world.settle();
+        assert_eq!(world.acknowledged.len(), 65, "seed {seed}");
+        assert!(dir.wal().is_ok_and(Wal::recycle), "seed {seed}: its files are used again");
+        drop(dir);
+        world.come_back();
+        world.check(true);
+    }
+}
+
+#[test]
 fn a_deleted_topic_leaves_no_directory_to_the_next_of_its_name() {
     for seed in 0..ROUNDS {
         let world = World::new(seed, 3, plain_config());
