@@ -56,17 +56,18 @@ impl RemoteLog {
         self.damaged.summary()
     }
 
-    /// Knows again what earlier lives of the broker found.
-    pub(super) async fn recall_damage(&self) {
-        match self.segments.damage().await {
-            Ok(known) => self
-                .damaged
-                .lock()
-                .extend(known.into_iter().map(|KnownDamage { partition, segment, what }| (segment, (partition, what)))),
+    /// Knows again what earlier lives of the broker found. False when it is to be asked again.
+    pub(super) async fn recall_damage(&self) -> bool {
+        let known = match self.segments.damage().await {
+            Ok(known) => known,
             Err(error) => {
-                tracing::warn!(%error, "what was found damaged before is not known; the scrubber finds it again")
+                tracing::warn!(%error, "what was found damaged before is not known yet");
+                return false;
             }
-        }
+        };
+        let known = known.into_iter().map(|KnownDamage { partition, segment, what }| (segment, (partition, what)));
+        self.damaged.lock().extend(known);
+        true
     }
 
     pub(super) async fn is_damaged(&self, id: PartitionId, segment: Uuid, what: String) {

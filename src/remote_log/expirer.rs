@@ -12,6 +12,7 @@ use futures::StreamExt;
 use terrace_tiering::manifest::ManifestError;
 use terrace_tiering::platform::crash_point::{self, CrashPoint};
 use terrace_tiering::store::StoreError;
+use tokio::sync::MutexGuard;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -115,7 +116,7 @@ impl RemoteLog {
         if marked? {
             crash_point::reach(CrashPoint::RemoteDeleteAfterStarted);
         }
-        self.delete_marked(state, &mut known).await
+        self.delete_marked(state, known).await
     }
 
     /// Are all copies of a topic that is no longer tiered useless by now? Then nothing local goes on their word any more.
@@ -148,7 +149,8 @@ impl RemoteLog {
                 crash_point::reach(CrashPoint::RemoteDeleteAfterStarted);
             }
         }
-        self.delete_marked(state, &mut known).await?;
+        self.delete_marked(state, known).await?;
+        let known = state.lock().await;
         if known.remote.segments.is_empty() {
             self.ownership.check(&self.tier).await?;
             self.tier.delete_manifests(state.id.topic, state.id.partition).await?;
@@ -181,13 +183,14 @@ impl RemoteLog {
         Ok(true)
     }
 
-    /// Deletes the objects whose grace time is over. The newest root names none of them.
-    async fn delete_marked(&self, state: &PartitionState, known: &mut Known) -> Result<(), ExpireError> {
+    /// Deletes the objects whose grace time is over. The newest root names none of them, and none that follows will: a mark
+    /// is for good. So copies and merges go on while the store deletes, which may take its time.
+    async fn delete_marked(&self, state: &PartitionState, mut known: MutexGuard<'_, Known>) -> Result<(), ExpireError> {
         let marked = |segment: &Arc<RemoteSegment>| matches!(segment.state, SegmentState::DeleteStarted { .. });
         if !known.remote.segments.iter().any(marked) {
             return Ok(());
         }
-        self.write_root_of(state.id, known).await?;
+        self.write_root_of(state.id, &mut known).await?;
         let (now_ms, grace_ms) = (self.clock.now_ms(), self.settings.delete_grace_ms);
         let over = |segment: &&Arc<RemoteSegment>| match segment.state {
             // A mark that lies further ahead than the grace time was made while the clock was wrong: nobody knows when it
@@ -196,6 +199,7 @@ impl RemoteLog {
             SegmentState::CopyStarted | SegmentState::CopyFinished => false,
         };
         let over: Vec<_> = known.remote.segments.iter().filter(over).map(Arc::clone).collect();
+        drop(known);
         if over.is_empty() {
             return Ok(());
         }
@@ -206,6 +210,7 @@ impl RemoteLog {
             observe::deleted();
         }
         let uuids: Vec<Uuid> = over.iter().map(|segment| segment.uuid).collect();
+        let mut known = state.lock().await;
         known.finish_delete(&*self.segments, state.id, self.leader_epoch(), &uuids).await?;
         Ok(())
     }

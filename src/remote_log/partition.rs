@@ -32,6 +32,9 @@ pub trait TieredPartition: Send + Sync + Debug {
     /// Where it stands.
     fn offsets(&self) -> Offsets;
 
+    /// Its first readable offset; `None` while its files cannot be used.
+    fn log_start(&self) -> Option<Offset>;
+
     /// Its local segments.
     fn local_info(&self) -> LocalInfo;
 
@@ -97,6 +100,10 @@ impl TieredPartition for Local {
 
     fn offsets(&self) -> Offsets {
         self.0.offsets()
+    }
+
+    fn log_start(&self) -> Option<Offset> {
+        self.0.online_offsets().ok().map(|offsets| offsets.log_start)
     }
 
     fn local_info(&self) -> LocalInfo {

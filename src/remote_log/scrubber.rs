@@ -24,6 +24,8 @@ use crate::metadata::remote_log::SegmentState;
 /// Between two turns; a turn reads what had its place since the last.
 const TURN_EVERY: Duration = Duration::from_secs(600);
 const DAY_MS: f64 = 86_400_000.0;
+/// What is noted as damaged is read back once in this time, whatever the ratio: somebody may have put it back.
+const VERIFY_EVERY_MS: u64 = 86_400_000;
 /// A turn looks back no further: after an outage or a jump of the clock, at most this much is made up for.
 const LOOK_BACK_MS: i64 = 86_400_000;
 /// It reads at twice the average rate that the ratio asks for, and not below this.
@@ -66,13 +68,10 @@ fn is_due(segment: Uuid, from: Place, to: Place) -> bool {
 
 impl RemoteLog {
     pub(super) async fn scrub_until(self: Arc<Self>, stopping: CancellationToken) {
-        self.recall_damage().await;
+        let mut recalled = self.recall_damage().await;
         self.mend(&stopping).await;
         let ratio = self.settings.scrub_ratio_per_day;
-        if ratio <= 0.0 {
-            return;
-        }
-        let mut done_ms = self.clock.now_ms();
+        let (mut done_ms, mut verified_ms) = (self.clock.now_ms(), None);
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return,
@@ -81,13 +80,25 @@ impl RemoteLog {
             let now_ms = self.clock.now_ms();
             // A clock that went back begins anew where it is.
             let from_ms = done_ms.clamp(now_ms.saturating_sub(LOOK_BACK_MS), now_ms);
+            let verifies = verified_ms.is_none_or(|at_ms: i64| now_ms.abs_diff(at_ms) >= VERIFY_EVERY_MS);
+            let turn = async {
+                recalled = recalled || self.recall_damage().await;
+                self.forget_what_is_gone().await;
+                if verifies {
+                    self.verify_damaged().await?;
+                }
+                if ratio > 0.0 { self.scrub(Place::at(from_ms, ratio), Place::at(now_ms, ratio)).await } else { Ok(()) }
+            };
             let scrubbed = tokio::select! {
                 () = stopping.cancelled() => return,
-                scrubbed = self.scrub(Place::at(from_ms, ratio), Place::at(now_ms, ratio)) => scrubbed,
+                scrubbed = turn => scrubbed,
             };
             self.mend(&stopping).await;
             match scrubbed {
-                Ok(()) => done_ms = now_ms,
+                Ok(()) => {
+                    done_ms = now_ms;
+                    verified_ms = if verifies { Some(now_ms) } else { verified_ms };
+                }
                 Err(error) => {
                     tracing::warn!(%error, "stored segments cannot be checked now; the next turn takes them too");
                     done_ms = from_ms;
@@ -96,12 +107,41 @@ impl RemoteLog {
         }
     }
 
+    /// Forgets what is noted of segments that are gone, rows and all.
+    pub(super) async fn forget_what_is_gone(&self) {
+        let noted = self.damaged.which(|_| true);
+        if noted.is_empty() {
+            return;
+        }
+        let mut known = HashSet::new();
+        for state in self.all_states() {
+            known.extend(state.lock().await.remote.segments.iter().map(|segment| segment.uuid));
+        }
+        for (id, gone) in noted.into_iter().filter(|(_, uuid)| !known.contains(uuid)) {
+            self.is_not_damaged(id, gone).await;
+        }
+    }
+
+    /// Reads back what is noted as damaged.
+    async fn verify_damaged(&self) -> Result<(), StoreError> {
+        for (id, damaged) in self.damaged.which(|_| true) {
+            let state = self.state(id);
+            let object = state.lock().await.remote.segments.iter().find_map(|segment| {
+                let is_it = segment.uuid == damaged && segment.state == SegmentState::CopyFinished;
+                is_it.then(|| object_of(id, segment))
+            });
+            if let Some(object) = object {
+                self.scrub_one(id, &object, RATE_MIN).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads back every readable segment that has its turn between two places. An error of the store ends it.
     pub(super) async fn scrub(&self, from: Place, to: Place) -> Result<(), StoreError> {
-        let (mut due, mut known, mut stored_bytes) = (Vec::new(), HashSet::new(), 0);
+        let (mut due, mut stored_bytes) = (Vec::new(), 0);
         for state in self.all_states() {
             for segment in &state.lock().await.remote.segments {
-                known.insert(segment.uuid);
                 if segment.state == SegmentState::CopyFinished {
                     stored_bytes += segment.object_bytes;
                     if is_due(segment.uuid, from, to) {
@@ -109,9 +149,6 @@ impl RemoteLog {
                     }
                 }
             }
-        }
-        for (id, gone) in self.damaged.which(|uuid| !known.contains(uuid)) {
-            self.is_not_damaged(id, gone).await;
         }
         let rate = RATE_MIN.max(2.0 * stored_bytes as f64 * self.settings.scrub_ratio_per_day * 1000.0 / DAY_MS);
         let mut failures = 0;

@@ -62,6 +62,8 @@ pub(super) struct Fake {
     pub offsets: Offsets,
     pub segments: Vec<(SealedInfo, Vec<u8>)>,
     pub chain: Arc<RemoteChain>,
+    /// Its files cannot be used.
+    pub is_offline: bool,
     /// What the next move of the log start answers instead of moving.
     pub log_start_error: Option<ReadError>,
 }
@@ -71,7 +73,7 @@ impl FakePartition {
         let offsets =
             Offsets { log_start: 0, local_start: 0, high_watermark: 0, last_stable: 0, log_end: 0, leader_epoch: 0 };
         let (config, chain) = (topic_config(), Arc::default());
-        let inner = Fake { config, offsets, segments: Vec::new(), chain, log_start_error: None };
+        let inner = Fake { config, offsets, segments: Vec::new(), chain, is_offline: false, log_start_error: None };
         Arc::new(Self { id, inner: Mutex::new(inner), published: Notify::new() })
     }
 
@@ -136,6 +138,10 @@ impl TieredPartition for FakePartition {
 
     fn offsets(&self) -> Offsets {
         self.with(|fake| fake.offsets)
+    }
+
+    fn log_start(&self) -> Option<Offset> {
+        self.with(|fake| (!fake.is_offline).then_some(fake.offsets.log_start))
     }
 
     fn local_info(&self) -> LocalInfo {

@@ -101,9 +101,12 @@ impl RemoteLog {
     pub(super) async fn merge_next(&self, id: PartitionId, stopping: &CancellationToken) -> Result<Merged, MergeError> {
         let Some(partition) = self.partitions.get(id).filter(may_be_merged) else { return Ok(Merged::Nothing) };
         self.may_write()?;
+        partition.opened().await;
+        // Of one that is offline nobody knows what of it is deleted.
+        let Some(log_start) = partition.log_start() else { return Ok(Merged::Nothing) };
         let state = self.state(id);
         let run = {
-            let (known, log_start) = (state.lock().await, partition.offsets().log_start);
+            let known = state.lock().await;
             let readable = known.remote.chain().segments;
             let is_left_out = |segment: &RemoteSegment| self.is_unmergeable(segment.uuid);
             match plan::next(&readable, log_start, self.settings.merge_target_bytes, is_left_out) {
@@ -205,7 +208,7 @@ impl RemoteLog {
     fn is_wanted(&self, partition: &SharedPartition, known: &Known, run: &[Arc<RemoteSegment>]) -> bool {
         let [Some(first), Some(last)] = [run.first(), run.last()] else { return false };
         let rows = known.beginning_in(first.base_offset, last.base_offset);
-        partition.offsets().log_start <= first.base_offset
+        partition.log_start().is_some_and(|log_start| log_start <= first.base_offset)
             && self.metadata.image().topic_by_id(&partition.id().topic).is_some()
             && may_be_merged(partition)
             && run.iter().all(|segment| rows.contains(segment))

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::copier::Outcome;
 use super::super::partition::PartitionSource;
-use super::node::{Machines, Running};
+use super::node::{Machines, Running, keep_local};
 use super::world::P;
 use crate::config::topic::TopicConfig;
 use crate::partition::append::AppendOrigin;
@@ -342,6 +342,42 @@ async fn emptied_segments_are_covered_by_the_copy_behind_them(#[case] disk_is_lo
         expected.retain(|offset, _| (from..end).contains(offset));
         assert_eq!(node.consume(from, Isolation::ReadUncommitted).await, expected, "from {from}");
     }
+}
+
+/// Local retention frees the emptied segments that a copy covers, and not the one with its records.
+#[tokio::test]
+async fn a_copy_whose_records_are_all_local_comes_back_as_an_empty_segment() {
+    let machines = compacted(|config| {
+        (config.segment_bytes, config.segment_index_bytes) = (150, 12);
+        never_tiered_yet(config);
+    });
+    let node = machines.start().await;
+    for n in 0..30 {
+        node.put("hot", Some("a value that fills more than half of a segment, or so"), 900_001 + n);
+    }
+    node.put("last", Some("kept"), 900_100);
+    node.put("active", Some("kept"), 900_100);
+    node.clean(&machines);
+    machines.configure(Some(&node), |config| config.remote_storage_enable = true);
+    node.copy_all().await;
+    let before = node.consume(0, Isolation::ReadUncommitted).await;
+    let chain = node.chain();
+    let is_across = |start: &Offset| chain.iter().any(|(first, last)| first < start && start <= last);
+    let mut kept = (0..1000).rev().step_by(10).map(|bytes| keep_local(&machines, &node, bytes));
+    let local_start = kept.find(is_across).expect("some of what a copy covers is local");
+    let records = before.keys().find(|offset| **offset >= local_start);
+    assert!(records.is_some_and(|offset| chain.iter().any(|(first, last)| (first..=last).contains(&offset))));
+    machines.configure(Some(&node), |config| {
+        config.remote_storage_enable = false;
+        config.remote_log_drain_on_disable = true;
+    });
+    let partition = PartitionSource::get(&*node.partitions, P).unwrap();
+    node.log.drain(&node.log.state(P), &partition).await.unwrap();
+    assert_eq!(node.partition().offsets().local_start, 0);
+    assert_eq!(node.consume(0, Isolation::ReadUncommitted).await, before);
+    let node = machines.fresh_tier(node).await;
+    assert_eq!((node.partition().offline_reason(), node.partition().offsets().local_start), (None, 0));
+    assert_eq!(node.consume(0, Isolation::ReadUncommitted).await, before);
 }
 
 /// A copy that covers emptied segments is found damaged while its segment is local still.

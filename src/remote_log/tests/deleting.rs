@@ -1,7 +1,11 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use rstest::rstest;
 use terrace_tiering::store::faulty::Fault;
 use terrace_tiering::store::meter::Op;
 use terrace_tiering::store::retry::ATTEMPTS_MAX;
+use tokio::sync::Semaphore;
 
 use super::super::expirer::ExpireError;
 use super::world::{GRACE_MS, Life, P, World};
@@ -169,4 +173,33 @@ async fn what_nobody_knows_is_deleted_once_it_is_old() {
     assert_eq!(life.log.delete_orphans().await.unwrap(), 1);
     let objects = world.objects(&life).await;
     assert!(kept.iter().all(|uuid| objects.contains(uuid) == (*uuid != lost.uuid)));
+}
+
+/// A store that takes its time to delete holds up nobody else.
+#[tokio::test]
+async fn copies_go_on_while_objects_are_deleted() {
+    let world = World::new();
+    let life = world.begin(2).await;
+    life.copy_all().await;
+    world.partition.with(|fake| fake.offsets.log_start = 10);
+    life.log.expire(&life.state()).await.unwrap();
+    world.clock.advance(GRACE_MS);
+    let gate = Arc::new(Semaphore::new(0));
+    let before = world.store.count(Op::Delete);
+    world.store.next(Op::Delete, Fault::Wait(Arc::clone(&gate)));
+    let state = life.state();
+    let copy = async {
+        while world.store.count(Op::Delete) == before {
+            tokio::task::yield_now().await;
+        }
+        world.partition.seal(3000);
+        // A delete is given up after 15 s.
+        let copied = tokio::time::timeout(Duration::from_secs(10), life.copy_all()).await;
+        gate.add_permits(1);
+        copied.expect("the state is not held");
+    };
+    let (expired, ()) = tokio::join!(life.log.expire(&state), copy);
+    expired.unwrap();
+    assert_eq!((life.rows().await, world.partition.readable()), ([0, 2, 0], vec![(10, 19), (20, 29)]));
+    world.check(&life).await;
 }

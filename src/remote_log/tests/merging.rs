@@ -68,6 +68,15 @@ impl Life {
 }
 
 #[tokio::test]
+async fn segments_of_a_partition_that_is_offline_stay_as_they_are() {
+    let (world, life) = begin(5).await;
+    world.partition.with(|fake| fake.is_offline = true);
+    assert_eq!(life.merge().await.unwrap(), Merged::Nothing);
+    world.partition.with(|fake| fake.is_offline = false);
+    assert_eq!(life.merge().await.unwrap(), Merged::Segments(3));
+}
+
+#[tokio::test]
 async fn small_segments_become_one_object() {
     let (world, life) = begin(5).await;
     let before = records(&world);

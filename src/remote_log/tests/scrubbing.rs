@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use terrace_tiering::ObjectRef;
@@ -64,7 +67,7 @@ async fn what_is_gone_is_reported_until_nothing_names_it() {
         life.log.expire(&life.state()).await.unwrap();
         world.clock.advance(GRACE_MS);
     }
-    scrub(&life).await.unwrap();
+    life.log.forget_what_is_gone().await;
     assert_eq!(life.log.damage(), None, "its records were deleted");
 }
 
@@ -118,7 +121,7 @@ async fn a_copy_that_was_to_take_a_damaged_ones_place_and_failed_changes_nothing
     assert!(life.log.damage().is_some());
     assert_eq!(life.rows().await, [0, 2, 1]);
     world.store.clear();
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     life.log.mend(&CancellationToken::new()).await;
     assert_eq!((life.log.damage(), life.rows().await), (None, [0, 2, 2]));
 }
@@ -145,4 +148,43 @@ async fn a_restart_knows_what_was_damaged() {
     rot(&world, &life.tier.names().segment(&first)).await;
     scrub(&life).await.unwrap();
     assert_eq!((life.log.damage(), life.meta.damage().await.unwrap()), (None, Vec::new()));
+}
+
+/// Nothing is read back in turn; what is noted becomes whole again all the same, each in its way.
+#[tokio::test(start_paused = true)]
+async fn what_was_noted_is_cleared_where_nothing_is_scrubbed() {
+    let world = World { scrub_ratio_per_day: 0.0, ..World::new() };
+    let life = world.begin(3).await;
+    life.copy_all().await;
+    let all = objects(&life).await;
+    for object in &all {
+        rot(&world, &life.tier.names().segment(object)).await;
+    }
+    scrub(&life).await.unwrap();
+    assert!(life.log.damage().expect("found").starts_with("3 damaged"));
+    // The records of one are deleted, somebody puts back the second, the third is local still and the store is down.
+    world.partition.with(|fake| {
+        fake.offsets.log_start = 10;
+        fake.segments.retain(|(segment, _)| segment.base_offset == 20);
+    });
+    for _ in 0..2 {
+        life.log.expire(&life.state()).await.unwrap();
+        world.clock.advance(GRACE_MS);
+    }
+    rot(&world, &life.tier.names().segment(&all[1])).await;
+    world.store.set_down(true);
+    let stopping = CancellationToken::new();
+    let scrubber = tokio::spawn(Arc::clone(&life.log).scrub_until(stopping.clone()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(life.log.damage().is_some());
+    world.store.set_down(false);
+    // The metadata's thread does not wait for a clock that is turned.
+    let given_up = std::time::Instant::now() + Duration::from_secs(30);
+    while !life.meta.damage().await.unwrap().is_empty() {
+        assert!(std::time::Instant::now() < given_up, "{:?}", life.log.damage());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    assert_eq!((life.log.damage(), life.rows().await), (None, [0, 2, 1]));
+    stopping.cancel();
+    scrubber.await.unwrap();
 }

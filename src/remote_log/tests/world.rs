@@ -54,6 +54,8 @@ pub struct World {
     pub sections: Vec<Arc<dyn SectionSource>>,
     /// `remote.merge.target.bytes`; 0 where nobody sets it.
     pub merge_target_bytes: u64,
+    /// `remote.scrub.ratio.per.day`
+    pub scrub_ratio_per_day: f64,
 }
 
 /// One life of the broker.
@@ -76,6 +78,7 @@ impl World {
             others: Vec::new(),
             sections: Vec::new(),
             merge_target_bytes: 0,
+            scrub_ratio_per_day: 0.01,
         }
     }
 
@@ -133,7 +136,7 @@ impl World {
             snapshot_interval_ms: 60_000,
             merge_target_bytes: self.merge_target_bytes,
             orphan_age_ms: 86_400_000,
-            scrub_ratio_per_day: 0.01,
+            scrub_ratio_per_day: self.scrub_ratio_per_day,
         };
         let log = RemoteLog::new(RemoteLogParts {
             tier: Arc::clone(&tier),
