@@ -66,12 +66,10 @@ async fn live(node: &Node, call: &Call, request: StreamsGroupHeartbeatRequest) -
 fn heartbeat(call: &Call, request: StreamsGroupHeartbeatRequest) -> Result<HeartbeatRequest, Refused> {
     let owned = match (request.active_tasks, request.standby_tasks, request.warmup_tasks) {
         (None, None, None) => Owned::Unchanged,
-        (active, standby, warmup) => {
-            let all = active.is_some() && standby.is_some() && warmup.is_some();
-            let role = |tasks: Option<Vec<TaskIds>>| task_set(tasks.unwrap_or_default());
-            let tasks = Tasks { active: role(active), standby: role(standby), warmup: role(warmup) };
-            if all { Owned::All(tasks) } else { Owned::Partial(tasks) }
+        (Some(active), Some(standby), Some(warmup)) => {
+            Owned::All(Tasks { active: task_set(active), standby: task_set(standby), warmup: task_set(warmup) })
         }
+        (active, standby, warmup) => Owned::Partial([active, standby, warmup].map(|role| role.map(task_set))),
     };
     Ok(HeartbeatRequest {
         group: request.group_id,
@@ -196,6 +194,7 @@ fn refusal(refused: &Refused) -> StreamsGroupHeartbeatResponse {
     StreamsGroupHeartbeatResponse {
         error_code: refused.code.code(),
         error_message: message.map(Arc::from),
+        statuses: Some(Vec::new()),
         ..StreamsGroupHeartbeatResponse::default()
     }
 }

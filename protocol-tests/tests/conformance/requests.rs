@@ -8,6 +8,8 @@
 //! - `own`: of arrays, compare what names this run's `ID` only (others use the same Kafka);
 //! - `differs`: the answers are known to differ, for the reason in the comment above; it is an error when they do not.
 //!
+//! What a StreamsGroupHeartbeat leaves out has not changed: those requests have many fields.
+//!
 //! The line `sync` waits until what was changed before it is seen, which Kafka's broker does a moment after its controller
 //! has answered.
 //!
@@ -17,7 +19,7 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use terrace_protocol_tests::broker::{Broker, Options};
 use terrace_protocol_tests::peers::{self, Peer, repository, script};
 
@@ -87,6 +89,7 @@ fn lines(file: &str, text: &str, id: &str) -> Vec<Line> {
         let (Some(name), Some(versions), Some(json)) = (parts.next(), parts.next(), parts.next()) else {
             panic!("not a request: {line}")
         };
+        let json = if name == "StreamsGroupHeartbeat" { filled(json) } else { json.to_owned() };
         for version in versions.split(',') {
             let word = if rule == Rule::Await { "await " } else { "" };
             lines.push(Line {
@@ -98,6 +101,43 @@ fn lines(file: &str, text: &str, id: &str) -> Vec<Line> {
         }
     }
     lines
+}
+
+/// A StreamsGroupHeartbeat with all its fields.
+fn filled(json: &str) -> String {
+    fn fill(into: &mut Value, defaults: Value) {
+        for (name, value) in defaults.as_object().expect("an object") {
+            into.as_object_mut().expect("an object").entry(name).or_insert_with(|| value.clone());
+        }
+    }
+    let mut request: Value = serde_json::from_str(json).expect("JSON");
+    fill(
+        &mut request,
+        json!({
+            "endpointInformationEpoch": 0, "instanceId": null, "rackId": null, "rebalanceTimeoutMs": -1, "topology": null,
+            "activeTasks": null, "standbyTasks": null, "warmupTasks": null, "processId": null, "userEndpoint": null,
+            "clientTags": null, "taskOffsets": null, "taskEndOffsets": null, "shutdownApplication": false,
+        }),
+    );
+    let parts = request.pointer_mut("/topology/subtopologies");
+    for part in parts.and_then(Value::as_array_mut).into_iter().flatten() {
+        fill(
+            part,
+            json!({
+                "sourceTopics": [], "sourceTopicRegex": [], "stateChangelogTopics": [], "repartitionSinkTopics": [],
+                "repartitionSourceTopics": [], "copartitionGroups": [],
+            }),
+        );
+        for internal in ["stateChangelogTopics", "repartitionSourceTopics"] {
+            for topic in part[internal].as_array_mut().expect("topics") {
+                fill(topic, json!({"partitions": 0, "replicationFactor": 0, "topicConfigs": []}));
+            }
+        }
+        for group in part["copartitionGroups"].as_array_mut().expect("groups") {
+            fill(group, json!({"sourceTopics": [], "sourceTopicRegex": [], "repartitionSourceTopics": []}));
+        }
+    }
+    request.to_string()
 }
 
 /// Waits until what was changed is seen: metadata is taken over in order, so that it is when a topic made behind it is.
@@ -208,7 +248,7 @@ fn differences(path: &str, ours: &Value, kafkas: &Value) -> String {
 }
 
 /// The files of `requests/`. All go through one Java process for each broker, which takes a second to start.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "alter_configs",
     "broker_configs",
     "client_metrics",
@@ -221,6 +261,7 @@ const FILES: [&str; 13] = [
     "loggers",
     "quorum",
     "reassignments",
+    "streams_groups",
     "transactions",
 ];
 

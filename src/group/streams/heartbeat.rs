@@ -9,7 +9,7 @@ use super::member::{Current, Endpoint, Member, MemberState, Subscription};
 use super::records::{GroupEpoch, StreamsRecord};
 use super::settings::StreamsLimits;
 use super::status::{Status, StatusCode};
-use super::tasks::{Tasks, each};
+use super::tasks::{TaskSet, Tasks, each};
 use super::topology::{InternalTopic, Topology};
 use super::{StreamsDraft, StreamsGroup, Surroundings};
 use crate::group::consumer::Refused;
@@ -62,8 +62,8 @@ pub enum Owned {
     /// As before.
     #[default]
     Unchanged,
-    /// Some roles only, which makes no sense. Those named are here.
-    Partial(Tasks),
+    /// Some roles only, which makes no sense: active, standby, warm-up.
+    Partial([Option<TaskSet>; 3]),
     /// All of it.
     All(Tasks),
 }
@@ -76,10 +76,11 @@ impl Owned {
         }
     }
 
-    fn named(&self) -> Option<&Tasks> {
+    fn roles(&self) -> [Option<&TaskSet>; 3] {
         match self {
-            Self::All(tasks) | Self::Partial(tasks) => Some(tasks),
-            Self::Unchanged => None,
+            Self::All(tasks) => tasks.roles().map(Some),
+            Self::Partial(roles) => roles.each_ref().map(Option::as_ref),
+            Self::Unchanged => [None; 3],
         }
     }
 }
@@ -108,7 +109,7 @@ pub struct HeartbeatAnswer {
 impl HeartbeatRequest {
     /// Does the request make sense by itself?
     pub fn check(&self) -> Result<(), Refused> {
-        let named = self.owned.named();
+        let [active, standby, warmup] = self.owned.roles();
         let refused = |is: bool, message: &str| match is {
             true => Err(Refused::new(ErrorCode::InvalidRequest, message)),
             false => Ok(()),
@@ -116,7 +117,7 @@ impl HeartbeatRequest {
         refused(self.instance_id.is_some(), "Static membership is not yet supported.")?;
         refused(self.has_task_offsets, "TaskOffsets are not supported yet.")?;
         refused(self.has_task_end_offsets, "TaskEndOffsets are not supported yet.")?;
-        refused(named.is_some_and(|tasks| !tasks.warmup.is_empty()), "WarmupTasks are not supported yet.")?;
+        refused(warmup.is_some_and(|tasks| !tasks.is_empty()), "WarmupTasks are not supported yet.")?;
         let mut subtopologies = self.topology.iter().flat_map(|topology| topology.subtopologies.values());
         let has_regex = subtopologies.any(|one| !one.source_topic_regex.is_empty());
         refused(has_regex, "Regular expressions for source topics are not supported yet.")?;
@@ -126,9 +127,11 @@ impl HeartbeatRequest {
         match self.epoch {
             JOINS => {
                 refused(self.rebalance_timeout_ms.is_none(), "RebalanceTimeoutMs must be provided in first request.")?;
-                let owns = |role: fn(&Tasks) -> bool| named.is_some_and(role);
-                refused(owns(|tasks| !tasks.active.is_empty()), "ActiveTasks must be empty when (re-)joining.")?;
-                refused(owns(|tasks| !tasks.standby.is_empty()), "StandbyTasks must be empty when (re-)joining.")?;
+                for (role, tasks) in [("Active", active), ("Standby", standby), ("Warmup", warmup)] {
+                    // It must say so.
+                    let empty = tasks.is_some_and(BTreeMap::is_empty);
+                    refused(!empty, &format!("{role}Tasks must be empty when (re-)joining."))?;
+                }
                 refused(self.topology.is_none(), "Topology must be non-null when (re-)joining.")?;
                 self.topology.as_ref().map_or(Ok(()), Topology::check)?;
             }

@@ -62,6 +62,7 @@ fn joins(member: &str, topology: Topology) -> HeartbeatRequest {
         rebalance_timeout_ms: Some(1000),
         topology: Some(topology),
         process_id: Some(format!("p-{member}").into()),
+        owned: Owned::All(Tasks::default()),
         ..beat(member, 0)
     }
 }
@@ -294,7 +295,8 @@ fn a_group_has_a_largest_size_and_an_older_topology_is_told_so() {
 #[case::no_timeout(HeartbeatRequest { rebalance_timeout_ms: None, ..joins("a", counts(&["in"])) }, "RebalanceTimeoutMs")]
 #[case::late_topology(HeartbeatRequest { epoch: 1, ..joins("a", counts(&["in"])) }, "Topology can only be provided")]
 #[case::owns_when_joining(HeartbeatRequest { owned: owns("a", 0, &[0]).owned, ..joins("a", counts(&["in"])) }, "ActiveTasks must")]
-#[case::some_roles(HeartbeatRequest { owned: Owned::Partial(Tasks::default()), ..beat("a", 1) }, "all must be non-null")]
+#[case::says_nothing_of_tasks(HeartbeatRequest { owned: Owned::Unchanged, ..joins("a", counts(&["in"])) }, "ActiveTasks must")]
+#[case::some_roles(HeartbeatRequest { owned: Owned::Partial([Some(Default::default()), None, None]), ..beat("a", 1) }, "all must be non-null")]
 #[case::leaves_for_now(beat("a", -2), "InstanceId can't be null.")]
 #[case::no_such_epoch(beat("a", -3), "MemberEpoch is -3")]
 fn requests_that_make_no_sense_are_refused(#[case] request: HeartbeatRequest, #[case] message: &str) {
