@@ -21,7 +21,7 @@ use crate::metadata::features::Feature;
 use crate::partition::waiters::{Watch, Watcher};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::share::ShareFetchRequest;
-use crate::share::partition::SharePartition;
+use crate::share::partition::{SharePartition, Turn};
 use crate::share::sessions::{CLOSES, OPENS, SessionKey, TopicPartition};
 use crate::share::settings::ShareLimits;
 use crate::share::state::records::ShareKey;
@@ -31,29 +31,36 @@ use crate::share::{Acquire, Given};
 const ANSWER_VERSION: i16 = 1;
 /// `ShareAcquireMode`: not one record more than asked for.
 const RECORD_LIMIT: i8 = 1;
+/// Most bytes of records in an answer, but for one batch: unlike those of a Fetch they are in memory until it is sent.
+const ANSWER_BYTES: u32 = 4 << 20;
 
 /// What the partitions gave, one by one.
 type Fetched = Vec<(TopicPartition, Result<Given, ErrorCode>)>;
 
+/// A partition that is asked for, and whether it can be read.
+type Opened = (TopicPartition, Result<Arc<SharePartition>, ErrorCode>);
+
 /// A look at all partitions.
-struct Look {
+struct Look<'o> {
     fetched: Fetched,
     /// Where another member was reading.
-    busy: Vec<Arc<SharePartition>>,
+    busy: Vec<&'o SharePartition>,
 }
 
-impl Look {
+impl<'o> Look<'o> {
     /// Is there something to tell?
     fn has_some(&self) -> bool {
         self.fetched.iter().any(|(_, given)| given.as_ref().map_or(true, |given| !given.acquired.is_empty()))
     }
 
-    /// When one of the others is done.
-    async fn is_read(&self) {
+    /// The turn at the first of the busy ones that is free, and which it is. Whoever lets go of it before reading hands it to
+    /// the next in line, so it is kept for the next look.
+    async fn turn(&self) -> (&'o SharePartition, Turn<'o>) {
         if self.busy.is_empty() {
             return std::future::pending().await;
         }
-        select_all(self.busy.iter().map(|one| Box::pin(one.is_read()))).await;
+        let turns = self.busy.iter().map(|one| Box::pin(async { (*one, one.turn().await) }));
+        select_all(turns).await.0
     }
 }
 
@@ -128,6 +135,7 @@ impl ShareFetch<'_> {
         });
         let _watches: Vec<Watch> = watched.collect();
         let bell = self.node.shares.bell(&self.key.group);
+        let mut turn = None;
         loop {
             // Before the look, so that what happens behind it is not missed.
             let rung = bell.notified();
@@ -135,7 +143,7 @@ impl ShareFetch<'_> {
             rung.as_mut().enable();
             watcher.take_moved(drop);
             watcher.arm(1, self.limits.isolation);
-            let look = self.acquire_all(&opened, request).await;
+            let look = self.acquire_all(&opened, request, turn.take()).await;
             if look.has_some() || Instant::now() >= deadline || !self.is_live() {
                 watcher.disarm();
                 return look.fetched;
@@ -146,7 +154,7 @@ impl ShareFetch<'_> {
             tokio::select! {
                 _ = watcher.wait(deadline) => {}
                 () = rung => {}
-                () = look.is_read() => {}
+                given = look.turn() => turn = Some(given),
             }
         }
     }
@@ -156,7 +164,7 @@ impl ShareFetch<'_> {
         self.node.share_sessions.check(&self.key).is_ok()
     }
 
-    async fn open_all(&self) -> Vec<(TopicPartition, Result<Arc<SharePartition>, ErrorCode>)> {
+    async fn open_all(&self) -> Vec<Opened> {
         let open = self.partitions.iter().map(|one| async move { (*one, self.open(*one).await) });
         join_all(open).await
     }
@@ -182,12 +190,14 @@ impl ShareFetch<'_> {
         ShareKey { group: Arc::clone(&self.key.group), topic, partition }
     }
 
-    async fn acquire_all(
+    async fn acquire_all<'o>(
         &self,
-        opened: &[(TopicPartition, Result<Arc<SharePartition>, ErrorCode>)],
+        opened: &'o [Opened],
         request: &ShareFetchRequest,
-    ) -> Look {
+        mut turn: Option<(&'o SharePartition, Turn<'o>)>,
+    ) -> Look<'o> {
         let most = u32::try_from(request.max_bytes).unwrap_or(0).min(self.node.config.requests.fetch_bytes_max);
+        let most = most.min(ANSWER_BYTES);
         let mut bytes = u64::from(most);
         let mut records = u64::try_from(request.max_records).unwrap_or(0);
         let exact = request.acquire_mode == RECORD_LIMIT;
@@ -205,9 +215,13 @@ impl ShareFetch<'_> {
             }
             // What one leaves is the others'.
             let ask = Acquire { most: records, exact, bytes: bytes.div_ceil(left) };
-            match share.acquire(&self.key.member, ask, &self.limits, self.node.shares.now()).await {
-                Ok(None) => look.busy.push(Arc::clone(share)),
-                Ok(Some(given)) => {
+            let own = turn.take_if(|(of, _)| std::ptr::eq(*of, &raw const **share)).map(|(_, turn)| turn);
+            let Some(turn) = own.or_else(|| share.try_turn()) else {
+                look.busy.push(share);
+                continue;
+            };
+            match share.acquire(turn, &self.key.member, ask, &self.limits, self.node.shares.now()).await {
+                Ok(given) => {
                     let count: u64 = given.acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
                     records = records.saturating_sub(count);
                     bytes = bytes.saturating_sub(given.records.len() as u64);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::in_flight::Acquired;
-use super::partition::{Inner, Moment, SharePartition, lock};
+use super::partition::{Inner, Moment, SharePartition, Turn, lock};
 use super::settings::ShareLimits;
 use super::suspects;
 use crate::log::view::FileRange;
@@ -40,15 +40,15 @@ pub struct Given {
 
 impl SharePartition {
     /// Acquires records for a member. Nothing when there is nothing: the group's bell and the partition's watchers tell when
-    /// to look again. `None` while another member reads here, see [`SharePartition::is_read`].
+    /// to look again. `_turn` is this partition's.
     pub async fn acquire(
         &self,
+        _turn: Turn<'_>,
         member: &Arc<str>,
         ask: Acquire,
         limits: &ShareLimits,
         now: Moment,
-    ) -> Result<Option<Given>, ErrorCode> {
-        let Some(_reading) = self.try_read() else { return Ok(None) };
+    ) -> Result<Given, ErrorCode> {
         let mut given = Given::default();
         let mut bytes = BytesMut::new();
         let mut left = ask;
@@ -83,7 +83,7 @@ impl SharePartition {
             }
         }
         given.records = bytes.freeze();
-        Ok(Some(given))
+        Ok(given)
     }
 
     /// The next batches from `from` on; `None` when there is nothing to read.

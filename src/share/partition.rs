@@ -40,6 +40,10 @@ pub struct SharePartition {
     reading: tokio::sync::Mutex<()>,
 }
 
+/// Nobody else reads records of the share partition, to be given out, while this is held.
+#[derive(Debug)]
+pub struct Turn<'p>(#[expect(dead_code, reason = "held, not looked at")] tokio::sync::MutexGuard<'p, ()>);
+
 /// What is known once the state was read.
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -96,14 +100,14 @@ impl SharePartition {
         self.lock().as_mut().map(work).ok_or(ErrorCode::NotLeaderOrFollower)
     }
 
-    /// Nobody else reads records to be given out while this is held; `None` while somebody does.
-    pub(super) fn try_read(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        self.reading.try_lock().ok()
+    /// The turn to read here, unless somebody has it.
+    pub fn try_turn(&self) -> Option<Turn<'_>> {
+        self.reading.try_lock().map(Turn).ok()
     }
 
-    /// Done when nobody reads here, for one waiter after the other.
-    pub async fn is_read(&self) {
-        drop(self.reading.lock().await);
+    /// The turn to read here, in the order of those who ask.
+    pub async fn turn(&self) -> Turn<'_> {
+        Turn(self.reading.lock().await)
     }
 
     /// Others of the group look again.
