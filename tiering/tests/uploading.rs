@@ -45,6 +45,24 @@ async fn a_fault_that_passes_does_not_fail_the_upload(#[case] op: Op, #[case] fa
     assert_eq!(chunk, segment.bytes[..chunk.len()]);
 }
 
+/// A merge, or other copies, may hold all memory for as long as a slow store takes.
+#[rstest]
+#[case::whole(10)]
+#[case::in_parts(40)]
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_waits_for_memory_loses_no_time(#[case] batches: i64) {
+    let (tier, store) = faulty(options(), StoreKind::Memory).await;
+    let segment = Segment::new(0, batches, 500_000);
+    let all = tier.copy_memory(u64::MAX).await;
+    let let_go = async {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        drop(all);
+    };
+    let (uploaded, ()) = tokio::join!(tier.upload(segment.upload.clone()), let_go);
+    uploaded.unwrap();
+    assert_eq!(store.count(Op::PutPart) > 0, batches > 30, "above 16 MiB in parts");
+}
+
 #[rstest]
 #[case::part_fails(Op::PutPart, Fault::Error, LARGE)]
 #[case::part_hangs(Op::PutPart, Fault::Hang, LARGE)]

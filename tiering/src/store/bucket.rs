@@ -29,7 +29,8 @@ const LIST_PAGE_KEYS: u64 = 1000;
 pub struct Deadlines {
     /// A request that carries little: HEAD, LIST page, small PUT; and each wait for the next bytes of a GET.
     pub request: Duration,
-    /// Bytes per second below which an upload counts as hanging; one of n bytes has `request` + n / this.
+    /// Bytes per second below which an upload, or a read of a directory's file, counts as hanging; one of n bytes has
+    /// `request` + n / this.
     pub transfer_bytes_per_s: u64,
 }
 

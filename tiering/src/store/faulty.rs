@@ -39,6 +39,8 @@ pub enum Fault {
     Short(usize),
     /// The body comes in small pieces, each after this long.
     Trickle(Duration),
+    /// The body waits for a permit.
+    WaitBody(Arc<Semaphore>),
     /// One bit of the bytes is wrong, on the way up or down.
     FlipBit,
     /// "If absent" is ignored.

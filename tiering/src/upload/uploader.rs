@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use object_store::MultipartUpload;
 use object_store::path::Path;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::object::footer::Footer;
 use crate::platform::crash_point::{self, CrashPoint};
@@ -53,7 +53,7 @@ impl Tier {
         let parts = Parts::new(segment.log, segment.log_bytes, segment.chunks, tail.clone());
         let deadline = self.object_deadline(object_bytes);
         if object_bytes <= PART_BYTES {
-            in_time(deadline, self.send_whole(sending, &key, parts)).await?;
+            self.send_whole(sending, &key, parts, deadline).await?;
         } else {
             self.send_parts(sending, &key, parts, deadline).await?;
         }
@@ -64,13 +64,23 @@ impl Tier {
         Ok(Uploaded { uuid, object_bytes })
     }
 
-    async fn send_whole(&self, sending: &Sending<'_>, key: &Path, parts: Parts) -> Result<(), UploadError> {
+    async fn send_whole(
+        &self,
+        sending: &Sending<'_>,
+        key: &Path,
+        parts: Parts,
+        deadline: Duration,
+    ) -> Result<(), UploadError> {
+        // Others hold it, and not the store: no time of the upload's.
         let _memory = self.memory_for(sending, parts.next_len()).await;
-        let (_, bytes) = parts.next().await?;
-        // The uuid in the key is new, so an object that exists is ours, from an attempt whose answer was lost. Whether it
-        // is whole is for the verification to say.
-        sending.bucket.create(key, bytes).await?;
-        Ok(())
+        let send = async {
+            let (_, bytes) = parts.next().await?;
+            // The uuid in the key is new, so an object that exists is ours, from an attempt whose answer was lost. Whether
+            // it is whole is for the verification to say.
+            sending.bucket.create(key, bytes).await?;
+            Ok(())
+        };
+        in_time(deadline, send).await
     }
 
     async fn send_parts(
@@ -82,7 +92,7 @@ impl Tier {
     ) -> Result<(), UploadError> {
         let bucket = &sending.bucket;
         let mut upload = bucket.start_parts(key).await?;
-        let sent = in_time(deadline, self.send_each(sending, upload.as_mut(), parts)).await;
+        let sent = self.send_each(sending, upload.as_mut(), parts, deadline).await;
         if sent.is_err() {
             bucket.abort_parts(upload.as_mut()).await;
             return sent;
@@ -101,26 +111,34 @@ impl Tier {
         sending: &Sending<'_>,
         upload: &mut dyn MultipartUpload,
         mut parts: Parts,
+        deadline: Duration,
     ) -> Result<(), UploadError> {
         let bucket = &sending.bucket;
         let mut in_flight = FuturesUnordered::new();
+        let mut until = Instant::now() + deadline;
+        let late = || UploadError::Store(StoreError::Timeout(deadline));
         while parts.next_len() > 0 {
             let len = parts.next_len();
-            // While memory is short, parts that are on their way must go on, for they hold it.
+            // While memory is short, parts that are on their way must go on, for they hold it. Each has its own deadline.
             let memory = loop {
+                let begun = Instant::now();
                 tokio::select! {
-                    memory = self.memory_for(sending, len), if in_flight.len() < PARTS_IN_FLIGHT_MAX => break memory,
+                    memory = self.memory_for(sending, len), if in_flight.len() < PARTS_IN_FLIGHT_MAX => {
+                        // Others held it, and not the store.
+                        until += begun.elapsed();
+                        break memory;
+                    }
                     Some(done) = in_flight.next() => part_done(done)?,
                 }
             };
             let (rest, bytes) = parts.next().await?;
             parts = rest;
-            bucket.before_part(len).await;
+            timeout_at(until, bucket.before_part(len)).await.map_err(|_| late())?;
             // Parts are numbered in the order of these calls.
             let part = upload.put_part(bytes.into());
             in_flight.push(async move { (bucket.finish_part(part, len).await, memory) });
         }
-        while let Some(done) = in_flight.next().await {
+        while let Some(done) = timeout_at(until, in_flight.next()).await.map_err(|_| late())? {
             part_done(done)?;
         }
         Ok(())

@@ -67,8 +67,7 @@ impl Bucket {
     async fn get_at_once(&self, key: &Path, options: &GetOptions) -> Result<Bytes, StoreError> {
         let deadline = self.0.deadlines.request;
         if self.is_directory() {
-            let request = || async { self.0.store.get_opts(key, options.clone()).await?.bytes().await };
-            return self.retried(Op::Get, Some(key), deadline, request).await;
+            return self.get_file(key, options).await;
         }
         let request = || async {
             let answer = within(deadline, self.0.store.get_opts(key, options.clone())).await?;
@@ -81,6 +80,24 @@ impl Bucket {
         };
         // Each of its waits has its own deadline.
         self.retried(Op::Get, Some(key), Duration::MAX, request).await
+    }
+
+    /// The same of a directory. One call reads all of it and shows no progress, so its deadline grows with the bytes.
+    async fn get_file(&self, key: &Path, options: &GetOptions) -> Result<Bytes, StoreError> {
+        let mut attempt = 1;
+        loop {
+            let open = || self.0.store.get_opts(key, options.clone());
+            let answer = self.retried(Op::Get, Some(key), self.0.deadlines.request, open).await?;
+            let deadline = self.0.deadlines.transfer(answer.range.end.saturating_sub(answer.range.start));
+            let read = within(deadline, self.where_it_runs(answer.bytes())).await;
+            let Err(error) = &read else { return read };
+            self.0.health.record(Op::Get, Some(key), &read);
+            match self.0.retry.after(attempt).filter(|_| error.is_transient()) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return read,
+            }
+            attempt += 1;
+        }
     }
 
     /// This range of an object, as it arrives: one request, not retried. The pieces have any size.
@@ -161,5 +178,47 @@ async fn within<T>(deadline: Duration, work: impl Future<Output = object_store::
     match timeout(deadline, work).await {
         Ok(outcome) => outcome.map_err(StoreError::from),
         Err(_) => Err(StoreError::Timeout(deadline)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::ObjectStoreExt as _;
+    use object_store::memory::InMemory;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::platform::clock::ManualClock;
+    use crate::platform::fs::RealFs;
+    use crate::platform::random::SeededRandom;
+    use crate::platform::task::Tasks;
+    use crate::store::faulty::{Fault, Faulty};
+    use crate::tier::{Machine, TierOptions};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_file_of_a_slow_directory_has_the_time_that_its_bytes_take() {
+        let dir = tempfile::tempdir().expect("directory");
+        let machine = Machine {
+            clock: ManualClock::at(0),
+            random: SeededRandom::new(1),
+            fs: RealFs::shared(),
+            tasks: Tasks::new(),
+        };
+        let directory = Directory::new(dir.path().to_owned(), RealFs::shared()).expect("threads");
+        let store = Faulty::new(Arc::new(InMemory::new()), 1);
+        let options = TierOptions::new("memory:", "cluster");
+        let bucket = Bucket::new(Arc::new(store.clone()), Some(directory), &options, &machine);
+        let key = Path::from("object");
+        store.put(&key, vec![7; 32 << 20].into()).await.expect("stored");
+        let gate = Arc::new(Semaphore::new(0));
+        store.fail_at_random_with(1000, &[Fault::WaitBody(Arc::clone(&gate))]);
+        let open = async {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            gate.close();
+        };
+        let (read, ()) = tokio::join!(bucket.get_range(&key, 0..32 << 20), open);
+        assert_eq!(read.expect("in time").len(), 32 << 20);
     }
 }

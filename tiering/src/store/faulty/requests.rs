@@ -1,5 +1,7 @@
 //! Every request of a store, with its fault.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -31,7 +33,9 @@ fn flip(bytes: &[u8]) -> Bytes {
 
 /// The body with its fault.
 async fn damaged(mut answer: GetResult, fault: Option<Fault>) -> Result<GetResult> {
-    let Some(fault @ (Fault::FlipBit | Fault::Cut(_) | Fault::Short(_) | Fault::Trickle(_))) = fault else {
+    let Some(fault @ (Fault::FlipBit | Fault::Cut(_) | Fault::Short(_) | Fault::Trickle(_) | Fault::WaitBody(_))) =
+        fault
+    else {
         return Ok(answer);
     };
     let (meta, range, attributes) = (answer.meta.clone(), answer.range.clone(), answer.attributes.clone());
@@ -40,12 +44,24 @@ async fn damaged(mut answer: GetResult, fault: Option<Fault>) -> Result<GetResul
     let pieces = match fault {
         Fault::Cut(after) => vec![Ok(whole.slice(..after.min(whole.len()))), Err(injected())],
         Fault::Short(after) => vec![Ok(whole.slice(..after.min(whole.len())))],
+        Fault::WaitBody(_) => vec![Ok(whole.clone())],
         Fault::Trickle(_) => whole.chunks(SMALL_PIECE).map(|piece| Ok(whole.slice_ref(piece))).collect(),
         _ => vec![Ok(flip(&whole))],
     };
     let pieces = futures::stream::iter(pieces);
     let pieces = match fault {
         Fault::Trickle(pause) => pieces.then(move |piece| tokio::time::sleep(pause).map(|()| piece)).boxed(),
+        Fault::WaitBody(gate) => {
+            let wait = move |piece| {
+                let gate = Arc::clone(&gate);
+                // A closed gate is an open one.
+                async move {
+                    let _ = gate.acquire().await.map(tokio::sync::SemaphorePermit::forget);
+                    piece
+                }
+            };
+            pieces.then(wait).boxed()
+        }
         _ => pieces.boxed(),
     };
     let payload = GetResultPayload::Stream(pieces);
