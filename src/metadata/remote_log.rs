@@ -51,6 +51,26 @@ pub struct RemoteSegment {
     pub state: SegmentState,
 }
 
+#[cfg(test)]
+impl RemoteSegment {
+    /// A readable one for tests; they change what they look at. Segments of other offsets have other ids.
+    pub fn covering(base_offset: Offset, last_offset: Offset) -> Self {
+        Self {
+            uuid: Uuid::from_u128((base_offset as u128) << 64 | last_offset as u128),
+            base_offset,
+            last_offset,
+            copy_epoch: 0,
+            log_bytes: 100,
+            object_bytes: 120,
+            first_timestamp: 1,
+            max_timestamp: 2,
+            max_timestamp_offset: base_offset,
+            epochs: vec![(0, base_offset)],
+            state: SegmentState::CopyFinished,
+        }
+    }
+}
+
 /// The readable segments of one partition: FINISHED, in offset order, immutable. Swapped as a whole.
 #[derive(Debug, Clone)]
 pub struct RemoteChain {

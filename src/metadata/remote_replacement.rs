@@ -67,19 +67,7 @@ mod tests {
     use super::*;
 
     fn segment(uuid: u128, base_offset: Offset, last_offset: Offset, state: SegmentState) -> RemoteSegment {
-        RemoteSegment {
-            uuid: Uuid::from_u128(uuid),
-            base_offset,
-            last_offset,
-            copy_epoch: 0,
-            log_bytes: 100,
-            object_bytes: 200,
-            first_timestamp: 1,
-            max_timestamp: 2,
-            max_timestamp_offset: base_offset,
-            epochs: vec![(0, base_offset)],
-            state,
-        }
+        RemoteSegment { uuid: Uuid::from_u128(uuid), state, ..RemoteSegment::covering(base_offset, last_offset) }
     }
 
     fn finished(uuid: u128, base_offset: Offset, last_offset: Offset) -> RemoteSegment {

@@ -44,26 +44,9 @@ mod tests {
     use std::sync::Arc;
 
     use rstest::rstest;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::metadata::remote_log::{RemoteSegment, SegmentState};
-
-    fn remote_segment(base_offset: Offset, last_offset: Offset) -> RemoteSegment {
-        RemoteSegment {
-            uuid: Uuid::nil(),
-            base_offset,
-            last_offset,
-            copy_epoch: 0,
-            log_bytes: 100,
-            object_bytes: 200,
-            first_timestamp: 0,
-            max_timestamp: 0,
-            max_timestamp_offset: last_offset,
-            epochs: vec![(0, base_offset)],
-            state: SegmentState::CopyFinished,
-        }
-    }
+    use crate::metadata::remote_log::RemoteSegment;
 
     #[rstest]
     #[case::no_tier(0, 0, 0, 0, LocalStart::Keep)]
@@ -80,7 +63,8 @@ mod tests {
         #[case] log_end: Offset,
         #[case] expected: LocalStart,
     ) {
-        let segments: Vec<_> = (tier_end > 0).then(|| Arc::new(remote_segment(0, tier_end - 1))).into_iter().collect();
+        let segments: Vec<_> =
+            (tier_end > 0).then(|| Arc::new(RemoteSegment::covering(0, tier_end - 1))).into_iter().collect();
         let chain = RemoteChain { segments, ..RemoteChain::default() };
         assert_eq!(local_start(&chain, log_start, begins, log_end), expected);
     }

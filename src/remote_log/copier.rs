@@ -170,7 +170,6 @@ impl RemoteLog {
         let follows = {
             let mut known = state.lock().await;
             known.begin_copy(store, state.id, epoch, remote.clone()).await?;
-            known.copying.insert(remote.uuid);
             known.tier_end()
         };
         crash_point::reach(CrashPoint::CopyAfterStarted);
@@ -181,7 +180,6 @@ impl RemoteLog {
         };
 
         let mut known = state.lock().await;
-        known.copying.remove(&remote.uuid);
         let uploaded = match uploaded {
             Ok(uploaded) => uploaded,
             Err(error) => {

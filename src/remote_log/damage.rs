@@ -140,11 +140,7 @@ impl RemoteLog {
         self.tier.takes_writes().await.map_err(|error| CopyError::StoreDown(error.to_string()))?;
         let (files, walked) = open_and_walk(partition, sealed).await?;
         let new = self.describe(sealed, &walked);
-        {
-            let mut known = state.lock().await;
-            known.begin_copy(&*self.segments, state.id, self.leader_epoch(), new.clone()).await?;
-            known.copying.insert(new.uuid);
-        }
+        state.lock().await.begin_copy(&*self.segments, state.id, self.leader_epoch(), new.clone()).await?;
         crash_point::reach(CrashPoint::CopyAfterStarted);
         let upload = self.upload_of(partition, state.id, &new, walked, files);
         let uploaded = tokio::select! {
@@ -172,8 +168,6 @@ impl RemoteLog {
         let (uuid, bytes) = (new.uuid, new.log_bytes);
         let replacement = Replacement { replaced: vec![old.uuid], by: vec![new], now_ms: self.clock.now_ms() };
         let mut known = state.lock().await;
-        // Whatever becomes of it, nobody sends it any more: what is left of it is the expirer's.
-        known.copying.remove(&uuid);
         self.may_write()?;
         match known.replace(&*self.segments, state.id, self.leader_epoch(), &replacement).await {
             Ok(()) => {}
@@ -195,7 +189,6 @@ impl RemoteLog {
     /// What came of a copy is an orphan.
     async fn gave_up(&self, state: &PartitionState, uuid: Uuid) -> Result<(), RemoteLogError> {
         let mut known = state.lock().await;
-        known.copying.remove(&uuid);
         known.orphan(&*self.segments, state.id, self.leader_epoch(), uuid, self.clock.now_ms()).await
     }
 }

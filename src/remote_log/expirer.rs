@@ -170,7 +170,7 @@ impl RemoteLog {
     ) -> Result<bool, ExpireError> {
         let doomed = |segment: &&Arc<RemoteSegment>| match segment.state {
             SegmentState::CopyFinished => useless(segment),
-            SegmentState::CopyStarted => !known.copying.contains(&segment.uuid),
+            SegmentState::CopyStarted => !known.is_being_copied(segment.uuid),
             SegmentState::DeleteStarted { .. } => false,
         };
         let doomed: Vec<Uuid> = known.remote.segments.iter().filter(doomed).map(|segment| segment.uuid).collect();

@@ -144,7 +144,7 @@ impl RemoteLog {
             if !root_is_current {
                 roots.wake(id);
             }
-            let known = Known { remote, root, unrooted: u32::from(!root_is_current), copying: HashSet::new() };
+            let known = Known::loaded(remote, root, u32::from(!root_is_current));
             states.insert(id, Arc::new(PartitionState::new(id, known)));
         }
         Arc::new(Self {

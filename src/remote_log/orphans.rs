@@ -43,7 +43,7 @@ impl RemoteLog {
     }
 
     /// Of all segments in any state.
-    async fn known_uuids(&self) -> HashSet<Uuid> {
+    pub(super) async fn known_uuids(&self) -> HashSet<Uuid> {
         let mut known = HashSet::new();
         for state in self.all_states() {
             known.extend(state.lock().await.remote.segments.iter().map(|segment| segment.uuid));

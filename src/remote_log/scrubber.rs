@@ -6,7 +6,6 @@
 //! number. A restart goes on at the place of the moment. What had its place while the broker was down has another one in
 //! the next cycle, so that a broker that is down at the same hours each day still covers everything.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,10 +112,7 @@ impl RemoteLog {
         if noted.is_empty() {
             return;
         }
-        let mut known = HashSet::new();
-        for state in self.all_states() {
-            known.extend(state.lock().await.remote.segments.iter().map(|segment| segment.uuid));
-        }
+        let known = self.known_uuids().await;
         for (id, gone) in noted.into_iter().filter(|(_, uuid)| !known.contains(uuid)) {
             self.is_not_damaged(id, gone).await;
         }

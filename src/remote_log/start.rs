@@ -160,7 +160,7 @@ fn compare(
     manifest: Option<Manifest>,
     node_epoch: LeaderEpoch,
 ) -> Result<Loaded, StartError> {
-    let known = Known { remote, ..Known::default() };
+    let known = Known::loaded(remote, None, 0);
     let entries = known.entries();
     let Some(Manifest { committed, entries: rooted }) = manifest else {
         return Ok(Loaded { remote: known.remote, root: None, root_is_current: entries.is_empty() });

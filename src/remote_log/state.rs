@@ -30,8 +30,8 @@ pub(super) struct Known {
     pub root: Option<Committed>,
     /// Changes that the newest root does not have.
     pub unrooted: u32,
-    /// Those that are on their way into the bucket; any other started one is an orphan.
-    pub copying: HashSet<Uuid>,
+    /// Those that are on their way into the bucket.
+    copying: HashSet<Uuid>,
 }
 
 impl PartitionState {
@@ -46,6 +46,17 @@ impl PartitionState {
 }
 
 impl Known {
+    /// What a start found.
+    pub fn loaded(remote: RemotePartition, root: Option<Committed>, unrooted: u32) -> Self {
+        Self { remote, root, unrooted, copying: HashSet::new() }
+    }
+
+    /// Is it on its way into the bucket? From [`Known::begin_copy`] until it counts, or is an orphan, or the change that
+    /// was to make it so failed: any other started one is nobody's.
+    pub fn is_being_copied(&self, segment: Uuid) -> bool {
+        self.copying.contains(&segment)
+    }
+
     /// COPY_SEGMENT_STARTED.
     pub async fn begin_copy(
         &mut self,
@@ -56,6 +67,7 @@ impl Known {
     ) -> Result<(), RemoteLogError> {
         let done = store.begin_copy(id, epoch, self.remote.generation, segment.clone()).await;
         self.remote.generation = self.settle(store, id, done).await?;
+        self.copying.insert(segment.uuid);
         self.put(RemoteSegment { state: SegmentState::CopyStarted, ..segment });
         Ok(())
     }
@@ -68,6 +80,7 @@ impl Known {
         epoch: LeaderEpoch,
         segment: RemoteSegment,
     ) -> Result<(), RemoteLogError> {
+        self.copying.remove(&segment.uuid);
         let done = store.finish_copy(id, epoch, self.remote.generation, segment.clone()).await;
         self.remote.generation = self.settle(store, id, done).await?;
         self.put(RemoteSegment { state: SegmentState::CopyFinished, ..segment });
@@ -84,6 +97,9 @@ impl Known {
         epoch: LeaderEpoch,
         replacement: &Replacement,
     ) -> Result<(), RemoteLogError> {
+        for segment in &replacement.by {
+            self.copying.remove(&segment.uuid);
+        }
         let (first, last) = replacement.offsets().unwrap_or_default();
         let changed = replacement.rows(self.beginning_in(first, last).iter().map(|row| &**row))?;
         let done = store.replace(id, epoch, self.remote.generation, replacement).await;
@@ -135,6 +151,7 @@ impl Known {
         uuid: Uuid,
         now_ms: i64,
     ) -> Result<(), RemoteLogError> {
+        self.copying.remove(&uuid);
         let log_start = self.remote.log_start;
         self.mark_deleted(store, id, epoch, &[uuid], log_start, now_ms).await
     }
@@ -227,19 +244,7 @@ mod tests {
     const P: PartitionId = PartitionId { topic: Uuid::from_u128(5), partition: 2 };
 
     fn segment(base_offset: Offset, last_offset: Offset) -> RemoteSegment {
-        RemoteSegment {
-            uuid: Uuid::from_u128((base_offset * 1000 + last_offset) as u128),
-            base_offset,
-            last_offset,
-            copy_epoch: 0,
-            log_bytes: 100,
-            object_bytes: 120,
-            first_timestamp: 1,
-            max_timestamp: 2,
-            max_timestamp_offset: base_offset,
-            epochs: vec![(0, base_offset)],
-            state: SegmentState::CopyStarted,
-        }
+        RemoteSegment { state: SegmentState::CopyStarted, ..RemoteSegment::covering(base_offset, last_offset) }
     }
 
     #[tokio::test]
@@ -273,5 +278,25 @@ mod tests {
 
         let again = known.replace(&*store, P, 0, &replacement).await;
         assert!(matches!(again, Err(RemoteLogError::BadState(_))), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_begun_is_on_its_way_until_it_counts_or_is_given_up() {
+        let store = FakeStore::new();
+        let mut known = Known::default();
+        let [finished, replacing, orphan, failed] = [segment(0, 9), segment(0, 9), segment(10, 19), segment(20, 29)];
+        let replacing = RemoteSegment { uuid: Uuid::from_u128(7), ..replacing };
+        for segment in [&finished, &replacing, &orphan, &failed] {
+            known.begin_copy(&*store, P, 0, segment.clone()).await.unwrap();
+            assert!(known.is_being_copied(segment.uuid));
+        }
+        known.finish_copy(&*store, P, 0, finished.clone()).await.unwrap();
+        assert!(!known.is_being_copied(finished.uuid) && known.is_being_copied(replacing.uuid));
+        let replacement = Replacement { replaced: vec![finished.uuid], by: vec![replacing.clone()], now_ms: 7 };
+        known.replace(&*store, P, 0, &replacement).await.unwrap();
+        known.orphan(&*store, P, 0, orphan.uuid, 8).await.unwrap();
+        store.fail_remote(0, RemoteLogError::Store("disk is full".to_owned()));
+        known.finish_copy(&*store, P, 0, failed).await.unwrap_err();
+        assert_eq!(known.copying, HashSet::new());
     }
 }

@@ -164,19 +164,7 @@ async fn ten_thousand_topics_come_in_one_by_one_and_are_read_back() {
 const P: PartitionId = PartitionId { topic: Uuid::from_u128(5), partition: 2 };
 
 fn segment(base_offset: i64) -> RemoteSegment {
-    RemoteSegment {
-        uuid: Uuid::from_u128(base_offset as u128 + 1000),
-        base_offset,
-        last_offset: base_offset + 9,
-        copy_epoch: 0,
-        log_bytes: 100,
-        object_bytes: 120,
-        first_timestamp: 1,
-        max_timestamp: 2,
-        max_timestamp_offset: base_offset,
-        epochs: vec![(0, base_offset)],
-        state: SegmentState::CopyStarted,
-    }
+    RemoteSegment { state: SegmentState::CopyStarted, ..RemoteSegment::covering(base_offset, base_offset + 9) }
 }
 
 #[tokio::test]

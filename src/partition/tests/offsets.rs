@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
 use rstest::rstest;
-use uuid::Uuid;
 
 use super::node::*;
-use crate::metadata::remote_log::{RemoteChain, RemoteSegment, SegmentState};
+use crate::metadata::remote_log::{RemoteChain, RemoteSegment};
 use crate::partition::list_offsets::{Found, OffsetSpec};
 use crate::partition::read::{Isolation, ReadSpec};
 use crate::protocol::compression::Compression;
@@ -87,17 +86,13 @@ async fn names_of_an_empty_log() {
 pub(super) fn chain(segments: &[(Offset, Offset)], log_start: Offset) -> Arc<RemoteChain> {
     let segment = |&(base_offset, last_offset): &(Offset, Offset)| {
         Arc::new(RemoteSegment {
-            uuid: Uuid::from_u128(base_offset as u128 + 1),
-            base_offset,
-            last_offset,
             copy_epoch: 3,
             log_bytes: 1000,
-            object_bytes: 1100,
             first_timestamp: NOW_MS,
             max_timestamp: NOW_MS,
             max_timestamp_offset: last_offset,
             epochs: vec![(3, base_offset)],
-            state: SegmentState::CopyFinished,
+            ..RemoteSegment::covering(base_offset, last_offset)
         })
     };
     let segments = segments.iter().map(segment).collect();

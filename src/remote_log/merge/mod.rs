@@ -161,11 +161,7 @@ impl RemoteLog {
     ) -> Result<Merged, MergeError> {
         let (store, epoch) = (&*self.segments, self.leader_epoch());
         let (merged, upload) = joined.into_copy(self.new_uuid(), epoch);
-        {
-            let mut known = state.lock().await;
-            known.begin_copy(store, state.id, epoch, merged.clone()).await?;
-            known.copying.insert(merged.uuid);
-        }
+        state.lock().await.begin_copy(store, state.id, epoch, merged.clone()).await?;
         crash_point::reach(CrashPoint::MergeAfterStarted);
         let uploaded = tokio::select! {
             // What is on its way stays started and is an orphan at the next start.
@@ -174,7 +170,6 @@ impl RemoteLog {
         };
 
         let mut known = state.lock().await;
-        known.copying.remove(&merged.uuid);
         let Uploaded { object_bytes, .. } = match uploaded {
             Ok(uploaded) => uploaded,
             Err(error) => {

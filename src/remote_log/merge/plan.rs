@@ -53,10 +53,8 @@ pub(super) fn next(
 mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::metadata::remote_log::SegmentState;
 
     const FOOTER: u64 = 1;
 
@@ -64,19 +62,8 @@ mod tests {
     type Parts = Vec<(u32, u64)>;
 
     fn segment(base_offset: Offset, last_offset: Offset, log_bytes: u64) -> Arc<RemoteSegment> {
-        Arc::new(RemoteSegment {
-            uuid: Uuid::from_u128(base_offset as u128),
-            base_offset,
-            last_offset,
-            copy_epoch: 0,
-            log_bytes,
-            object_bytes: log_bytes + FOOTER,
-            first_timestamp: 0,
-            max_timestamp: 0,
-            max_timestamp_offset: base_offset,
-            epochs: vec![(0, base_offset)],
-            state: SegmentState::CopyFinished,
-        })
+        let object_bytes = log_bytes + FOOTER;
+        Arc::new(RemoteSegment { log_bytes, object_bytes, ..RemoteSegment::covering(base_offset, last_offset) })
     }
 
     /// Segments of ten offsets each, from 0 on.

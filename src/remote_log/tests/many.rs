@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::super::state::Known;
 use super::world::{P, World};
 use crate::metadata::adopted::{self, Adopted};
-use crate::metadata::remote_log::{RemoteLogMetadata, RemotePartition, RemoteSegment, SegmentState};
+use crate::metadata::remote_log::{RemoteLogMetadata, RemotePartition, RemoteSegment};
 
 const RECORDS: i64 = 1000;
 const LOOKUPS: u64 = 1000;
@@ -31,9 +31,6 @@ fn generate(count: usize) -> RemotePartition {
             epochs.push((epoch + 1, base_offset + RECORDS / 2));
         }
         Arc::new(RemoteSegment {
-            uuid: Uuid::from_u128(number as u128 + 1),
-            base_offset,
-            last_offset: base_offset + RECORDS - 1,
             copy_epoch: 1,
             log_bytes: 1 << 20,
             object_bytes: (1 << 20) + 300,
@@ -42,7 +39,7 @@ fn generate(count: usize) -> RemotePartition {
             max_timestamp: if number % 10 == 9 { base_offset - RECORDS } else { base_offset + RECORDS - 1 },
             max_timestamp_offset: base_offset + RECORDS - 1,
             epochs,
-            state: SegmentState::CopyFinished,
+            ..RemoteSegment::covering(base_offset, base_offset + RECORDS - 1)
         })
     };
     RemotePartition { generation: 1, leader_epoch: 1, segments: (0..count).map(segment).collect(), log_start: 0 }
@@ -53,7 +50,7 @@ fn generate(count: usize) -> RemotePartition {
 async fn many(count: usize, within: Duration) {
     let world = World::new();
     let remote = generate(count);
-    let known = Known { remote: remote.clone(), ..Known::default() };
+    let known = Known::loaded(remote.clone(), None, 0);
     let content = RootContent {
         topic: P.topic,
         partition: P.partition,
