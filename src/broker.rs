@@ -45,6 +45,7 @@ use crate::partition::tuning::Tuning;
 use crate::remote_log::snapshots::{COORDINATORS, SHARE_COORDINATORS, TRANSACTION_COORDINATORS};
 use crate::remote_log::{RemoteLog, attach, cost};
 use crate::server::listener::Connections;
+use crate::share::dead_letters::{DeadLetters, DeadLettersParts};
 use crate::share::partitions::{SharePartitions, SharePartitionsParts};
 use crate::share::sessions::ShareSessions;
 use crate::share::state::ShareStates;
@@ -190,6 +191,15 @@ impl Broker {
             clock: parts.clock.clone(),
         });
         shares.start(&tasks);
+        let letters = DeadLettersParts {
+            shares: Arc::clone(&shares),
+            partitions: partitions.clone(),
+            metadata: store.clone(),
+            config: config.clone(),
+            clock: parts.clock.clone(),
+            random: parts.random.clone(),
+        };
+        DeadLetters::start(letters, &tasks);
 
         let node = Arc::new(Node {
             config: config.clone(),

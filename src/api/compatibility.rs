@@ -240,6 +240,24 @@ const DIFFERENCES: &[Difference] = &[
         why: "it is the client that is wrong, and it must not fill the memory",
     },
     Difference {
+        subject: "Dead letters of share groups (KIP-1191)",
+        here: "served at `share.version` 1",
+        kafka: "from 4.4.0 on, at `share.version` 2, which 4.3.1 does not know",
+        why: "a group has them only where its configuration names a topic; no level is needed for that",
+    },
+    Difference {
+        subject: "A dead letter that cannot be written for now",
+        here: "tried until it is; the record waits, and holds up no other",
+        kafka: "given up after five attempts, and the record with it",
+        why: "nothing is lost because a disk was full; what can never be written is given up here too",
+    },
+    Difference {
+        subject: "A dead letter with its record (`errors.deadletterqueue.copy.record.enable`)",
+        here: "key, value and headers",
+        kafka: "key and value",
+        why: "`terrace dlq redrive` brings it back as it was",
+    },
+    Difference {
         subject: "DescribeQuorum",
         here: "offsets are generations of the metadata, the voter is reached at the listener of brokers",
         kafka: "offsets of the metadata log, the voter is reached at the listener of controllers",

@@ -115,6 +115,7 @@ pub(super) async fn release(node: &Node, ended: &Ended) {
         if let Some(share) = node.shares.get(&of) {
             // What is not written now goes back when its lock is over.
             let _ = share.release(&ended.key.member, &limits, node.shares.now()).await;
+            node.shares.watch_locks(&of, &share);
         }
     }))
     .await;

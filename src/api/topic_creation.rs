@@ -1,4 +1,4 @@
-//! What CreateTopics, auto-creation and the internal topics have in common: legal names, and one way to commit a topic.
+//! What CreateTopics, auto-creation and the internal topics have in common: one way to commit a topic.
 
 use std::sync::Arc;
 
@@ -6,27 +6,9 @@ use super::Node;
 use crate::group::internal_topic::{OFFSETS_TOPIC, offsets_topic};
 use crate::metadata::image::{Change, ConfigOverrides, Topic};
 use crate::metadata::store::CommitError;
+pub use crate::metadata::topic_name::illegal_name;
 use crate::protocol::error_code::ErrorCode;
 use crate::transaction::internal_topic::{TRANSACTION_TOPIC, transaction_topic};
-
-const NAME_BYTES_MAX: usize = 249;
-
-/// Why a topic cannot have this name, in Kafka's words; `None` when it can.
-pub fn illegal_name(name: &str) -> Option<String> {
-    let why = match name {
-        "" => "the empty string is not allowed".to_owned(),
-        "." => "'.' is not allowed".to_owned(),
-        ".." => "'..' is not allowed".to_owned(),
-        long if long.len() > NAME_BYTES_MAX => {
-            format!("the length of '{name}' is longer than the max allowed length {NAME_BYTES_MAX}")
-        }
-        name if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) => {
-            return None;
-        }
-        _ => format!("'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"),
-    };
-    Some(format!("Topic name is invalid: {why}"))
-}
 
 /// Commits a topic and waits until its partitions can be asked for. The caller checked name, counts and configuration.
 pub async fn create(
@@ -71,30 +53,5 @@ pub async fn auto_create(node: &Node, name: &str) -> ErrorCode {
             tracing::warn!(topic = name, %error, "topic is not created");
             ErrorCode::UnknownTopicOrPartition
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case("orders", true)]
-    #[case("a.b_c-D9", true)]
-    #[case("", false)]
-    #[case(".", false)]
-    #[case("..", false)]
-    #[case("with space", false)]
-    #[case("ümlaut", false)]
-    fn names_are_legal_as_in_kafka(#[case] name: &str, #[case] legal: bool) {
-        assert_eq!(illegal_name(name).is_none(), legal);
-    }
-
-    #[test]
-    fn names_have_a_longest_length() {
-        assert_eq!(illegal_name(&"x".repeat(249)), None);
-        assert!(illegal_name(&"x".repeat(250)).is_some());
     }
 }

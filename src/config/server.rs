@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::given::{ConfigError, Given, Origin};
 use super::key::Mode;
+use super::layers::{Dynamic, Layers};
 use super::listeners::{self, Endpoint, Listener};
 use super::reader::Reader;
 use super::{alter, keys, machine};
@@ -360,6 +361,13 @@ impl BrokerConfig {
         errors.extend(reader.into_errors());
         errors.extend(alter::check_defaults(given, &config.remote));
         if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+
+    /// The value of a key as it counts now, for who asks seldom.
+    pub fn broker_value(&self, dynamic: Dynamic<'_>, name: &str) -> String {
+        let own = BTreeMap::new();
+        let set = Layers { own: &own, dynamic, given: &self.given }.broker(name);
+        set.or_else(|| keys::broker(name)?.default.map(str::to_owned)).unwrap_or_default()
     }
 
     /// This configuration with the dynamic settings of all brokers and of this one above it.

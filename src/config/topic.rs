@@ -57,6 +57,8 @@ pub struct TopicConfig {
     pub compression: TopicCompression,
     /// `delete.retention.ms`.
     pub delete_retention_ms: i64,
+    /// `errors.deadletterqueue.group.enable`.
+    pub takes_dead_letters: bool,
     /// `file.delete.delay.ms`.
     pub file_delete_delay_ms: i64,
     /// `flush.messages`; `None` never.
@@ -233,6 +235,7 @@ impl Topic<'_> {
             cleanup_policy,
             compression: self.compression(),
             delete_retention_ms: self.long("delete.retention.ms"),
+            takes_dead_letters: self.flag("errors.deadletterqueue.group.enable"),
             file_delete_delay_ms: self.long("file.delete.delay.ms"),
             flush_messages: self.unless_never("flush.messages"),
             flush_ms: self.unless_never("flush.ms"),

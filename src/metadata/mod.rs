@@ -20,3 +20,4 @@ mod remote_records;
 pub mod remote_replacement;
 pub mod store;
 mod tables;
+pub mod topic_name;

@@ -12,7 +12,6 @@ use crate::coordinator::Encoded;
 use crate::coordinator::section::ShardSection;
 use crate::group::records::{Committed, OffsetKey, Record};
 use crate::protocol::record_batch::{Offset, ProducerId};
-use crate::share::state::lines::Delivery;
 use crate::share::state::records::Record as ShareRecord;
 use crate::transaction::records as transaction_records;
 use crate::transaction::state::{Live, NO_EPOCH, State};
@@ -111,7 +110,7 @@ pub fn shares(shards: Vec<ShardSection>, ends: &Ends) -> Vec<ShardSection> {
         snapshot.start_offset = snapshot.start_offset.min(end);
         snapshot.lines.retain(|line| line.first < end);
         snapshot.lines.iter_mut().for_each(|line| line.last = line.last.min(end - 1));
-        let done = snapshot.lines.iter().filter(|line| line.delivery != Delivery::Available);
+        let done = snapshot.lines.iter().filter(|line| line.delivery.is_done());
         let count: u64 = done.map(|line| line.last.abs_diff(line.first) + 1).sum();
         snapshot.complete_count = i32::try_from(count).unwrap_or(i32::MAX);
         ShareRecord::Snapshot(key, Some(snapshot)).encode()
@@ -143,7 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::share::state::lines::StateBatch;
+    use crate::share::state::lines::{Delivery, StateBatch};
     use crate::share::state::records::{ShareKey, Snapshot};
     use crate::transaction::state::{TopicPartition, Transaction};
 

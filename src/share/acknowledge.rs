@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::in_flight::{Acknowledgement, Refused};
-use super::partition::{Moment, SharePartition, lock, redelivery};
+use super::partition::{Moment, SharePartition, lock};
 use super::settings::ShareLimits;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::Offset;
@@ -52,13 +52,13 @@ impl SharePartition {
         now: Moment,
     ) -> Result<(), ErrorCode> {
         let mut lines = Vec::new();
-        self.with(|inner| {
+        self.with_redelivery(limits, now, |inner, back| {
             let holder = inner.known_holder(member);
             for batch in batches {
                 // Members are told that they hold nothing, whoever they are.
                 inner.in_flight.check(holder.unwrap_or_default(), batch.first, batch.last).map_err(code)?;
             }
-            let (lock, back) = (lock(holder.unwrap_or_default(), limits, now), redelivery(limits, now));
+            let lock = lock(holder.unwrap_or_default(), limits, now);
             for run in batches.iter().flat_map(AcknowledgedBatch::runs) {
                 inner.in_flight.acknowledge((run.first, run.last), run.said, lock, back, &mut lines);
             }

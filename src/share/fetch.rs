@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::breaker::Passage;
 use super::in_flight::Acquired;
 use super::partition::{Inner, Moment, SharePartition, Turn, lock};
 use super::settings::ShareLimits;
@@ -52,15 +53,26 @@ impl SharePartition {
         let mut given = Given::default();
         let mut bytes = BytesMut::new();
         let mut left = ask;
+        let probes = match self.passage(limits, now) {
+            Passage::Free => false,
+            Passage::Probe => {
+                left = Acquire { most: 1, exact: true, ..ask };
+                true
+            }
+            Passage::Blocked => {
+                self.with(|inner| inner.is_room_wanted = true)?;
+                return Ok(given);
+            }
+        };
         loop {
             let log_start = self.partition().offsets().log_start;
             let (from, room) = self.with(|inner| {
                 inner.in_flight.log_starts_at(log_start);
-                let next = inner.in_flight.next_offset(now.mono_ms);
+                let next = inner.next_offset(probes, now.mono_ms);
                 // What came back may be given out again however much is out.
                 let room = match next < inner.in_flight.end() {
                     true => u64::MAX,
-                    false => limits.record_locks_max.saturating_sub(inner.in_flight.live()),
+                    false => inner.in_flight.room(limits.record_locks_max),
                 };
                 inner.is_room_wanted |= room == 0;
                 (next, room)
@@ -84,6 +96,11 @@ impl SharePartition {
         }
         given.records = bytes.freeze();
         Ok(given)
+    }
+
+    /// Bytes of records that were given out before, for who copies them; `None` when there is nothing to read.
+    pub(super) async fn read_again(&self, from: Offset, limits: &ShareLimits) -> Result<Option<Bytes>, ErrorCode> {
+        Ok(self.read(from, READ_BYTES, true, limits).await?.map(|(bytes, _)| bytes))
     }
 
     /// The next batches from `from` on; `None` when there is nothing to read.

@@ -9,6 +9,8 @@
 //!  available ──acquire──> acquired ──accept──────────────> acknowledged ┐
 //!      ^                     │ ─────reject, gap──────────> archived     ├ done: leaves at the front
 //!      └──release, lock over─┘ ─────the same, too often──> archived     ┘
+//!                                                            ^
+//!  with dead letters (KIP-1191): rejected, too often ──> archiving, until the dead letter is durable
 //! ```
 //! Neighbours of one state are one run, so a million records given to one member in one piece cost what one costs. What an
 //! acknowledgement changes counts when the share coordinator has it: until then the run settles, and a refused write puts
@@ -66,6 +68,44 @@ pub struct Lock {
     pub until_ms: u64,
 }
 
+/// Why a record becomes a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A member said so.
+    Rejected,
+    /// It was given out as often as the group allows.
+    TooOften,
+}
+
+/// What becomes of a record once the share coordinator knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It may be given out again, not before this monotonic time.
+    Back {
+        from_ms: u64,
+    },
+    Done(Delivery),
+    DeadLetter(Cause),
+}
+
+impl Fate {
+    fn delivery(self) -> Delivery {
+        match self {
+            Self::Back { .. } => Delivery::Available,
+            Self::Done(delivery) => delivery,
+            Self::DeadLetter(_) => Delivery::Archiving,
+        }
+    }
+
+    fn state(self) -> State {
+        match self {
+            Self::Back { from_ms } => State::Available { from_ms },
+            Self::Done(delivery) => State::Done(delivery),
+            Self::DeadLetter(cause) => State::Archiving(Some(cause)),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// `from_ms`: not before this monotonic time.
@@ -76,9 +116,10 @@ enum State {
     /// On its way to the share coordinator.
     Settling {
         lock: Lock,
-        to: Delivery,
-        from_ms: u64,
+        to: Fate,
     },
+    /// Its dead letter is not written. The share coordinator keeps no cause: there is none for what it was before a start.
+    Archiving(Option<Cause>),
     Done(Delivery),
 }
 
@@ -89,13 +130,63 @@ struct Run {
     count: i16,
 }
 
-/// How a released record comes back.
-#[derive(Debug, Clone, Copy)]
-pub struct Redelivery {
-    /// After so many deliveries it is archived (`share.delivery.count.limit`).
+/// How long a record that was given back waits: `first_ms` after its first delivery, each time `multiplier` times as long.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backoff {
+    /// After the first delivery; 0: it does not wait.
+    pub first_ms: u64,
+    /// The longest, unless `first_ms` is longer.
+    pub max_ms: u64,
+    /// From one delivery to the next.
+    pub multiplier: f64,
+}
+
+impl Backoff {
+    /// The monotonic time from which a record that was given out `count` times may be given out again.
+    fn from_ms(self, count: i16, now_ms: u64) -> u64 {
+        if self.first_ms == 0 {
+            return 0;
+        }
+        let times = self.multiplier.powi(i32::from(count.max(1)) - 1);
+        // Saturates, and whatever is no number is none.
+        let wait = (self.first_ms as f64 * times) as u64;
+        now_ms.saturating_add(wait.clamp(self.first_ms, self.max_ms.max(self.first_ms)))
+    }
+}
+
+/// Whether records may become dead letters now.
+pub trait DeadLetters {
+    /// How many of `records` that failed may; the others are given back.
+    fn admit(&self, records: u64) -> u64;
+
+    /// So many records were accepted.
+    fn accepted(&self, records: u64);
+}
+
+/// How a record that was not processed comes back, or does not.
+#[derive(Clone, Copy)]
+pub struct Redelivery<'a> {
+    /// After so many deliveries it does not (`share.delivery.count.limit`).
     pub count_limit: i16,
-    /// Not before this monotonic time.
-    pub from_ms: u64,
+    /// How long it waits.
+    pub backoff: Backoff,
+    /// The monotonic time.
+    pub now_ms: u64,
+    /// `None`: the group has no dead letters, so that records are archived at once.
+    pub dead_letters: Option<&'a dyn DeadLetters>,
+}
+
+/// Records that wait for their dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Archiving {
+    /// First offset.
+    pub first: Offset,
+    /// Last offset, inclusive.
+    pub last: Offset,
+    /// How often they were given out.
+    pub count: i16,
+    /// Why; `None` for those of before the last start.
+    pub cause: Option<Cause>,
 }
 
 /// See the module.
@@ -107,6 +198,8 @@ pub struct InFlight {
     end: Offset,
     /// Records that are not done with.
     live: u64,
+    /// Those of them that wait for their dead letters.
+    archiving: u64,
 }
 
 impl InFlight {
@@ -121,7 +214,8 @@ impl InFlight {
             found.give_out_to(first);
             let state = match line.delivery {
                 Delivery::Available => State::Available { from_ms: 0 },
-                done => State::Done(done),
+                Delivery::Archiving => State::Archiving(None),
+                done @ (Delivery::Acknowledged | Delivery::Archived) => State::Done(done),
             };
             found.push(line.last, state, line.count);
         }
@@ -144,10 +238,46 @@ impl InFlight {
         self.live
     }
 
+    /// How many more may be given out when `most` may be out at a time. Those that wait for their dead letters hold up the
+    /// others only when they are more than that by themselves.
+    pub fn room(&self, most: u64) -> u64 {
+        most.saturating_sub(self.live - self.archiving.min(most))
+    }
+
+    /// The first records that wait for their dead letters.
+    pub fn archiving(&self, most_runs: usize) -> Vec<Archiving> {
+        if self.archiving == 0 {
+            return Vec::new();
+        }
+        let waiting = self.runs.iter().filter_map(|(first, run)| match run.state {
+            State::Archiving(cause) => Some(Archiving { first: *first, last: run.last, count: run.count, cause }),
+            _ => None,
+        });
+        waiting.take(most_runs).collect()
+    }
+
+    /// What to tell the share coordinator when the dead letters of `first..=last` are durable, or there are to be none.
+    pub fn archived(&self, first: Offset, last: Offset) -> Vec<StateBatch> {
+        let line = |(at, run): (Offset, &Run)| {
+            let line = StateBatch {
+                first: at.max(first),
+                last: run.last.min(last),
+                delivery: Delivery::Archived,
+                count: run.count,
+            };
+            matches!(run.state, State::Archiving(_)).then_some(line)
+        };
+        self.within(first, last).filter_map(line).collect()
+    }
+
     /// Where the next fetch begins: the first offset that may be given out now.
     pub fn next_offset(&self, now_ms: u64) -> Offset {
-        let free = |run: &Run| matches!(run.state, State::Available { from_ms } if from_ms <= now_ms);
-        self.runs.iter().find(|(_, run)| free(run)).map_or(self.end, |(first, _)| *first)
+        self.next_offset_from(self.start, now_ms)
+    }
+
+    /// The same from an offset on.
+    pub fn next_offset_from(&self, from: Offset, now_ms: u64) -> Offset {
+        self.free(from, self.end, now_ms).next().map_or(self.end, |(first, ..)| first)
     }
 
     /// When the next lock is over or the next record may come back; `None`: nothing will change by itself.
@@ -215,38 +345,46 @@ impl InFlight {
         (first, last): (Offset, Offset),
         said: Acknowledgement,
         lock: Lock,
-        back: Redelivery,
+        back: Redelivery<'_>,
         lines: &mut Vec<StateBatch>,
     ) {
+        let first = first.max(self.start);
+        if last < first {
+            return;
+        }
         match said {
-            Acknowledgement::Accept => self.settle(first, last, lines, |_| (Delivery::Acknowledged, 0)),
-            Acknowledgement::Gap | Acknowledgement::Reject => {
-                self.settle(first, last, lines, |_| (Delivery::Archived, 0));
+            Acknowledgement::Accept => {
+                if let Some(letters) = back.dead_letters {
+                    letters.accepted(last.abs_diff(first) + 1);
+                }
+                self.settle(first, last, lines, |_| Fate::Done(Delivery::Acknowledged));
             }
-            Acknowledgement::Release => self.settle(first, last, lines, |count| back.of(count)),
+            Acknowledgement::Gap => self.settle(first, last, lines, |_| Fate::Done(Delivery::Archived)),
+            Acknowledgement::Reject => self.fail(first, last, Cause::Rejected, back, lines),
+            Acknowledgement::Release => self.take_back(first, last, |_| true, back, lines),
             Acknowledgement::Renew => self.set(first, last, |run| (State::Acquired(lock), run.count)),
         }
     }
 
     /// All that `holder` has goes back, because it left.
-    pub fn release(&mut self, holder: Holder, back: Redelivery, lines: &mut Vec<StateBatch>) {
-        self.take_back(|lock| lock.holder == holder, back, lines);
+    pub fn release(&mut self, holder: Holder, back: Redelivery<'_>, lines: &mut Vec<StateBatch>) {
+        self.take_back(self.start, self.end, |lock| lock.holder == holder, back, lines);
     }
 
     /// All that was held for too long goes back.
-    pub fn expire(&mut self, now_ms: u64, back: Redelivery, lines: &mut Vec<StateBatch>) {
-        self.take_back(|lock| lock.until_ms <= now_ms, back, lines);
+    pub fn expire(&mut self, now_ms: u64, back: Redelivery<'_>, lines: &mut Vec<StateBatch>) {
+        self.take_back(self.start, self.end, |lock| lock.until_ms <= now_ms, back, lines);
     }
 
     /// The share coordinator has `lines`, or refused them: then who had the records has them still, if in time.
     pub fn settled(&mut self, lines: &[StateBatch], written: bool) {
         for line in lines {
             self.set(line.first, line.last, |run| match run.state {
-                State::Settling { to: Delivery::Available, from_ms, .. } if written => {
-                    (State::Available { from_ms }, run.count)
-                }
-                State::Settling { to, .. } if written => (State::Done(to), run.count),
+                State::Settling { to, .. } if written => (to.state(), run.count),
                 State::Settling { lock, .. } => (State::Acquired(lock), run.count),
+                State::Archiving(_) if written && line.delivery == Delivery::Archived => {
+                    (State::Done(Delivery::Archived), run.count)
+                }
                 other => (other, run.count),
             });
         }
@@ -267,9 +405,10 @@ impl InFlight {
         self.forget_done();
     }
 
-    /// The log begins at `log_start` now: what lies below can be given to nobody, and who has it may keep it.
+    /// The log begins at `log_start` now: what lies below can be given to nobody, and who has it may keep it; so do those
+    /// that wait for their dead letters, which have nothing to copy then.
     pub fn log_starts_at(&mut self, log_start: Offset) {
-        if log_start > self.end {
+        if log_start > self.end && self.archiving == 0 {
             *self = Self { start: log_start, end: log_start, ..Self::default() };
             return;
         }
@@ -279,7 +418,7 @@ impl InFlight {
     /// Offsets from that start on that will be done with then, for who counts what is left to read.
     pub fn complete_with(&self, lines: &[StateBatch]) -> u64 {
         let records = |line: &StateBatch| line.last.abs_diff(line.first) + 1;
-        let coming: u64 = lines.iter().filter(|line| line.delivery != Delivery::Available).map(records).sum();
+        let coming: u64 = lines.iter().filter(|line| line.delivery.is_done()).map(records).sum();
         let below = self.start_with(lines).abs_diff(self.start);
         (self.end.abs_diff(self.start) - self.live + coming).saturating_sub(below)
     }
@@ -292,7 +431,7 @@ impl InFlight {
             let coming = lines.iter().find(|line| (line.first..=line.last).contains(&at));
             at = match (run.state, coming) {
                 (State::Done(_), _) => run.last + 1,
-                (_, Some(line)) if line.delivery != Delivery::Available => line.last + 1,
+                (_, Some(line)) if line.delivery.is_done() => line.last + 1,
                 _ => break,
             };
         }
@@ -304,6 +443,7 @@ impl InFlight {
         let line = |(first, run): (&Offset, &Run)| {
             let delivery = match run.state {
                 State::Done(delivery) => delivery,
+                State::Archiving(_) => Delivery::Archiving,
                 _ => Delivery::Available,
             };
             StateBatch { first: *first, last: run.last, delivery, count: run.count }
@@ -311,34 +451,57 @@ impl InFlight {
         self.runs.iter().map(line).collect()
     }
 
-    fn take_back(&mut self, whose: impl Fn(&Lock) -> bool, back: Redelivery, lines: &mut Vec<StateBatch>) {
-        let held = |(first, run): (&Offset, &Run)| match run.state {
-            State::Acquired(lock) if whose(&lock) => Some((*first, run.last)),
-            _ => None,
-        };
-        let held: Vec<_> = self.runs.iter().filter_map(held).collect();
-        for (first, last) in held {
-            self.settle(first, last, lines, |count| back.of(count));
-        }
-    }
-
-    fn settle(
+    /// What of `first..=last` is held so goes back, or is given up where that was often enough.
+    fn take_back(
         &mut self,
         first: Offset,
         last: Offset,
+        whose: impl Fn(&Lock) -> bool,
+        back: Redelivery<'_>,
         lines: &mut Vec<StateBatch>,
-        to: impl Fn(i16) -> (Delivery, u64),
     ) {
-        let first = first.max(self.start);
+        let held = |(at, run): (Offset, &Run)| match run.state {
+            State::Acquired(lock) if whose(&lock) => Some((at.max(first), run.last.min(last), run.count)),
+            _ => None,
+        };
+        let held: Vec<_> = self.within(first, last).filter_map(held).collect();
+        for (first, last, count) in held {
+            match count >= back.count_limit {
+                true => self.fail(first, last, Cause::TooOften, back, lines),
+                false => self.settle(first, last, lines, |count| back.again(count)),
+            }
+        }
+    }
+
+    /// Held records that are not to be given out again.
+    fn fail(&mut self, first: Offset, last: Offset, cause: Cause, back: Redelivery<'_>, lines: &mut Vec<StateBatch>) {
+        let Some(letters) = back.dead_letters else {
+            self.settle(first, last, lines, |_| Fate::Done(Delivery::Archived));
+            return;
+        };
+        let records = last.abs_diff(first) + 1;
+        let admitted = letters.admit(records).min(records);
+        let from = first.saturating_add(i64::try_from(admitted).unwrap_or(i64::MAX));
+        if admitted > 0 {
+            self.settle(first, from - 1, lines, |_| Fate::DeadLetter(cause));
+        }
+        if from <= last {
+            self.settle(from, last, lines, |count| back.again(count));
+        }
+    }
+
+    fn settle(&mut self, first: Offset, last: Offset, lines: &mut Vec<StateBatch>, to: impl Fn(i16) -> Fate) {
         self.set(first, last, |run| {
             let State::Acquired(lock) = run.state else { return (run.state, run.count) };
-            let (to, from_ms) = to(run.count);
-            (State::Settling { lock, to, from_ms }, run.count)
+            (State::Settling { lock, to: to(run.count) }, run.count)
         });
         let line = |(at, run): (Offset, &Run)| match run.state {
-            State::Settling { to, .. } => {
-                Some(StateBatch { first: at.max(first), last: run.last.min(last), delivery: to, count: run.count })
-            }
+            State::Settling { to, .. } => Some(StateBatch {
+                first: at.max(first),
+                last: run.last.min(last),
+                delivery: to.delivery(),
+                count: run.count,
+            }),
             _ => None,
         };
         lines.extend(self.within(first, last).filter_map(line));
@@ -367,11 +530,12 @@ impl InFlight {
 
     fn push(&mut self, last: Offset, state: State, count: i16) {
         let first = self.end;
-        if !matches!(state, State::Done(_)) {
-            self.live += last.abs_diff(first) + 1;
-        }
+        let run = Run { last, state, count };
+        let records = last.abs_diff(first) + 1;
+        self.live += run.live(records);
+        self.archiving += run.archiving(records);
         self.end = last + 1;
-        self.runs.insert(first, Run { last, state, count });
+        self.runs.insert(first, run);
         self.join_at(first);
     }
 
@@ -383,18 +547,14 @@ impl InFlight {
         }
         self.cut_at(first);
         self.cut_at(last + 1);
-        let mut live = self.live;
+        let (mut live, mut archiving) = (self.live, self.archiving);
         for (at, run) in self.runs.range_mut(first..=last) {
             let records = run.last.abs_diff(*at) + 1;
-            let was = !matches!(run.state, State::Done(_));
+            (live, archiving) = (live - run.live(records), archiving - run.archiving(records));
             (run.state, run.count) = change(run);
-            match (was, !matches!(run.state, State::Done(_))) {
-                (true, false) => live -= records,
-                (false, true) => live += records,
-                _ => {}
-            }
+            (live, archiving) = (live + run.live(records), archiving + run.archiving(records));
         }
-        self.live = live;
+        (self.live, self.archiving) = (live, archiving);
         let ends: Vec<Offset> = self.runs.range(first..=last + 1).map(|(at, _)| *at).collect();
         for at in ends {
             self.join_at(at);
@@ -428,9 +588,21 @@ impl InFlight {
     }
 }
 
-impl Redelivery {
-    fn of(self, count: i16) -> (Delivery, u64) {
-        if count >= self.count_limit { (Delivery::Archived, 0) } else { (Delivery::Available, self.from_ms) }
+impl Run {
+    /// `records` if they are not done with.
+    fn live(&self, records: u64) -> u64 {
+        if matches!(self.state, State::Done(_)) { 0 } else { records }
+    }
+
+    /// `records` if they wait for their dead letters.
+    fn archiving(&self, records: u64) -> u64 {
+        if matches!(self.state, State::Archiving(_)) { records } else { 0 }
+    }
+}
+
+impl Redelivery<'_> {
+    fn again(self, count: i16) -> Fate {
+        Fate::Back { from_ms: self.backoff.from_ms(count, self.now_ms) }
     }
 }
 

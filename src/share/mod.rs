@@ -11,6 +11,8 @@
 //! acknowledged counts, and is told, once the share coordinator has it.
 
 mod acknowledge;
+mod breaker;
+pub mod dead_letters;
 mod fetch;
 pub mod in_flight;
 pub mod partition;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::in_flight::{Holder, InFlight, Lock, Redelivery};
+use super::breaker::{Breaker, Passage};
+use super::dead_letters::Waiting;
+use super::in_flight::{Archiving, DeadLetters, Holder, InFlight, Lock, Redelivery};
 use super::settings::{Reset, ShareLimits};
 use super::state::ShareStates;
 use super::state::lines::{Delivery, StateBatch};
@@ -33,6 +35,10 @@ pub struct SharePartition {
     states: Arc<ShareStates>,
     /// Rung when records may be given out that could not before: of the whole group.
     bell: Arc<Notify>,
+    /// Of the group's records of this topic.
+    breaker: Arc<Breaker>,
+    /// Share partitions whose dead letters are to be written.
+    waiting: Arc<Waiting>,
     inner: Mutex<Option<Inner>>,
     /// Held while the state is read.
     loading: tokio::sync::Mutex<()>,
@@ -53,6 +59,8 @@ pub(super) struct Inner {
     state_epoch: i32,
     holders: HashMap<Arc<str>, Holder>,
     last_holder: Holder,
+    /// The last record that was given out alone while the breaker was open.
+    pub(super) probed: Offset,
 }
 
 impl Inner {
@@ -66,6 +74,19 @@ impl Inner {
         self.last_holder
     }
 
+    /// Where a fetch begins. One that `probes` takes another record than the last that did.
+    pub(super) fn next_offset(&mut self, probes: bool, now_ms: u64) -> Offset {
+        if !probes {
+            return self.in_flight.next_offset(now_ms);
+        }
+        let mut next = self.in_flight.next_offset_from(self.probed + 1, now_ms);
+        if next >= self.in_flight.end() {
+            next = self.in_flight.next_offset(now_ms);
+        }
+        self.probed = next;
+        next
+    }
+
     pub(super) fn known_holder(&self, member: &str) -> Option<Holder> {
         self.holders.get(member).copied()
     }
@@ -73,16 +94,30 @@ impl Inner {
 
 impl SharePartition {
     /// Whose state was not read yet.
-    pub(super) fn new(key: ShareKey, partition: Arc<Partition>, states: Arc<ShareStates>, bell: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        key: ShareKey,
+        partition: Arc<Partition>,
+        states: Arc<ShareStates>,
+        bell: Arc<Notify>,
+        breaker: Arc<Breaker>,
+        waiting: Arc<Waiting>,
+    ) -> Self {
         Self {
             key,
             partition,
             states,
             bell,
+            breaker,
+            waiting,
             inner: Mutex::new(None),
             loading: tokio::sync::Mutex::default(),
             reading: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Which one it is.
+    pub(super) fn key(&self) -> &ShareKey {
+        &self.key
     }
 
     /// The log that it reads.
@@ -134,14 +169,19 @@ impl SharePartition {
         let log_start = self.partition.offsets().log_start;
         let mut in_flight = InFlight::new(start, &kept.lines.all().collect::<Vec<_>>());
         in_flight.log_starts_at(log_start.max(start));
+        let has_dead = !in_flight.archiving(1).is_empty();
         let inner = Inner {
             in_flight,
             is_room_wanted: false,
             state_epoch: kept.state_epoch,
             holders: HashMap::new(),
             last_holder: 0,
+            probed: -1,
         };
         *self.lock() = Some(inner);
+        if has_dead {
+            self.waiting.push(&self.key);
+        }
         if kept.start_offset < 0 {
             // Where the group begins must not move with the log before its first acknowledgement.
             let outcome = self.write(Vec::new()).await;
@@ -189,7 +229,12 @@ impl SharePartition {
             self.ring();
         }
         match outcome {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if lines.iter().any(|line| line.delivery == Delivery::Archiving) {
+                    self.waiting.push(&self.key);
+                }
+                Ok(())
+            }
             Err(error) => {
                 tracing::warn!(
                     group = %self.key.group, topic = %self.partition.topic_name(), partition = self.key.partition,
@@ -200,24 +245,33 @@ impl SharePartition {
         }
     }
 
+    /// The first records that wait for their dead letters.
+    pub(super) fn archiving(&self, most_runs: usize) -> Vec<Archiving> {
+        self.with(|inner| inner.in_flight.archiving(most_runs)).unwrap_or_default()
+    }
+
+    /// The dead letters of these are durable, or there are to be none.
+    pub(super) async fn archive(&self, first: Offset, last: Offset) -> Result<(), ErrorCode> {
+        let lines = self.with(|inner| inner.in_flight.archived(first, last))?;
+        if lines.is_empty() { Ok(()) } else { self.write(lines).await }
+    }
+
     /// Gives back what is held for too long; when to look again.
     pub(super) async fn expire(&self, limits: &ShareLimits, now: Moment) -> Option<u64> {
         let mut lines = Vec::new();
-        let back = redelivery(limits, now);
-        self.with(|inner| inner.in_flight.expire(now.mono_ms, back, &mut lines)).ok()?;
+        self.with_redelivery(limits, now, |inner, back| inner.in_flight.expire(now.mono_ms, back, &mut lines)).ok()?;
         if !lines.is_empty() {
             // What is refused is held on and looked at again.
             let _ = self.write(lines).await;
         }
         self.ring();
-        self.with(|inner| inner.in_flight.next_moment(now.mono_ms)).ok()?
+        self.next_moment(now)
     }
 
     /// Gives back all that a member has.
     pub async fn release(&self, member: &str, limits: &ShareLimits, now: Moment) -> Result<(), ErrorCode> {
         let mut lines = Vec::new();
-        let back = redelivery(limits, now);
-        self.with(|inner| {
+        self.with_redelivery(limits, now, |inner, back| {
             if let Some(holder) = inner.holders.remove(member) {
                 inner.in_flight.release(holder, back, &mut lines);
             }
@@ -225,15 +279,33 @@ impl SharePartition {
         if lines.is_empty() { Ok(()) } else { self.write(lines).await }
     }
 
-    /// When the next lock is over.
+    /// When the next lock is over, or a record may be given out that may not now.
     pub(super) fn next_moment(&self, now: Moment) -> Option<u64> {
-        self.with(|inner| inner.in_flight.next_moment(now.mono_ms)).ok()?
+        let in_flight = self.with(|inner| inner.in_flight.next_moment(now.mono_ms)).ok()?;
+        in_flight.into_iter().chain(self.breaker.next_probe(now.mono_ms)).min()
     }
-}
 
-/// How records come back now.
-pub(super) fn redelivery(limits: &ShareLimits, now: Moment) -> Redelivery {
-    Redelivery { count_limit: limits.delivery_count_limit, from_ms: now.mono_ms }
+    /// Does something with what is known, and with how records come back now.
+    pub(super) fn with_redelivery<T>(
+        &self,
+        limits: &ShareLimits,
+        now: Moment,
+        work: impl FnOnce(&mut Inner, Redelivery<'_>) -> T,
+    ) -> Result<T, ErrorCode> {
+        let breaker = self.breaker.at(limits.breaker_ratio, now.mono_ms);
+        let back = Redelivery {
+            count_limit: limits.delivery_count_limit,
+            backoff: limits.backoff,
+            now_ms: now.mono_ms,
+            dead_letters: limits.dead_letters.then_some(&breaker as &dyn DeadLetters),
+        };
+        self.with(|inner| work(inner, back))
+    }
+
+    /// May a member be given records now?
+    pub(super) fn passage(&self, limits: &ShareLimits, now: Moment) -> Passage {
+        self.breaker.passage(limits.breaker_ratio, now.mono_ms)
+    }
 }
 
 /// A lock that begins now.

@@ -9,7 +9,10 @@ use terrace_tiering::platform::clock::SharedClock;
 use terrace_tiering::platform::task::Tasks;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::breaker::Breaker;
+use super::dead_letters::Waiting;
 use super::partition::{Moment, SharePartition};
 use super::settings::ShareLimits;
 use super::state::ShareStates;
@@ -37,10 +40,12 @@ pub struct SharePartitions {
     timers: Mutex<Timers>,
     /// An earlier moment than all others was set.
     sooner: Notify,
+    waiting: Arc<Waiting>,
 }
 
 #[derive(Default)]
 struct Known {
+    breakers: HashMap<(Arc<str>, Uuid), Arc<Breaker>>,
     partitions: HashMap<ShareKey, Arc<SharePartition>>,
     /// Kept by those who wait for them.
     bells: HashMap<Arc<str>, Weak<Notify>>,
@@ -124,6 +129,7 @@ impl SharePartitions {
             known: Mutex::default(),
             timers: Mutex::default(),
             sooner: Notify::new(),
+            waiting: Arc::default(),
         })
     }
 
@@ -136,6 +142,11 @@ impl SharePartitions {
                 () = these.expire_forever() => {}
             }
         });
+    }
+
+    /// Share partitions whose dead letters are to be written.
+    pub(super) fn waiting(&self) -> &Arc<Waiting> {
+        &self.waiting
     }
 
     /// The moment.
@@ -180,8 +191,13 @@ impl SharePartitions {
         let id = PartitionId { topic: key.topic, partition: key.partition };
         let partition = self.partitions.get(id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let bell = self.bell(&key.group);
-        let new = || Arc::new(SharePartition::new(key.clone(), partition, Arc::clone(&self.states), bell));
-        Ok(Arc::clone(self.known().partitions.entry(key.clone()).or_insert_with(new)))
+        let mut known = self.known();
+        let topic = Arc::clone(partition.topic_name());
+        let new = || Arc::new(Breaker::new(Arc::clone(&key.group), topic));
+        let breaker = Arc::clone(known.breakers.entry((Arc::clone(&key.group), key.topic)).or_insert_with(new));
+        let (states, waiting) = (Arc::clone(&self.states), Arc::clone(&self.waiting));
+        let new = || Arc::new(SharePartition::new(key.clone(), partition, states, bell, breaker, waiting));
+        Ok(Arc::clone(known.partitions.entry(key.clone()).or_insert_with(new)))
     }
 
     /// Forgets what is known of a share partition, so that its state is read anew: the offsets were set, the topic or the
@@ -198,6 +214,7 @@ impl SharePartitions {
     pub fn forget_group(&self, group: &str) {
         let mut known = self.known();
         known.partitions.retain(|key, _| &*key.group != group);
+        known.breakers.retain(|(of, _), _| &**of != group);
         if let Some(bell) = known.bells.remove(group).and_then(|bell| bell.upgrade()) {
             bell.notify_waiters();
         }

@@ -1,13 +1,18 @@
 //! The times and numbers of one group: `share.*` of the group, else `group.share.*` of the broker.
 
+use std::str::FromStr;
 use std::time::Duration;
 
+use super::in_flight::Backoff;
 use crate::config::server::{Bounded, ShareGroupSettings};
 use crate::metadata::image::{ConfigOverrides, Image};
 use crate::partition::read::Isolation;
 
+/// The topic that takes a group's dead letters.
+pub(super) const DEAD_LETTERS: &str = "errors.deadletterqueue.topic.name";
+
 /// What holds for one group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ShareLimits {
     /// How often a member sends a heartbeat.
     pub heartbeat_interval_ms: i32,
@@ -21,6 +26,12 @@ pub struct ShareLimits {
     pub delivery_count_limit: i16,
     /// Records of one partition that are given out and not done with, at most.
     pub record_locks_max: u64,
+    /// How long a record waits that was given back.
+    pub backoff: Backoff,
+    /// Has the group a topic of dead letters?
+    pub dead_letters: bool,
+    /// From which share of dead letters on the group is given no more; 0: from none.
+    pub breaker_ratio: f64,
     /// What members see.
     pub isolation: Isolation,
     /// May a member renew its locks?
@@ -55,6 +66,13 @@ impl ShareLimits {
             record_lock: Duration::from_millis(u64::try_from(lock_ms).unwrap_or(0)),
             delivery_count_limit: i16::try_from(limit).unwrap_or(i16::MAX),
             record_locks_max: u64::try_from(locks).unwrap_or(0),
+            backoff: Backoff {
+                first_ms: number(text("share.redelivery.backoff.ms"), 0),
+                max_ms: number(text("share.redelivery.backoff.max.ms"), 60_000),
+                multiplier: number(text("share.redelivery.backoff.multiplier"), 2.0),
+            },
+            dead_letters: text(DEAD_LETTERS).is_some_and(|topic| !topic.is_empty()),
+            breaker_ratio: number(text("errors.deadletterqueue.breaker.ratio"), 0.0),
             isolation: match text("share.isolation.level") {
                 Some("read_committed") => Isolation::ReadCommitted,
                 _ => Isolation::ReadUncommitted,
@@ -63,6 +81,11 @@ impl ShareLimits {
             reset: text("share.auto.offset.reset").map_or(Reset::Latest, reset),
         }
     }
+}
+
+/// What stands in `text` or, when nothing is set, in the table of keys.
+fn number<N: FromStr>(text: Option<&str>, default: N) -> N {
+    text.and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// A value outside of the broker's bounds, which may have moved since it was set, counts as the nearest within.

@@ -111,6 +111,14 @@ catalogue! {
     REMOTE_CACHE_SKIPPED = Counter "terrace_remote_cache_skipped_writes_total", "Chunks not cached: the disk was busy.";
     REMOTE_CACHE_ERRORS = Counter "terrace_remote_cache_write_errors_total", "Chunks not cached: writing failed.";
 
+    SHARE_DEAD_LETTERS = Counter "terrace_share_dead_letters_total", "Dead letters written, by share group.";
+    SHARE_DEAD_LETTERS_FAILED = Counter "terrace_share_dead_letters_failed_total",
+        "Records of share groups that were archived without the dead letter that was to be written.";
+    SHARE_DEAD_LETTER_RETRIES = Counter "terrace_share_dead_letter_retries_total",
+        "Dead letters that could not be written and wait to be tried again, by share group.";
+    SHARE_BREAKER_OPEN = Gauge "terrace_share_breaker_open",
+        "1 while a share group is given next to nothing of a topic, because too much of it fails.";
+
     CLIENT_GAUGE = Gauge "terrace_client_metric", "What clients pushed last (KIP-714), by metric and client.";
     CLIENT_COUNTER = Counter "terrace_client_metric_total", "Sums that clients pushed (KIP-714), by metric and client.";
     CLIENTS_PUSHING = Gauge "terrace_clients_pushing", "Clients that lately asked which metrics to push.";

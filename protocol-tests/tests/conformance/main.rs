@@ -6,6 +6,7 @@ mod api_versions;
 mod compaction;
 mod consumer_groups;
 mod create_topics;
+mod dead_letters;
 mod delete_records;
 mod describe;
 mod describe_configs;

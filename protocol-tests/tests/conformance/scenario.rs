@@ -88,6 +88,12 @@ impl Scenario {
     /// A fresh topic; waits until it can be used.
     pub fn topic(&mut self, partitions: i32, configs: &[(&str, &str)]) -> String {
         let name = fresh_name("t");
+        self.create(&name, partitions, configs);
+        name
+    }
+
+    /// The same with a name of the caller's.
+    pub fn create(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let configs = configs
             .iter()
             .map(|(k, v)| CreatableTopicConfig::default().with_name(text(k)).with_value(Some(text(v))))
@@ -96,7 +102,7 @@ impl Scenario {
             7,
             &CreateTopicsRequest::default().with_timeout_ms(10_000).with_topics(vec![
                 CreatableTopic::default()
-                    .with_name(topic_name(&name))
+                    .with_name(topic_name(name))
                     .with_num_partitions(partitions)
                     .with_replication_factor(1)
                     .with_configs(configs),
@@ -104,11 +110,10 @@ impl Scenario {
         );
         assert_eq!(answer.topics[0].error_code, 0, "{:?}", answer.topics[0].error_message);
         // Apache Kafka answers before its broker has the metadata.
-        while self.topic_id(&name).is_none() {}
+        while self.topic_id(name).is_none() {}
         for partition in 0..partitions {
-            while self.list_offset(&name, partition, -1).0 != 0 {}
+            while self.list_offset(name, partition, -1).0 != 0 {}
         }
-        name
     }
 
     /// Replaces a topic's settings; waits until the broker goes by the new ones.

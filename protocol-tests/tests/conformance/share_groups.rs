@@ -28,7 +28,7 @@ use crate::group_scenario::{find, group};
 use crate::scenario::{Scenario, scenario, scenario_of_ours, text, topic_name};
 
 /// A group that begins at the log start and whose targets follow its epochs at once.
-fn share_group(s: &mut Scenario) -> String {
+pub fn share_group(s: &mut Scenario) -> String {
     let name = fresh_name("s");
     find(s, &name);
     let set = |key: &str, value: &str| {
@@ -55,7 +55,7 @@ fn joins(name: &str, member: &str, topics: &[&str]) -> ShareGroupHeartbeatReques
 }
 
 /// A member that may read partition 0 of a topic.
-struct Member {
+pub struct Member {
     group: String,
     id: String,
     topic: Uuid,
@@ -65,7 +65,7 @@ struct Member {
 
 impl Member {
     /// Joins and beats until it is assigned something.
-    fn join(s: &mut Scenario, group: &str, id: &str, topic: &str) -> Self {
+    pub fn join(s: &mut Scenario, group: &str, id: &str, topic: &str) -> Self {
         let owns = |answer: &ShareGroupHeartbeatResponse| {
             assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
             answer.assignment.as_ref().is_some_and(|assigned| !assigned.topic_partitions.is_empty())
@@ -99,14 +99,14 @@ impl Member {
             .with_topics(topics)
     }
 
-    fn fetch(&mut self, s: &mut Scenario, wait_ms: i32) -> ShareFetchResponse {
+    pub fn fetch(&mut self, s: &mut Scenario, wait_ms: i32) -> ShareFetchResponse {
         let answer = s.client.call(1, &self.request(self.session, wait_ms));
         self.session += 1;
         answer
     }
 
     /// Fetches until something comes, or for a second if nothing is to.
-    fn tell_fetch(&mut self, s: &mut Scenario, what: &str) {
+    pub fn tell_fetch(&mut self, s: &mut Scenario, what: &str) {
         let mut said = String::new();
         for _ in 0..10 {
             let answer = self.fetch(s, 500);
@@ -118,7 +118,7 @@ impl Member {
         s.say(format!("{what}: {said}"));
     }
 
-    fn acknowledge(&mut self, s: &mut Scenario, what: &str, batches: &[(i64, i64, &[i8])]) {
+    pub fn acknowledge(&mut self, s: &mut Scenario, what: &str, batches: &[(i64, i64, &[i8])]) {
         let batches = batches.iter().map(|(first, last, types)| {
             AcknowledgementBatch::default()
                 .with_first_offset(*first)
@@ -144,7 +144,7 @@ impl Member {
 }
 
 /// Acquired ranges with their counts, or errors.
-fn acquired(answer: &ShareFetchResponse) -> String {
+pub fn acquired(answer: &ShareFetchResponse) -> String {
     if answer.error_code != 0 {
         return format!("error {}", answer.error_code);
     }

@@ -144,7 +144,7 @@ fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
         P::DrainBeforeName | P::DrainAfterName => Box::new(Draining::begin(address)),
         P::TopicDeleteAfterCommit => Box::new(DeletedTopic::begin(address)),
         P::GroupAfterAppend => Box::new(CommittedOffsets::begin(address)),
-        P::ShareStateAfterAppend => Box::new(Shares::begin(address)),
+        P::ShareStateAfterAppend | P::DeadLetterAfterAppend => Box::new(Shares::begin(address)),
         P::TransactionAfterAppend
         | P::TransactionAfterPrepare
         | P::TransactionBeforeMarkers

@@ -17,9 +17,11 @@ use kafka_protocol::messages::{
     FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest, MetadataRequest, ProduceRequest,
     ShareAcknowledgeRequest, ShareFetchRequest, ShareGroupHeartbeatRequest,
 };
+use terrace::protocol::record_batch::BatchView;
+use terrace::protocol::records::records;
 use terrace_protocol_tests::batch::Batch;
 use terrace_protocol_tests::raw_client::RawClient;
-use terrace_protocol_tests::requests::{text, topic_name};
+use terrace_protocol_tests::requests::{fetch, text, topic_name};
 use uuid::Uuid;
 
 use crate::workloads::{Workload, create};
@@ -29,12 +31,16 @@ const GROUP: &str = "sharing";
 const MEMBER: &str = "member";
 const ACCEPT: i8 = 1;
 const RELEASE: i8 = 2;
+const REJECT: i8 = 3;
+const DEAD: &str = "dlq.shared";
 const WITHIN: Duration = Duration::from_secs(20);
 
 pub struct Shares {
     topic: Uuid,
     /// Offsets whose records the broker has for sure.
     written: BTreeSet<i64>,
+    /// Rejected, and told so: each has a dead letter, sooner or later.
+    rejected: BTreeSet<i64>,
     /// Accepted, and told so.
     accepted: BTreeSet<i64>,
     /// Something was said of them, and no answer came.
@@ -47,20 +53,22 @@ impl Shares {
     pub fn begin(address: SocketAddr) -> Self {
         let mut client = RawClient::connect(address);
         create(&mut client, TOPIC, &[]);
+        create(&mut client, DEAD, &[("errors.deadletterqueue.group.enable", "true")]);
         let topic = MetadataRequestTopic::default().with_name(Some(topic_name(TOPIC)));
         let metadata = client.call(12, &MetadataRequest::default().with_topics(Some(vec![topic])));
         client.call(4, &FindCoordinatorRequest::default().with_coordinator_keys(vec![text(GROUP)]));
-        let earliest =
-            AlterableConfig::default().with_name(text("share.auto.offset.reset")).with_value(Some(text("earliest")));
-        let group = AlterConfigsResource::default()
-            .with_resource_type(32)
-            .with_resource_name(text(GROUP))
-            .with_configs(vec![earliest]);
+        let set = |key, value| AlterableConfig::default().with_name(text(key)).with_value(Some(text(value)));
+        let group =
+            AlterConfigsResource::default().with_resource_type(32).with_resource_name(text(GROUP)).with_configs(vec![
+                set("share.auto.offset.reset", "earliest"),
+                set("errors.deadletterqueue.topic.name", DEAD),
+            ]);
         let altered = client.call(1, &IncrementalAlterConfigsRequest::default().with_resources(vec![group]));
         assert_eq!(altered.responses[0].error_code, 0, "{:?}", altered.responses[0].error_message);
         let mut shares = Self {
             topic: metadata.topics[0].topic_id,
             written: BTreeSet::new(),
+            rejected: BTreeSet::new(),
             accepted: BTreeSet::new(),
             in_doubt: BTreeSet::new(),
             released: BTreeMap::new(),
@@ -127,6 +135,7 @@ impl Shares {
         }
         for (at, count) in &got {
             assert!(!self.accepted.contains(at), "offset {at} was accepted and comes again");
+            assert!(!self.rejected.contains(at), "offset {at} was rejected and comes again");
             let told = self.released.get(at).copied().unwrap_or(0);
             assert!(*count > told, "offset {at} comes for the {count}th time; {told} times it was given back");
         }
@@ -165,6 +174,7 @@ impl Shares {
             self.in_doubt.remove(at);
             match what {
                 ACCEPT => drop(self.accepted.insert(*at)),
+                REJECT => drop(self.rejected.insert(*at)),
                 _ => drop(self.released.insert(*at, *count)),
             }
         }
@@ -192,10 +202,15 @@ impl Workload for Shares {
         self.write(&mut client)?;
         self.join(&mut client)?;
         let got = self.fetch(&mut client, 0)?;
-        // Every other one goes back once.
-        let (back, done): (Vec<_>, Vec<_>) = got.into_iter().partition(|(at, count)| at % 2 == 0 && *count == 1);
-        self.say(&mut client, 1, &done, ACCEPT)?;
-        self.say(&mut client, if done.is_empty() { 1 } else { 2 }, &back, RELEASE)
+        // Every other one goes back once, and some of these are rejected then.
+        let (back, got): (Vec<_>, Vec<_>) = got.into_iter().partition(|(at, count)| at % 2 == 0 && *count == 1);
+        let (bad, done): (Vec<_>, Vec<_>) = got.into_iter().partition(|(at, _)| at % 4 == 0);
+        let mut epoch = 1;
+        for (offsets, what) in [(done, ACCEPT), (bad, REJECT), (back, RELEASE)] {
+            self.say(&mut client, epoch, &offsets, what)?;
+            epoch += i32::from(!offsets.is_empty());
+        }
+        Ok(())
     }
 
     fn check(&mut self, address: SocketAddr) {
@@ -204,8 +219,9 @@ impl Workload for Shares {
         self.join(&mut client).expect("the broker is up");
         let mut epoch = 0;
         loop {
-            let missing = self.written.iter().find(|at| !self.accepted.contains(at) && !self.in_doubt.contains(at));
-            let Some(missing) = missing else { return };
+            let known =
+                |at: &&i64| self.accepted.contains(*at) || self.rejected.contains(*at) || self.in_doubt.contains(*at);
+            let Some(missing) = self.written.iter().find(|at| !known(at)) else { break };
             assert!(Instant::now() < deadline, "offset {missing} was never accepted and does not come");
             // The coordinator may still be loading.
             let Ok(got) = self.fetch(&mut client, epoch) else {
@@ -215,6 +231,40 @@ impl Workload for Shares {
             };
             self.say(&mut client, epoch + 1, &got, ACCEPT).expect("the broker is up");
             epoch += if got.is_empty() { 1 } else { 2 };
+        }
+        loop {
+            let dead = dead(&mut client);
+            let Some(missing) = self.rejected.difference(&dead).next() else { return };
+            assert!(Instant::now() < deadline, "offset {missing} was rejected and is in no dead letter");
+            // Who fetches makes the broker look for what waits.
+            if self.fetch(&mut client, epoch).is_ok() {
+                epoch += 1;
+            }
+        }
+    }
+}
+
+/// Offsets of the records whose dead letters there are.
+fn dead(client: &mut RawClient) -> BTreeSet<i64> {
+    let mut found = BTreeSet::new();
+    let mut next = 0;
+    loop {
+        let answer = client.call(11, &fetch(DEAD, 0, next).with_max_wait_ms(50));
+        let bytes = answer.responses[0].partitions[0].records.clone().unwrap_or_default();
+        let mut rest = &bytes[..];
+        let before = next;
+        while let Ok((batch, behind)) = BatchView::split_first(rest) {
+            for record in records(&batch, u64::MAX).expect("sound").iter() {
+                let mut headers = record.expect("sound").headers;
+                let (_, offset) =
+                    headers.find(|(key, _)| *key == b"__dlq.errors.offset").expect("it says which it is of");
+                let offset = std::str::from_utf8(offset.expect("a value")).expect("text");
+                found.insert(offset.parse().expect("a number"));
+            }
+            (rest, next) = (behind, batch.next_offset());
+        }
+        if next == before {
+            return found;
         }
     }
 }

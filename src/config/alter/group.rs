@@ -89,6 +89,8 @@ const BOUNDS: [Bounded; 13] = [
     ),
 ];
 
+const DEAD_LETTERS: &str = "errors.deadletterqueue.topic.name";
+
 /// Checks all settings that a group would have.
 pub fn validate_group(
     broker: &BrokerConfig,
@@ -120,6 +122,9 @@ pub fn validate_group(
         if of_group(&session) <= of_group(&heartbeat) {
             return Err(Invalid::Rule(format!("{session} must be greater than {heartbeat}")));
         }
+    }
+    if settings.get(DEAD_LETTERS).is_some_and(|topic| topic.starts_with("__")) {
+        return Err(Invalid::Rule(format!("{DEAD_LETTERS}: DLQ topic name must not start with '__'")));
     }
     Ok(())
 }

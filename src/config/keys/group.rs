@@ -1,6 +1,6 @@
 //! Keys of a group. Each names the broker key behind it.
 
-use crate::config::key::{Check, Key, boolean, int, same, string};
+use crate::config::key::{Check, Key, boolean, double, int, long, same, string};
 use crate::config::rules::offset_reset;
 
 /// The entries.
@@ -20,6 +20,16 @@ pub(super) const KEYS: &[Key] = &[
         .at_least(1)
         .synonyms(&[same("group.consumer.session.timeout.ms")])
         .accepted(),
+    double("errors.deadletterqueue.breaker.ratio").default("0").between(0.0, 1.0).ours().says(
+        "When more than this share of a topic's records that the group is done with goes to its dead letters, the group is \
+         given no more of that topic, but for a record now and then, until some are accepted; 0 is never.",
+    ),
+    boolean("errors.deadletterqueue.copy.record.enable")
+        .default("false")
+        .says("A dead letter has the key, value and headers of its record, and not only headers that say which it was."),
+    string("errors.deadletterqueue.topic.name")
+        .default("")
+        .says("Where a share group's records go that were rejected or given out too often; empty: nowhere (KIP-1191)."),
     int("share.assignment.interval.ms")
         .default("1000")
         .at_least(0)
@@ -45,6 +55,21 @@ pub(super) const KEYS: &[Key] = &[
         .at_least(100)
         .synonyms(&[same("group.share.partition.max.record.locks")])
         .accepted(),
+    double("share.redelivery.backoff.multiplier")
+        .default("2")
+        .at_least(1)
+        .ours()
+        .says("How many times as long a record waits as after its delivery before."),
+    long("share.redelivery.backoff.max.ms")
+        .default("60000")
+        .at_least(0)
+        .ours()
+        .says("The longest that a record waits, unless share.redelivery.backoff.ms is more."),
+    long("share.redelivery.backoff.ms")
+        .default("0")
+        .at_least(0)
+        .ours()
+        .says("A record that was given back, or whose lock is over, is given to nobody for so long; 0: to the next who asks."),
     int("share.record.lock.duration.ms")
         .default("30000")
         .at_least(1000)

@@ -1,9 +1,17 @@
 //! Consumer groups and their offsets; share and streams groups.
 
-use crate::config::key::{Check, Key, int, list, long, short, string};
+use crate::config::key::{Check, Key, boolean, int, list, long, short, string};
 
 /// The entries.
 pub(super) const KEYS: &[Key] = &[
+    boolean("errors.deadletterqueue.auto.create.topics.enable")
+        .default("false")
+        .cluster_wide()
+        .says("A share group's topic of dead letters that does not exist is made when it is needed (KIP-1191)."),
+    string("errors.deadletterqueue.topic.name.prefix")
+        .default("dlq.")
+        .cluster_wide()
+        .says("How names of topics of dead letters begin; records of a group that names another are archived without."),
     int("group.consumer.assignment.interval.ms")
         .default("1000")
         .at_least(0)

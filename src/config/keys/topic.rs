@@ -11,6 +11,7 @@ pub(super) const KEYS: &[Key] = &[
     string("compression.type").default("producer").check(Check::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])).synonyms(&[same("compression.type")]).says("The codec batches are stored with: those that come in another are compressed anew; with producer all stay as they came."),
     int("compression.zstd.level").default("3").between(-131072.0, 22.0).synonyms(&[same("compression.zstd.level")]).says("The level of batches that are compressed anew with zstd."),
     long("delete.retention.ms").default("86400000").at_least(0).synonyms(&[same("log.cleaner.delete.retention.ms")]).says("How long tombstones of a compacted topic are kept."),
+    boolean("errors.deadletterqueue.group.enable").default("false").says("Share groups may write their dead letters to this topic (KIP-1191)."),
     long("file.delete.delay.ms").default("60000").at_least(0).synonyms(&[same("log.segment.delete.delay.ms")]).says("How long the files of a deleted segment stay."),
     long("flush.messages").default("9223372036854775807").at_least(1).synonyms(&[same("log.flush.interval.messages")]).says("Records after which a partition is synced. 1 answers acks only when the batch is on disk."),
     long("flush.ms").default("9223372036854775807").at_least(0).synonyms(&[same("log.flush.interval.ms"), same("log.flush.scheduler.interval.ms")]).says("The time after which appended records are synced. No answer waits for it."),

@@ -1,7 +1,32 @@
+use std::cell::Cell;
+
 use super::*;
 
-fn back(limit: i16) -> Redelivery {
-    Redelivery { count_limit: limit, from_ms: 0 }
+/// Lets so many through, and counts what was accepted.
+#[derive(Default)]
+struct Gate {
+    left: Cell<u64>,
+    accepted: Cell<u64>,
+}
+
+impl DeadLetters for Gate {
+    fn admit(&self, records: u64) -> u64 {
+        let admitted = records.min(self.left.get());
+        self.left.set(self.left.get() - admitted);
+        admitted
+    }
+
+    fn accepted(&self, records: u64) {
+        self.accepted.set(self.accepted.get() + records);
+    }
+}
+
+/// The model's own arithmetic of a wait.
+fn waits(seed: u64, count: i16, now: u64) -> u64 {
+    match seed % 2 {
+        0 => 0,
+        _ => now + [2, 4, 5, 5, 5, 5][count as usize - 1],
+    }
 }
 
 struct Lcg(u64);
@@ -18,7 +43,7 @@ fn held(f: &InFlight) -> BTreeMap<Offset, (State, i16)> {
 fn sound(f: &InFlight) {
     let mut at = f.start;
     let mut before: Option<Run> = None;
-    let mut live = 0;
+    let (mut live, mut archiving) = (0, 0);
     for (first, run) in &f.runs {
         assert_eq!(*first, at);
         assert!(run.last >= *first);
@@ -28,11 +53,14 @@ fn sound(f: &InFlight) {
         if !matches!(run.state, State::Done(_)) {
             live += run.last.abs_diff(*first) + 1;
         }
+        if matches!(run.state, State::Archiving(_)) {
+            archiving += run.last.abs_diff(*first) + 1;
+        }
         at = run.last + 1;
         before = Some(*run);
     }
     assert_eq!(at, f.end);
-    assert_eq!(live, f.live);
+    assert_eq!((live, archiving), (f.live, f.archiving));
     assert!(f.runs.first_key_value().is_none_or(|(_, run)| !matches!(run.state, State::Done(_))));
 }
 
@@ -44,10 +72,26 @@ fn a_model_with_an_entry_an_offset_agrees() {
         let mut m: BTreeMap<Offset, (State, i16)> = BTreeMap::new();
         let mut now = 0;
         let mut pending: Vec<Vec<StateBatch>> = vec![];
+        // One seed in four has no dead letters, half of them wait between deliveries.
+        let gate = Gate { left: Cell::new(seed % 50), ..Gate::default() };
+        let backoff = Backoff { first_ms: if seed % 2 == 0 { 0 } else { 2 }, max_ms: 5, multiplier: 2.0 };
+        let mut accepted = 0;
         for _ in 0..60 {
             now += r.next(5);
             let limit = 3;
-            match r.next(6) {
+            let dead_letters = (seed % 4 > 0).then_some(&gate as &dyn DeadLetters);
+            let back = Redelivery { count_limit: limit, backoff, now_ms: now, dead_letters };
+            let mut left = gate.left.get();
+            // What the model makes of a record that failed.
+            let mut fail = |count: i16, cause: Cause| match (seed % 4 > 0, left) {
+                (false, _) => Fate::Done(Delivery::Archived),
+                (true, 0) => Fate::Back { from_ms: waits(seed, count, now) },
+                (true, _) => {
+                    left -= 1;
+                    Fate::DeadLetter(cause)
+                }
+            };
+            match r.next(7) {
                 0 | 1 => {
                     let first = f.next_offset(now).max(f.start());
                     let last = first + r.next(12) as i64;
@@ -61,7 +105,7 @@ fn a_model_with_an_entry_an_offset_agrees() {
                             break;
                         }
                         let e = m.entry(at).or_insert((State::Available { from_ms: 0 }, 0));
-                        if matches!(e.0, State::Available { .. }) {
+                        if matches!(e.0, State::Available { from_ms } if from_ms <= now) {
                             *e = (State::Acquired(lock), e.1 + 1);
                             expect.push((at, e.1));
                             left -= 1;
@@ -96,19 +140,23 @@ fn a_model_with_an_entry_an_offset_agrees() {
                         ][r.next(5) as usize];
                         let mut lines = vec![];
                         let lock = Lock { holder, until_ms: now + 10 };
-                        f.acknowledge((first, last), said, lock, back(limit), &mut lines);
+                        f.acknowledge((first, last), said, lock, back, &mut lines);
                         for o in first..=last {
                             let e = m.get_mut(&o).unwrap();
                             let State::Acquired(l) = e.0 else { panic!() };
                             e.0 = match said {
                                 Acknowledgement::Renew => State::Acquired(lock),
                                 Acknowledgement::Accept => {
-                                    State::Settling { lock: l, to: Delivery::Acknowledged, from_ms: 0 }
+                                    accepted += u64::from(seed % 4 > 0);
+                                    State::Settling { lock: l, to: Fate::Done(Delivery::Acknowledged) }
                                 }
+                                Acknowledgement::Gap => State::Settling { lock: l, to: Fate::Done(Delivery::Archived) },
                                 Acknowledgement::Release if e.1 < limit => {
-                                    State::Settling { lock: l, to: Delivery::Available, from_ms: 0 }
+                                    let to = Fate::Back { from_ms: waits(seed, e.1, now) };
+                                    State::Settling { lock: l, to }
                                 }
-                                _ => State::Settling { lock: l, to: Delivery::Archived, from_ms: 0 },
+                                Acknowledgement::Release => State::Settling { lock: l, to: fail(e.1, Cause::TooOften) },
+                                Acknowledgement::Reject => State::Settling { lock: l, to: fail(e.1, Cause::Rejected) },
                             }
                         }
                         let covered: Vec<_> = lines.iter().flat_map(|l| l.first..=l.last).collect();
@@ -123,11 +171,11 @@ fn a_model_with_an_entry_an_offset_agrees() {
                 4 => {
                     let mut lines = vec![];
                     let by: Box<dyn Fn(&Lock) -> bool> = if r.next(2) == 0 {
-                        f.expire(now, back(limit), &mut lines);
+                        f.expire(now, back, &mut lines);
                         Box::new(move |l: &Lock| l.until_ms <= now)
                     } else {
                         let h = r.next(3) as u32;
-                        f.release(h, back(limit), &mut lines);
+                        f.release(h, back, &mut lines);
                         Box::new(move |l: &Lock| l.holder == h)
                     };
                     let mut n = 0;
@@ -136,16 +184,30 @@ fn a_model_with_an_entry_an_offset_agrees() {
                             && by(&l)
                         {
                             n += 1;
-                            e.0 = State::Settling {
-                                lock: l,
-                                to: if e.1 >= limit { Delivery::Archived } else { Delivery::Available },
-                                from_ms: 0,
-                            }
+                            let to = match e.1 >= limit {
+                                true => fail(e.1, Cause::TooOften),
+                                false => Fate::Back { from_ms: waits(seed, e.1, now) },
+                            };
+                            e.0 = State::Settling { lock: l, to }
                         }
                     }
                     assert_eq!(n, lines.iter().map(|l| l.last - l.first + 1).sum::<i64>());
                     if !lines.is_empty() {
                         pending.push(lines)
+                    }
+                }
+                5 => {
+                    // Dead letters of the first that wait, or of a part of them.
+                    let waiting = f.archiving(2);
+                    let Some(run) = waiting.first() else { continue };
+                    let last = run.first + r.next((run.last - run.first + 1) as u64) as i64;
+                    let lines = f.archived(run.first, last);
+                    let written = r.next(4) > 0;
+                    f.settled(&lines, written);
+                    for o in (run.first..=last).filter(|_| written) {
+                        let e = m.get_mut(&o).unwrap();
+                        assert!(matches!(e.0, State::Archiving(_)));
+                        e.0 = State::Done(Delivery::Archived);
                     }
                 }
                 _ => {
@@ -157,14 +219,12 @@ fn a_model_with_an_entry_an_offset_agrees() {
                     f.settled(&lines, written);
                     for o in lines.iter().flat_map(|l| l.first..=l.last) {
                         let e = m.get_mut(&o).unwrap();
-                        if let State::Settling { lock, to, from_ms } = e.0 {
-                            e.0 = if !written {
-                                State::Acquired(lock)
-                            } else if to == Delivery::Available {
-                                State::Available { from_ms }
-                            } else {
-                                State::Done(to)
-                            }
+                        e.0 = match e.0 {
+                            State::Settling { lock, .. } if !written => State::Acquired(lock),
+                            State::Settling { to: Fate::Back { from_ms }, .. } => State::Available { from_ms },
+                            State::Settling { to: Fate::Done(done), .. } => State::Done(done),
+                            State::Settling { to: Fate::DeadLetter(cause), .. } => State::Archiving(Some(cause)),
+                            other => other,
                         }
                     }
                 }
@@ -177,6 +237,7 @@ fn a_model_with_an_entry_an_offset_agrees() {
                 }
             }
             sound(&f);
+            assert_eq!(gate.accepted.get(), accepted);
             let mut mm = m.clone();
             // skipped
             for o in f.start()..f.end() {
@@ -188,4 +249,29 @@ fn a_model_with_an_entry_an_offset_agrees() {
             assert_eq!((g.start(), g.end(), g.live()), (f.start(), f.end(), f.live()));
         }
     }
+}
+
+#[test]
+fn a_record_waits_ever_longer_up_to_the_longest() {
+    let backoff = Backoff { first_ms: 100, max_ms: 1000, multiplier: 3.0 };
+    assert_eq!([1, 2, 3, 4, i16::MAX].map(|count| backoff.from_ms(count, 50)), [150, 350, 950, 1050, 1050]);
+    let none = Backoff { first_ms: 0, ..backoff };
+    assert_eq!(none.from_ms(5, 50), 0);
+    let short = Backoff { max_ms: 10, ..backoff };
+    assert_eq!(short.from_ms(9, 50), 150, "the first wait counts where it is longer");
+}
+
+#[test]
+fn dead_letters_that_wait_hold_up_others_only_when_they_are_too_many() {
+    let mut f = InFlight::new(0, &[StateBatch { first: 0, last: 9, delivery: Delivery::Archiving, count: 5 }]);
+    assert_eq!((f.live(), f.room(10), f.room(4)), (10, 10, 0));
+    f.acquire(10, 12, 3, Lock { holder: 1, until_ms: 9 }, 0);
+    assert_eq!((f.room(10), f.room(4)), (7, 0));
+    assert_eq!((f.start(), f.start_with(&f.archived(0, 9))), (0, 10));
+    f.log_starts_at(100);
+    assert_eq!(
+        f.archiving(9),
+        [Archiving { first: 0, last: 9, count: 5, cause: None }],
+        "they wait on without their records"
+    );
 }

@@ -11,6 +11,8 @@ pub enum Delivery {
     Available,
     /// Processed.
     Acknowledged,
+    /// Given up, and its dead letter is not written (KIP-1191).
+    Archiving,
     /// Given up.
     Archived,
 }
@@ -21,14 +23,21 @@ impl Delivery {
         match self {
             Self::Available => 0,
             Self::Acknowledged => 2,
+            Self::Archiving => 3,
             Self::Archived => 4,
         }
+    }
+
+    /// Is nothing left to be done?
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::Acknowledged | Self::Archived)
     }
 
     /// As the log has it; what is not known there may be given out again.
     pub fn from_code(code: i8) -> Self {
         match code {
             2 => Self::Acknowledged,
+            3 => Self::Archiving,
             4 => Self::Archived,
             _ => Self::Available,
         }
@@ -120,11 +129,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_last_line_of_an_offset_counts(puts in proptest::collection::vec((0i64..40, 0i64..8, 0u8..3, 0i16..3), 0..40)) {
+        fn the_last_line_of_an_offset_counts(puts in proptest::collection::vec((0i64..40, 0i64..8, 0u8..4, 0i16..3), 0..40)) {
             let mut plain: BTreeMap<Offset, (Delivery, i16)> = BTreeMap::new();
             let mut lines = Lines::default();
             for (first, length, delivery, count) in puts {
-                let delivery = [Delivery::Available, Delivery::Acknowledged, Delivery::Archived][usize::from(delivery)];
+                let delivery = Delivery::from_code([0, 2, 3, 4][usize::from(delivery)]);
                 lines.put(StateBatch { first, last: first + length, delivery, count });
                 plain.extend((first..=first + length).map(|at| (at, (delivery, count))));
             }

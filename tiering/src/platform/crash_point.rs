@@ -123,6 +123,8 @@ crash_points! {
     GroupAfterMarker = "group-after-marker",
     /// What became of records of a share group is in the log, the state has not changed.
     ShareStateAfterAppend = "share-state-after-append",
+    /// A dead letter is durable, its record is not archived.
+    DeadLetterAfterAppend = "dead-letter-after-append",
     /// A record of an open transaction or of a new producer is in the log, the state has not changed.
     TransactionAfterAppend = "transaction-after-append",
     /// The outcome of a transaction is in the log, the state has not changed and nobody was told.
