@@ -5,6 +5,7 @@
 
 mod adopt;
 mod config;
+mod dlq;
 mod log_dump;
 mod remote;
 mod settings;
@@ -50,6 +51,9 @@ enum Command {
     /// Look into the files of the local log.
     #[command(subcommand)]
     Log(log_dump::LogCommand),
+    /// Handle the dead letters of share groups.
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
 }
 
 /// The program: what the arguments of the process ask for.
@@ -76,6 +80,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Compatibility) => show(&compatibility::markdown()),
         Some(Command::Log(command)) => log_dump::run(&command),
         Some(Command::Remote(command)) => remote::run(&command),
+        Some(Command::Dlq(command)) => dlq::run(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -146,6 +151,10 @@ mod tests {
     #[case::cost(&["remote", "cost", "--address", "h:1", "--json"], true)]
     #[case::adopt(&["adopt", "a", "b", "--recover", "--override", "node.id=2"], true)]
     #[case::adopt_nothing(&["adopt"], false)]
+    #[case::redrive(&["dlq", "redrive", "dlq.t", "--bootstrap-server", "h:1", "--group", "g", "--dry-run"], true)]
+    #[case::redrive_of_a_time(&["dlq", "redrive", "t", "--from", "2026-11-21T22:00:00Z", "--source-topic", "s"], true)]
+    #[case::redrive_of_no_time(&["dlq", "redrive", "t", "--until", "yesterday"], false)]
+    #[case::redrive_nothing(&["dlq", "redrive"], false)]
     #[case::unknown(&["begin"], false)]
     #[case::settings_in_front_of_a_subcommand(&["--env", "start"], false)]
     fn arguments_are_understood(#[case] arguments: &[&str], #[case] understood: bool) {

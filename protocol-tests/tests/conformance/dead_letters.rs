@@ -1,14 +1,17 @@
 //! Dead letters of share groups (KIP-1191). Apache Kafka has them from 4.4.0 on, which is no peer of these tests: what is
 //! expected where nothing else is said was seen there, with these scenarios.
 
+use std::process::Command;
+
 use bytes::Bytes;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, ShareFetchResponse};
+use rstest::rstest;
 use terrace::protocol::batch_builder::BatchBuilder;
 use terrace::protocol::record_batch::BatchView;
 use terrace::protocol::records::{Record, records};
 use terrace_protocol_tests::batch::Batch;
-use terrace_protocol_tests::broker::Options;
+use terrace_protocol_tests::broker::{Options, binary};
 use terrace_protocol_tests::compare::fresh_name;
 
 use crate::scenario::{Scenario, fetch_request, scenario_of_ours, text};
@@ -181,6 +184,113 @@ fn a_topic_of_dead_letters_is_made_where_that_is_allowed() {
             s.say(format!("letters: {count}"));
         },
         "one: 0-0, delivery 1\nreject: 0 [0]\nletters: 1\n",
+    );
+}
+
+/// A broker with five records, all of them dead letters: with their records, or not. The topic and that of the dead letters.
+fn five_dead(s: &mut Scenario, copies: &str) -> (String, String) {
+    let (name, topic, dead) = (share_group(s), s.topic(1, &[]), dead_letter_topic(s, 1));
+    let settings =
+        [("errors.deadletterqueue.topic.name", dead.as_str()), ("errors.deadletterqueue.copy.record.enable", copies)];
+    assert_eq!(set(s, &name, &settings), "0 ");
+    let mut member = Member::join(s, &name, "m", &topic);
+    s.produce(&topic, 0, keyed(&["a", "b", "c", "d", "e"]));
+    member.tell_fetch(s, "all");
+    member.acknowledge(s, "reject", &[(0, 4, &[REJECT])]);
+    letters(s, &dead, 0, 5);
+    (topic, dead)
+}
+
+/// Runs `terrace dlq redrive`: its exit code and what it says.
+fn redrive(s: &mut Scenario, topic: &str, arguments: &[&str], crash_at: &str) {
+    let mut command = Command::new(binary());
+    command.args(["dlq", "redrive", topic, "--bootstrap-server", &s.address.to_string()]).args(arguments);
+    if !crash_at.is_empty() {
+        command.env("TERRACE_CRASH_AT", crash_at);
+    }
+    let done = command.output().expect("the binary runs");
+    let says = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    let lines = says.lines().filter(|line| !line.contains("up to offset"));
+    match done.status.code() {
+        Some(code) => s.say(format!("{code}: {}", lines.collect::<Vec<_>>().join(" "))),
+        None => s.say("killed"),
+    }
+}
+
+/// The committed records of a topic, ten at least: markers follow the end of a transaction, and old records lie in a segment
+/// of their own, which a fetch does not go beyond.
+fn committed(s: &mut Scenario, topic: &str) -> String {
+    let (mut next, mut found) = (0, Vec::new());
+    for _ in 0..100 {
+        let answer = s.client.call(11, &fetch_request(topic, 0, next, 100).with_isolation_level(1));
+        let partition = &answer.responses[0].partitions[0];
+        let aborted = partition.aborted_transactions.clone().unwrap_or_default();
+        let bytes = partition.records.clone().unwrap_or_default();
+        let mut rest = &bytes[..];
+        while let Ok((batch, behind)) = BatchView::split_first(rest) {
+            (rest, next) = (behind, batch.next_offset());
+            // What a killed redrive sent is one batch.
+            let is_aborted = aborted.iter().any(|one| one.first_offset == batch.base_offset());
+            if !batch.is_control() && !is_aborted {
+                found.extend(records(&batch, u64::MAX).unwrap().iter().map(|record| line(&record.unwrap())));
+            }
+        }
+        if found.len() >= 10 && bytes.is_empty() {
+            return found.join(" ");
+        }
+    }
+    panic!("no ten committed records within 10 s");
+}
+
+#[rstest]
+#[case::with_their_records("true")]
+#[case::without("false")]
+fn a_redrive_sends_dead_letters_back_once(#[case] copies: &str) {
+    scenario_of_ours(
+        &Options::new(),
+        |s| {
+            let (topic, dead) = five_dead(s, copies);
+            redrive(s, &dead, &["--dry-run"], "");
+            redrive(s, &dead, &["--group", "other"], "");
+            redrive(s, &dead, &["--until", "2001-01-01T00:00:00Z"], "");
+            redrive(s, &dead, &["--source-topic", &topic], "");
+            redrive(s, &dead, &[], "");
+            redrive(s, "missing", &[], "");
+            let records = committed(s, &topic);
+            s.say(records);
+        },
+        "all: 0-4, delivery 1
+         reject: 0 [0]
+         0: 5 records would go back, 0 were filtered out, 0 are no dead letters
+         0: 0 records went back, 5 were filtered out, 0 are no dead letters
+         0: 0 records went back, 5 were filtered out, 0 are no dead letters
+         0: 5 records went back, 0 were filtered out, 0 are no dead letters
+         0: 0 records went back, 0 were filtered out, 0 are no dead letters
+         2: terrace: there is no topic 'missing'
+         k0:a [] k1:b [] k2:c [] k3:d [] k4:e [] k0:a [] k1:b [] k2:c [] k3:d [] k4:e []
+",
+    );
+}
+
+#[test]
+fn a_redrive_that_was_killed_sends_nothing_twice() {
+    scenario_of_ours(
+        &Options::new(),
+        |s| {
+            let (topic, dead) = five_dead(s, "true");
+            redrive(s, &dead, &[], "redrive-before-commit");
+            redrive(s, &dead, &[], "");
+            redrive(s, &dead, &[], "");
+            let records = committed(s, &topic);
+            s.say(records);
+        },
+        "all: 0-4, delivery 1
+         reject: 0 [0]
+         killed
+         0: 5 records went back, 0 were filtered out, 0 are no dead letters
+         0: 0 records went back, 0 were filtered out, 0 are no dead letters
+         k0:a [] k1:b [] k2:c [] k3:d [] k4:e [] k0:a [] k1:b [] k2:c [] k3:d [] k4:e []
+",
     );
 }
 

@@ -125,6 +125,8 @@ crash_points! {
     ShareStateAfterAppend = "share-state-after-append",
     /// A dead letter is durable, its record is not archived.
     DeadLetterAfterAppend = "dead-letter-after-append",
+    /// `terrace dlq redrive` has sent records and offsets, their transaction is open.
+    RedriveBeforeCommit = "redrive-before-commit",
     /// A record of an open transaction or of a new producer is in the log, the state has not changed.
     TransactionAfterAppend = "transaction-after-append",
     /// The outcome of a transaction is in the log, the state has not changed and nobody was told.
