@@ -41,9 +41,9 @@ use crate::log::time_index::{NO_TIMESTAMP, TimeIndex, TimestampOffset};
 use crate::log::txn_index::AbortedTransaction;
 use crate::protocol::record_batch::{BatchError, BatchView, HEADER_BYTES, Offset, total_bytes};
 
-pub use filter::Rules;
+pub use filter::{Ends, Kept, Rules};
 pub use key_map::KeyMap;
-pub use plan::{Plan, SealedSegment, groups, plan};
+pub use plan::{Plan, SealedSegment, groups, plan, plan_with};
 pub use swap::{is_on_its_way, recover};
 pub use transactions::TransactionWalk;
 

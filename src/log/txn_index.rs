@@ -11,6 +11,7 @@
 use std::io;
 use std::sync::Arc;
 
+use terrace_tiering::object::footer;
 use terrace_tiering::platform::fs::{File, Open, SharedFs};
 
 use super::names::{self, INDEX, TXN_INDEX};
@@ -38,6 +39,13 @@ pub struct AbortedTransaction {
     pub last_offset: Offset,
     /// The first offset that was undecided behind the marker: whoever reads below it needs no later entry.
     pub last_stable_offset: Offset,
+}
+
+impl From<&footer::AbortedTransaction> for AbortedTransaction {
+    fn from(entry: &footer::AbortedTransaction) -> Self {
+        let footer::AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset } = *entry;
+        Self { producer_id, first_offset, last_offset, last_stable_offset }
+    }
 }
 
 impl AbortedTransaction {

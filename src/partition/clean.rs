@@ -11,7 +11,9 @@ use super::due::Work;
 use super::read::ReadError;
 use super::{Partition, State};
 use crate::config::topic::TopicConfig;
-use crate::log::cleaner::{self, CleanError, Cleaned, KeyMap, Layout, Rules, SealedSegment, Source, TransactionWalk};
+use crate::log::cleaner::{
+    self, CleanError, Cleaned, Ends, KeyMap, Layout, Rules, SealedSegment, Source, TransactionWalk,
+};
 use crate::log::segment::Segment;
 use crate::protocol::record_batch::Offset;
 use crate::wal::ticket::Rejected;
@@ -41,6 +43,11 @@ impl Partition {
         }
     }
 
+    /// `log.cleaner.dedupe.buffer.size`: bytes that a round may take for keys.
+    pub fn cleaning_memory(&self) -> usize {
+        usize::try_from(self.shared.settings.tuning.get().cleaner_map_bytes).unwrap_or(usize::MAX)
+    }
+
     /// One round of compaction, if it is worth its I/O. Blocks.
     pub(super) fn clean(&self, now_ms: i64) -> Result<(), ReadError> {
         let config = self.topic_config();
@@ -67,16 +74,24 @@ impl Partition {
         let sources = segments[..cleanable].iter().map(|(segment, next)| source_of(segment, *next));
         let sources: Vec<_> = sources.collect::<Result<_, _>>().map_err(storage)?;
         let proceed = || self.offline_reason().is_none();
-        let buffer = usize::try_from(self.shared.settings.tuning.get().cleaner_map_bytes).unwrap_or(usize::MAX);
         let met = TransactionWalk::new(view.aborted(plan.from, plan.upto)?);
-        let map = KeyMap::build(&sources, plan.from, buffer, config.record_decompressed_max_bytes, met, &proceed)?;
+        let map = KeyMap::build(
+            &sources,
+            plan.from,
+            self.cleaning_memory(),
+            config.record_decompressed_max_bytes,
+            met,
+            &proceed,
+        )?;
         let copies = config.takes_copies();
+        let sees_all = !copies && facts.first().is_some_and(|first| first.base <= log_start);
         let rules = Rules {
             map: &map,
             now_ms,
             delete_retention_ms: config.delete_retention_ms,
             decompressed_max_bytes: config.record_decompressed_max_bytes,
-            sees_all: !copies && facts.first().is_some_and(|first| first.base <= log_start),
+            sees_all,
+            ends: if sees_all { Ends::OfRound } else { Ends::OfSegments },
         };
         let mapped = facts[..cleanable].partition_point(|segment| segment.base < map.end());
         let mut met = match facts[..mapped].first().zip(facts[..mapped].last()) {

@@ -133,20 +133,16 @@ impl BucketRead {
             (Isolation::ReadCommitted, Some(last)) => {
                 let footer = self.tier.footer(&self.object).await.map_err(failed)?;
                 let end = end_of(last);
-                footer.aborted.iter().map(entry_of).filter(|aborted| aborted.overlaps(offset, end)).collect()
+                footer
+                    .aborted
+                    .iter()
+                    .map(AbortedTransaction::from)
+                    .filter(|aborted| aborted.overlaps(offset, end))
+                    .collect()
             }
             _ => Vec::new(),
         };
         Ok(Loaded::Records(ColdRecords { chunks, range: None, aborted }))
-    }
-}
-
-fn entry_of(aborted: &terrace_tiering::object::footer::AbortedTransaction) -> AbortedTransaction {
-    AbortedTransaction {
-        producer_id: aborted.producer_id,
-        first_offset: aborted.first_offset,
-        last_offset: aborted.last_offset,
-        last_stable_offset: aborted.last_stable_offset,
     }
 }
 

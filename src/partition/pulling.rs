@@ -90,7 +90,12 @@ impl Partition {
             let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
             match self.lock().online() {
                 Ok(online) if online.log.start() > online.log_start => (false, None),
-                Ok(online) if durable_below.is_none_or(|offset| online.log.is_durable_below(offset)) => (true, None),
+                Ok(online) if durable_below.is_none_or(|offset| online.log.is_durable_below(offset)) => {
+                    // Rounds have passed over what was copied, and left it as it was.
+                    online.cleaned_end = 0;
+                    self.mark_changed(online);
+                    (true, None)
+                }
                 Ok(online) => (false, self.request_sync(online)),
                 Err(_) => (false, None),
             }

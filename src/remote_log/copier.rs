@@ -203,6 +203,7 @@ impl RemoteLog {
         partition.set_remote_chain(Arc::new(known.remote.chain()));
         self.root_is_behind(state.id, known.unrooted);
         self.may_merge(state.id);
+        self.may_clean(state.id);
         observe::copied(&partition.topic_name(), segment.bytes);
         Ok(Outcome::Copied)
     }

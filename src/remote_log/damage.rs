@@ -170,7 +170,7 @@ impl RemoteLog {
         let mut known = state.lock().await;
         self.may_write()?;
         match known.replace(&*self.segments, state.id, self.leader_epoch(), &replacement).await {
-            Ok(()) => {}
+            Ok(()) => known.is_not_clean(old.base_offset),
             // Meanwhile it was deleted, or merged with others.
             Err(RemoteLogError::BadState(_)) => {
                 drop(known);

@@ -111,6 +111,8 @@ pub struct RemoteLog {
     pub(super) roots: DueQueue,
     /// Partitions that may have something to merge.
     pub(super) merges: DueQueue,
+    /// Compacted ones whose copies may be cleaned.
+    pub(super) cleans: DueQueue,
     /// The copies of a topic that is no longer tiered shall go.
     pub(super) given_up: Notify,
     /// They shall come back first.
@@ -122,7 +124,7 @@ pub struct RemoteLog {
     refused: Mutex<HashSet<(PartitionId, Offset)>>,
     /// Ends of the tier upon which the local log does not follow; told of once.
     seams: Mutex<HashSet<(PartitionId, Offset)>>,
-    /// Remote segments that cannot be merged, each reported once.
+    /// Remote segments that cannot be merged or cleaned, each reported once.
     unmergeable: Mutex<HashSet<Uuid>>,
     /// Failures in a row.
     failures: Mutex<HashMap<PartitionId, u32>>,
@@ -140,11 +142,12 @@ impl RemoteLog {
     pub fn new(parts: RemoteLogParts) -> Arc<Self> {
         let roots = DueQueue::default();
         let mut states = HashMap::new();
-        for (id, Loaded { remote, root, root_is_current }) in parts.loaded {
+        for (id, Loaded { remote, root, root_is_current, cleaned_end }) in parts.loaded {
             if !root_is_current {
                 roots.wake(id);
             }
-            let known = Known::loaded(remote, root, u32::from(!root_is_current));
+            let mut known = Known::loaded(remote, root, u32::from(!root_is_current));
+            known.cleaned_end = cleaned_end;
             states.insert(id, Arc::new(PartitionState::new(id, known)));
         }
         Arc::new(Self {
@@ -159,6 +162,7 @@ impl RemoteLog {
             rolls: parts.rolls,
             roots,
             merges: DueQueue::default(),
+            cleans: DueQueue::default(),
             given_up: Notify::new(),
             drained: Notify::new(),
             snapshots: Snapshots::new(parts.sections),
@@ -181,6 +185,7 @@ impl RemoteLog {
         tasks.spawn("remote-log-manifests", Arc::clone(self).write_roots_until(stopping.clone()));
         tasks.spawn("remote-log-expirer", Arc::clone(self).expire_until(stopping.clone()));
         tasks.spawn("remote-log-merger", Arc::clone(self).merge_until(stopping.clone()));
+        tasks.spawn("remote-log-cleaner", Arc::clone(self).clean_until(stopping.clone()));
         tasks.spawn("remote-log-drainer", Arc::clone(self).drain_until(stopping.clone()));
         tasks.spawn("remote-log-snapshots", Arc::clone(self).snapshot_until(stopping.clone()));
         tasks.spawn("remote-log-orphans", Arc::clone(self).delete_orphans_until(stopping.clone()));
@@ -270,7 +275,7 @@ impl RemoteLog {
         lock(&self.refused).contains(&(id, base_offset))
     }
 
-    /// Never merges these segments in this life.
+    /// Never writes these segments anew in this life.
     pub(super) fn leave_unmerged(&self, segments: impl IntoIterator<Item = Uuid>) {
         lock(&self.unmergeable).extend(segments);
     }
@@ -337,6 +342,7 @@ impl RemoteLog {
             if !local.sealed.is_empty() {
                 self.rolls.wake_unless_waiting(id);
             }
+            self.may_clean(id);
         }
         for state in self.all_states() {
             let known = state.lock().await;

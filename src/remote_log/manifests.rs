@@ -81,6 +81,7 @@ impl RemoteLog {
             leader_epoch: self.leader_epoch(),
             writer: self.ownership.claim().process,
             log_start: known.remote.log_start.max(log_start).max(rooted),
+            cleaned_end: known.cleaned_end,
             entries: &entries,
         };
         let committed = match self.tier.commit_root(known.root.as_ref(), content).await {

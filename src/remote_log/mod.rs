@@ -13,12 +13,14 @@
 //! - [`drainer`]: copies come back into the local log of a topic that is no longer tiered.
 //! - [`orphans`]: what nobody knows goes away too.
 //! - [`merge`]: small objects become one.
+//! - [`clean`]: of what is compacted, the last value of each key stays.
 //! - [`cost`]: what all that costs.
 //! - [`scrubber`], [`damage`]: what stays is read back now and then, and copied again if it must be.
 //! - [`manifests`], [`snapshots`]: what the bucket itself can tell a broker that has nothing else.
 //! - [`ownership`]: whether all this may be done at all.
 
 pub mod attach;
+mod clean;
 pub mod copier;
 pub mod cost;
 mod damage;

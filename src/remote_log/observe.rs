@@ -3,10 +3,11 @@
 use metrics::{counter, gauge};
 
 use crate::telemetry::metrics::{
-    REMOTE_COPY_BYTES, REMOTE_COPY_ERRORS, REMOTE_COPY_LAG_BYTES, REMOTE_COPY_LAG_SEGMENTS, REMOTE_COPY_REQUESTS,
-    REMOTE_DELETE_ERRORS, REMOTE_DELETE_REQUESTS, REMOTE_DRAIN_BYTES, REMOTE_DRAIN_SEGMENTS, REMOTE_MERGE_ERRORS,
-    REMOTE_MERGED_BYTES, REMOTE_MERGED_SEGMENTS, REMOTE_MERGES, REMOTE_OLDEST_UNCOPIED, REMOTE_ROOTS,
-    REMOTE_SCRUB_DAMAGED, REMOTE_SCRUBBED_BYTES, REMOTE_SCRUBBED_SEGMENTS, REMOTE_SNAPSHOTS,
+    REMOTE_CLEAN_ERRORS, REMOTE_CLEAN_READ, REMOTE_CLEAN_REMOVED, REMOTE_CLEANS, REMOTE_COPY_BYTES, REMOTE_COPY_ERRORS,
+    REMOTE_COPY_LAG_BYTES, REMOTE_COPY_LAG_SEGMENTS, REMOTE_COPY_REQUESTS, REMOTE_DELETE_ERRORS,
+    REMOTE_DELETE_REQUESTS, REMOTE_DRAIN_BYTES, REMOTE_DRAIN_SEGMENTS, REMOTE_MERGE_ERRORS, REMOTE_MERGED_BYTES,
+    REMOTE_MERGED_SEGMENTS, REMOTE_MERGES, REMOTE_OLDEST_UNCOPIED, REMOTE_ROOTS, REMOTE_SCRUB_DAMAGED,
+    REMOTE_SCRUBBED_BYTES, REMOTE_SCRUBBED_SEGMENTS, REMOTE_SNAPSHOTS,
 };
 
 pub(super) fn copied(topic: &str, bytes: u64) {
@@ -26,6 +27,23 @@ pub(super) fn merged(segments: usize, bytes: u64) {
 
 pub(super) fn merge_failed() {
     counter!(REMOTE_MERGE_ERRORS.name).increment(1);
+}
+
+/// A round over a compacted partition has ended.
+pub(super) fn cleaned() {
+    counter!(REMOTE_CLEANS.name).increment(1);
+}
+
+pub(super) fn clean_read(bytes: u64) {
+    counter!(REMOTE_CLEAN_READ.name).increment(bytes);
+}
+
+pub(super) fn clean_removed(bytes: u64) {
+    counter!(REMOTE_CLEAN_REMOVED.name).increment(bytes);
+}
+
+pub(super) fn clean_failed() {
+    counter!(REMOTE_CLEAN_ERRORS.name).increment(1);
 }
 
 pub(super) fn deleted() {

@@ -44,6 +44,9 @@ pub trait TieredPartition: Send + Sync + Debug {
     /// Opens a sealed segment, if it is still the one that [`TieredPartition::local_info`] told of. Blocks.
     fn open_sealed(&self, segment: &SealedInfo) -> io::Result<SealedParts>;
 
+    /// `log.cleaner.dedupe.buffer.size`: bytes that a round of the cleaner may take for keys.
+    fn cleaning_memory(&self) -> usize;
+
     /// Swaps what readers and local deletion know of the tier.
     fn set_remote_chain(&self, chain: Arc<RemoteChain>);
 
@@ -116,6 +119,10 @@ impl TieredPartition for Local {
 
     fn open_sealed(&self, segment: &SealedInfo) -> io::Result<SealedParts> {
         self.0.open_sealed(segment)
+    }
+
+    fn cleaning_memory(&self) -> usize {
+        self.0.cleaning_memory()
     }
 
     fn set_remote_chain(&self, chain: Arc<RemoteChain>) {

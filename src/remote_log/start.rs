@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt};
 use terrace_tiering::Tier;
 use terrace_tiering::cluster::file::ClusterFileError;
 use terrace_tiering::cluster::owner::{OwnerClaim, OwnerError};
-use terrace_tiering::manifest::{Committed, Manifest, ManifestError};
+use terrace_tiering::manifest::{Committed, Manifest, ManifestEntry, ManifestError};
 use terrace_tiering::store::StoreError;
 use uuid::Uuid;
 
@@ -32,6 +32,8 @@ pub struct Loaded {
     pub root: Option<Committed>,
     /// Does the root say what the rows say?
     pub root_is_current: bool,
+    /// Where the last round of the cleaner ended in what the rows say; 0 where nobody knows.
+    pub cleaned_end: Offset,
 }
 
 /// The bucket is ours, and this is what we have in it.
@@ -143,7 +145,7 @@ async fn load(
                 Err(error @ ManifestError::Corrupt { .. }) => {
                     // The rows say all that it did; the next root, of a higher leader epoch, takes its place.
                     tracing::warn!(partition = ?id, %error, "newest manifest root is not readable and is written anew");
-                    return Ok((id, Loaded { remote, root: None, root_is_current: false }));
+                    return Ok((id, Loaded { remote, root: None, root_is_current: false, cleaned_end: 0 }));
                 }
                 other => other?,
             };
@@ -163,7 +165,7 @@ fn compare(
     let known = Known::loaded(remote, None, 0);
     let entries = known.entries();
     let Some(Manifest { committed, entries: rooted }) = manifest else {
-        return Ok(Loaded { remote: known.remote, root: None, root_is_current: entries.is_empty() });
+        return Ok(Loaded { remote: known.remote, root: None, root_is_current: entries.is_empty(), cleaned_end: 0 });
     };
     if committed.root.leader_epoch >= node_epoch {
         return Err(StartError::OtherOwner { owner: committed.root.leader_epoch, ours: node_epoch });
@@ -173,5 +175,15 @@ fn compare(
         let PartitionId { topic, partition } = id;
         return Err(StartError::BucketAhead { topic, partition, offset: unknown.base_offset });
     }
-    Ok(Loaded { remote: known.remote, root: Some(committed), root_is_current: rooted == entries })
+    let cleaned_end = cleaned_end(&committed, &rooted, &entries);
+    Ok(Loaded { remote: known.remote, root: Some(committed), root_is_current: rooted == entries, cleaned_end })
+}
+
+/// Where the last round of the cleaner ended, by the root. It counts if all that is readable below is named there: what took
+/// its place since, or is of another history, was not met by the round.
+fn cleaned_end(committed: &Committed, rooted: &[ManifestEntry], entries: &[ManifestEntry]) -> Offset {
+    let end = committed.root.cleaned_end;
+    let named: HashSet<Uuid> = rooted.iter().map(|entry| entry.uuid).collect();
+    let mut below = entries.iter().take_while(|entry| entry.base_offset < end);
+    if below.all(|entry| named.contains(&entry.uuid)) { end } else { 0 }
 }

@@ -19,6 +19,8 @@ use crate::protocol::record_batch::{LeaderEpoch, Offset};
 pub(super) struct PartitionState {
     pub id: PartitionId,
     inner: Mutex<Known>,
+    /// Held by whoever writes readable segments anew, over all of that.
+    pub rewriting: Mutex<()>,
 }
 
 /// The guarded part.
@@ -32,12 +34,15 @@ pub(super) struct Known {
     pub unrooted: u32,
     /// Those that are on their way into the bucket.
     copying: HashSet<Uuid>,
+    /// The readable segments below were met by rounds of the cleaner, up to here; 0 where nobody knows. It is kept in roots
+    /// only: what is lost of it costs a round that looks at more.
+    pub cleaned_end: Offset,
 }
 
 impl PartitionState {
     /// The state as it was loaded; with `unrooted` when the newest root differs.
     pub fn new(id: PartitionId, known: Known) -> Self {
-        Self { id, inner: Mutex::new(known) }
+        Self { id, inner: Mutex::new(known), rewriting: Mutex::new(()) }
     }
 
     pub async fn lock(&self) -> MutexGuard<'_, Known> {
@@ -48,7 +53,7 @@ impl PartitionState {
 impl Known {
     /// What a start found.
     pub fn loaded(remote: RemotePartition, root: Option<Committed>, unrooted: u32) -> Self {
-        Self { remote, root, unrooted, copying: HashSet::new() }
+        Self { remote, root, unrooted, ..Self::default() }
     }
 
     /// Is it on its way into the bucket? From [`Known::begin_copy`] until it counts, or is an orphan, or the change that
@@ -83,9 +88,21 @@ impl Known {
         self.copying.remove(&segment.uuid);
         let done = store.finish_copy(id, epoch, self.remote.generation, segment.clone()).await;
         self.remote.generation = self.settle(store, id, done).await?;
+        self.is_not_clean(segment.base_offset);
         self.put(RemoteSegment { state: SegmentState::CopyFinished, ..segment });
         self.unrooted += 1;
         Ok(())
+    }
+
+    /// A round has ended there.
+    pub fn was_cleaned(&mut self, end: Offset) {
+        self.cleaned_end = end;
+        self.unrooted += 1;
+    }
+
+    /// What lies at `from` or above came by a copy.
+    pub fn is_not_clean(&mut self, from: Offset) {
+        self.cleaned_end = self.cleaned_end.min(from);
     }
 
     /// New segments count in place of those that they replace. Whoever calls gives the partition the new chain and says

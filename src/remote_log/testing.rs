@@ -164,6 +164,10 @@ impl TieredPartition for FakePartition {
         Ok(SealedParts { log, log_bytes, producer_snapshot, aborted: Vec::new() })
     }
 
+    fn cleaning_memory(&self) -> usize {
+        1 << 20
+    }
+
     fn set_remote_chain(&self, chain: Arc<RemoteChain>) {
         self.with(|fake| fake.chain = chain);
         self.published.notify_one();

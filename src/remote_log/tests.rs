@@ -1,6 +1,7 @@
 //! The jobs over a faulty store and a partition without a log, step by step and over restarts.
 
 mod cases;
+mod cleaning;
 mod compacted;
 mod copying;
 mod deleting;

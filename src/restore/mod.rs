@@ -302,7 +302,7 @@ async fn write_roots(tier: &Tier, claim: &OwnerClaim, cut: &Cut) -> Result<(), R
     }
     let write_root = |partition: &'_ PartitionCut| {
         let (newest, entries) = (partition.chain.newest.clone(), partition.chain.entries.clone());
-        let (id, log_start) = (partition.id, partition.log_start);
+        let (id, log_start, cleaned_end) = (partition.id, partition.log_start, partition.chain.cleaned_end);
         async move {
             let content = RootContent {
                 topic: id.topic,
@@ -310,6 +310,7 @@ async fn write_roots(tier: &Tier, claim: &OwnerClaim, cut: &Cut) -> Result<(), R
                 leader_epoch: claim.node_epoch,
                 writer: claim.process,
                 log_start,
+                cleaned_end,
                 entries: &entries,
             };
             tier.commit_root(newest.as_ref(), content).await.map(|_| ())

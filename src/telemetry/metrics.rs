@@ -97,6 +97,10 @@ catalogue! {
     REMOTE_MERGED_SEGMENTS = Counter "terrace_remote_merged_segments_total", "Segments that went into them.";
     REMOTE_MERGED_BYTES = Counter "terrace_remote_merged_bytes_total", "Bytes of the log that went into them.";
     REMOTE_MERGE_ERRORS = Counter "terrace_remote_merge_errors_total", "Merges that failed.";
+    REMOTE_CLEANS = Counter "terrace_remote_cleans_total", "Rounds of the cleaner over what is stored of a partition.";
+    REMOTE_CLEAN_READ = Counter "terrace_remote_clean_read_bytes_total", "Bytes of the log that they read.";
+    REMOTE_CLEAN_REMOVED = Counter "terrace_remote_clean_removed_bytes_total", "Bytes of the log that they took away.";
+    REMOTE_CLEAN_ERRORS = Counter "terrace_remote_clean_errors_total", "Rounds that failed.";
     REMOTE_SCRUBBED_BYTES = Counter "terrace_remote_scrubbed_bytes_total", "Bytes that the scrubber read back.";
     REMOTE_SCRUBBED_SEGMENTS = Counter "terrace_remote_scrubbed_segments_total", "Segments that the scrubber read back.";
     REMOTE_SCRUB_DAMAGED = Counter "terrace_remote_scrub_damaged_total",

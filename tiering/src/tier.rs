@@ -262,6 +262,11 @@ impl Tier {
         CopyMemory { _permit: self.copy_memory.clone().acquire_many_owned(wanted).await.ok() }
     }
 
+    /// `remote.copy.memory.bytes`.
+    pub fn copy_memory_bytes(&self) -> u64 {
+        self.options.copy_memory_bytes
+    }
+
     /// The keys of this cluster.
     pub fn names(&self) -> &Names {
         &self.names

@@ -134,6 +134,7 @@ async fn what_is_deleted_while_it_is_verified_is_no_finding() {
         leader_epoch: 1,
         writer: Uuid::nil(),
         log_start: 30,
+        cleaned_end: 0,
         entries: &previous.entries[1..],
     };
     let gate = Arc::new(tokio::sync::Semaphore::new(0));

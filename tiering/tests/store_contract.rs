@@ -202,7 +202,7 @@ fn entry(segment: &Segment, object: &ObjectRef) -> ManifestEntry {
 }
 
 fn root(writer: Uuid, entries: &[ManifestEntry]) -> RootContent<'_> {
-    RootContent { topic: TOPIC, partition: 0, leader_epoch: 1, writer, log_start: 0, entries }
+    RootContent { topic: TOPIC, partition: 0, leader_epoch: 1, writer, log_start: 0, cleaned_end: 0, entries }
 }
 
 async fn roots_fence_and_are_loaded(backend: &Backend) {

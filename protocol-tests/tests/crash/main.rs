@@ -133,7 +133,12 @@ fn workload(point: CrashPoint, broker: &Broker) -> Box<dyn Workload> {
         | P::RemoteDeleteAfterRoot
         | P::RemoteDeleteAfterDelete => Box::new(Busy::begin(address, &busy_topic(false), 4000).deleting()),
         P::CleanBeforeSwap => Box::new(Compacted::begin(address, &[])),
-        P::CleanAfterSwap | P::CopyAfterUpload | P::CopyAfterFinished => {
+        P::CleanAfterSwap
+        | P::CopyAfterUpload
+        | P::CopyAfterFinished
+        | P::RemoteCleanAfterStarted
+        | P::RemoteCleanAfterUpload
+        | P::RemoteCleanAfterReplaced => {
             let tiered =
                 [("remote.storage.enable", "true"), ("remote.copy.lag.ms", "0"), ("local.retention.bytes", "1")];
             Box::new(Compacted::begin(address, &tiered))

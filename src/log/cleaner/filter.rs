@@ -23,18 +23,32 @@ pub struct Rules<'a> {
     pub decompressed_max_bytes: u64,
     /// The round sees all of the log, and what it leaves stays in one piece. If not, because a part is in the tier or is going
     /// there segment by segment, tombstones and markers stay, without a delete horizon: what they undo or end may lie below,
-    /// for as long as they are there. And the last record of each segment stays, so that a reader of a tier that ends with
-    /// it reaches its end; nothing that it could bring back to life is gone while tombstones stay.
+    /// for as long as they are there.
     pub sees_all: bool,
+    /// Which records stay only so that readers reach an end.
+    pub ends: Ends,
+}
+
+/// Whose last record stays, though a later one of its key is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// That of the round: the log may end there.
+    OfRound,
+    /// That of each segment too: a tier may end with any of them. Nothing that it could bring back to life is gone while
+    /// tombstones stay.
+    OfSegments,
+    /// Nobody's: something that stays lies behind.
+    None,
 }
 
 /// What stays.
 #[derive(Debug)]
-pub(super) struct Kept<'a> {
+pub struct Kept<'a> {
     /// The batch as it was, or what is left of it; `None` when nothing is.
     pub bytes: Option<Cow<'a, [u8]>>,
     /// It ends an aborted transaction of which the pass has met a batch.
     pub aborted: Option<AbortedTransaction>,
+    /// Records that do not stay.
     pub dropped_records: u64,
     /// It could not be opened and stays as it is.
     pub is_bad: bool,
@@ -61,12 +75,14 @@ struct Fates {
     kept: usize,
     has_tombstone: bool,
     last_is_tombstone: bool,
+    /// One of the tombstones that stay is not in the map: the round does not show that all it deletes is gone.
+    has_unmapped_tombstone: bool,
 }
 
 impl Rules<'_> {
     /// What stays of `batch`, the next one of the pass.
     /// `segment_end` is the offset behind the segment that is made.
-    pub(super) fn filter<'b>(
+    pub fn filter<'b>(
         &self,
         batch: &BatchView<'b>,
         transactions: &mut TransactionWalk,
@@ -77,7 +93,7 @@ impl Rules<'_> {
             return bad();
         }
         if batch.is_control() {
-            return self.marker(batch, transactions);
+            return self.marker(batch, transactions, segment_end);
         }
         let is_aborted = transactions.data(batch);
         if batch.records_count() == 0 {
@@ -102,7 +118,8 @@ impl Rules<'_> {
         if fates.kept == 0 {
             return Kept::nothing(dropped_records);
         }
-        let needs_horizon = self.sees_all && fates.has_tombstone && !batch.has_delete_horizon();
+        let is_proven = self.sees_all && !fates.has_unmapped_tombstone;
+        let needs_horizon = is_proven && fates.has_tombstone && !batch.has_delete_horizon();
         if dropped_records == 0 && !needs_horizon {
             return Kept::whole(batch);
         }
@@ -121,20 +138,27 @@ impl Rules<'_> {
     /// Do readers need it, whatever it holds, to be carried to the end of the round, or of what may be all that is left?
     fn carries(&self, batch: &BatchView<'_>, segment_end: Offset) -> bool {
         let next = batch.next_offset();
-        next == self.map.end() || !self.sees_all && next == segment_end
+        match self.ends {
+            Ends::OfRound => next == self.map.end(),
+            Ends::OfSegments => next == self.map.end() || next == segment_end,
+            Ends::None => false,
+        }
     }
 
     /// A marker stays as long as a batch of its transaction does, and from the first pass that meets none of them until
     /// the delete horizon is over: a reader may be on its way to it.
-    fn marker<'b>(&self, batch: &BatchView<'b>, transactions: &mut TransactionWalk) -> Kept<'b> {
+    fn marker<'b>(&self, batch: &BatchView<'b>, transactions: &mut TransactionWalk, segment_end: Offset) -> Kept<'b> {
         let Some(end) = EndTransaction::read(batch) else { return Kept::whole(batch) };
         let marker = transactions.marker(batch, end.commit);
         if !marker.is_idle || !self.sees_all {
             return Kept { aborted: marker.entry, ..Kept::whole(batch) };
         }
         if batch.has_delete_horizon() {
-            let is_last = batch.next_offset() == self.map.end();
-            return if self.horizon_passed(batch) && !is_last { Kept::nothing(1) } else { Kept::whole(batch) };
+            return if self.horizon_passed(batch) && !self.carries(batch, segment_end) {
+                Kept::nothing(1)
+            } else {
+                Kept::whole(batch)
+            };
         }
         let (Some(builder), Ok(opened)) = (BatchBuilder::like(batch), records(batch, self.decompressed_max_bytes))
         else {
@@ -162,6 +186,8 @@ impl Rules<'_> {
             let stays = self.stays(batch, &record);
             fates.last_is_tombstone = record.value.is_none();
             fates.has_tombstone |= stays && record.value.is_none();
+            let is_mapped = record.key.is_none_or(|key| self.map.last_offset(key).is_some());
+            fates.has_unmapped_tombstone |= stays && record.value.is_none() && !is_mapped;
             fates.kept += usize::from(stays);
             fates.stays.push(stays);
         }

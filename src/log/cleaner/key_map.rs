@@ -21,6 +21,7 @@ pub struct KeyMap {
     hashes: [RandomState; 2],
     offsets: HashMap<[u64; 2], Offset>,
     keys_max: usize,
+    from: Offset,
     end: Offset,
 }
 
@@ -36,34 +37,45 @@ impl KeyMap {
         mut transactions: TransactionWalk,
         proceed: &dyn Fn() -> bool,
     ) -> Result<Self, CleanError> {
-        let mut map = Self {
-            hashes: [RandomState::new(), RandomState::new()],
-            offsets: HashMap::new(),
-            keys_max: (buffer_bytes / BYTES_PER_KEY).max(1),
-            end: from,
-        };
+        let mut map = Self::new(from, buffer_bytes);
         for source in sources.iter().filter(|source| source.next > from) {
             let mut full = false;
             walk(source, |batch| {
                 if !proceed() {
                     return Err(CleanError::Stopped);
                 }
-                full = !map.add(&batch, from, decompressed_max_bytes, &mut transactions);
+                full = !map.meet(&batch, decompressed_max_bytes, &mut transactions);
                 Ok(!full)
             })?;
             if full {
                 return Ok(map);
             }
-            map.end = source.next;
+            map.reach(source.next);
         }
         Ok(map)
     }
 
-    /// False when the buffer is full: the map then ends at the first offset that didn't fit.
-    fn add(
+    /// A map that begins at `from`, of at most `buffer_bytes`.
+    pub fn new(from: Offset, buffer_bytes: usize) -> Self {
+        Self {
+            hashes: [RandomState::new(), RandomState::new()],
+            offsets: HashMap::new(),
+            keys_max: (buffer_bytes / BYTES_PER_KEY).max(1),
+            from,
+            end: from,
+        }
+    }
+
+    /// All below `end` was met.
+    pub fn reach(&mut self, end: Offset) {
+        self.end = self.end.max(end);
+    }
+
+    /// Maps the keys of the next batch. False when the buffer is full: the map then ends where the batch begins that didn't
+    /// fit.
+    pub fn meet(
         &mut self,
         batch: &BatchView<'_>,
-        from: Offset,
         decompressed_max_bytes: u64,
         transactions: &mut TransactionWalk,
     ) -> bool {
@@ -74,7 +86,7 @@ impl KeyMap {
             EndTransaction::read(batch).map(|end| transactions.marker(batch, end.commit));
             return true;
         }
-        if transactions.data(batch) || batch.next_offset() <= from {
+        if transactions.data(batch) || batch.next_offset() <= self.from {
             return true;
         }
         let Ok(opened) = records(batch, decompressed_max_bytes) else { return true };
@@ -82,6 +94,7 @@ impl KeyMap {
         if opened.iter().any(|record| record.is_err()) {
             return true;
         }
+        let from = self.from;
         for record in opened.iter().flatten().filter(|record| record.offset >= from) {
             let Some(key) = record.key else { continue };
             let hash = self.hash(key);
@@ -94,7 +107,9 @@ impl KeyMap {
                     new.insert(record.offset);
                 }
                 Entry::Vacant(_) => {
-                    self.end = record.offset;
+                    // A batch is in the map or not, unless it alone is too much: what it deletes has to be known as a whole.
+                    let base = batch.base_offset();
+                    self.end = if base > from { base } else { record.offset };
                     return false;
                 }
             }

@@ -47,6 +47,19 @@ pub fn plan(
     sealed: &[SealedSegment],
     active_bytes: u64,
 ) -> Option<Plan> {
+    let waits = |from| delays_copy(config, now_ms, from, sealed, active_bytes);
+    plan_with(config, now_ms, cleaned_end, upto, sealed, waits)
+}
+
+/// The same where `waits` tells, of the first offset that was never cleaned, whether something waits for the round only.
+pub fn plan_with(
+    config: &TopicConfig,
+    now_ms: i64,
+    cleaned_end: Offset,
+    upto: Offset,
+    sealed: &[SealedSegment],
+    waits: impl FnOnce(Offset) -> bool,
+) -> Option<Plan> {
     let start = sealed.first()?.base;
     // Below the start: deleted since. Above everything: the log was emptied and begun anew.
     let from = if cleaned_end > upto { start } else { cleaned_end.max(start) };
@@ -70,7 +83,7 @@ pub fn plan(
     let lag_max = config.max_compaction_lag_ms.max(config.min_compaction_lag_ms);
     let oldest = sealed.iter().filter(|segment| segment.next > from).filter_map(|segment| segment.first_ms).min();
     let is_late = oldest.is_some_and(|first| now_ms.saturating_sub(first) > lag_max);
-    let is_overdue = is_late || delays_copy(config, now_ms, from, sealed, active_bytes);
+    let is_overdue = is_late || waits(from);
     let due = is_overdue || dirty_ratio > config.min_cleanable_dirty_ratio;
     due.then_some(Plan { from, upto, dirty_ratio, is_overdue })
 }

@@ -82,7 +82,14 @@ impl Dir {
 }
 
 fn rules(map: &KeyMap, now_ms: i64) -> Rules<'_> {
-    Rules { map, now_ms, delete_retention_ms: RETENTION_MS, decompressed_max_bytes: 1 << 20, sees_all: true }
+    Rules {
+        map,
+        now_ms,
+        delete_retention_ms: RETENTION_MS,
+        decompressed_max_bytes: 1 << 20,
+        sees_all: true,
+        ends: Ends::OfRound,
+    }
 }
 
 fn source_of(cleaned: &Cleaned) -> Source {

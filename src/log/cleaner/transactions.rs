@@ -15,7 +15,7 @@ use crate::log::txn_index::AbortedTransaction;
 use crate::protocol::record_batch::{BatchView, Offset, ProducerId};
 
 /// One pass, batch by batch in the order of offsets.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct TransactionWalk {
     /// Those that the pass has not reached, the last first.
     ahead: Vec<AbortedTransaction>,
@@ -36,23 +36,37 @@ pub(super) struct Marker {
 
 impl TransactionWalk {
     /// A pass over a range in which, or in part of which, `aborted` lie.
-    pub fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
-        aborted.sort_unstable_by_key(|transaction| std::cmp::Reverse(transaction.first_offset));
-        Self { ahead: aborted, ..Self::default() }
+    pub fn new(aborted: Vec<AbortedTransaction>) -> Self {
+        let mut walk = Self::default();
+        walk.learn(aborted);
+        walk
+    }
+
+    /// These lie in what comes next too, or reach into it. Those that are known already change nothing.
+    pub fn learn(&mut self, aborted: impl IntoIterator<Item = AbortedTransaction>) {
+        let is_met = |new: &AbortedTransaction| {
+            self.aborted.get(&new.producer_id).is_some_and(|(known, _)| known.first_offset == new.first_offset)
+        };
+        let new: Vec<_> = aborted.into_iter().filter(|transaction| !is_met(transaction)).collect();
+        self.ahead.extend(new);
+        let place = |transaction: &AbortedTransaction| (transaction.first_offset, transaction.producer_id);
+        self.ahead.sort_unstable_by_key(|transaction| std::cmp::Reverse(place(transaction)));
+        self.ahead.dedup_by_key(|transaction| place(transaction));
     }
 
     /// Meets a data batch; true when it was aborted.
-    pub(super) fn data(&mut self, batch: &BatchView<'_>) -> bool {
+    pub(crate) fn data(&mut self, batch: &BatchView<'_>) -> bool {
         self.reach(batch.last_offset());
         if !batch.is_transactional() {
             return false;
         }
         match self.aborted.get_mut(&batch.producer_id()) {
-            Some((_, met)) => {
+            // What lies behind its marker is another transaction's, also where nobody met the marker.
+            Some((transaction, met)) if batch.base_offset() < transaction.last_offset => {
                 *met = true;
                 true
             }
-            None => {
+            _ => {
                 self.committed.insert(batch.producer_id());
                 false
             }

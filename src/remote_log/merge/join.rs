@@ -2,6 +2,7 @@
 //! before its copy.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -99,16 +100,7 @@ fn put_together(log: Vec<u8>, footers: Vec<Footer>, end: Option<Offset>) -> Resu
         .map(|aborted| ((aborted.last_offset, aborted.producer_id), *aborted))
         .collect();
     Ok(Joined {
-        identity: SegmentIdentity {
-            base_offset,
-            last_offset: next_offset - 1,
-            record_count: walked.record_count,
-            batch_count: walked.batch_count,
-            first_timestamp: walked.first_timestamp,
-            max_timestamp: walked.max_timestamp,
-            max_timestamp_offset: walked.max_timestamp_offset,
-            ..last.identity.clone()
-        },
+        identity: identity_of(last.identity.clone(), &walked, base_offset..next_offset),
         log,
         log_bytes,
         walked,
@@ -117,7 +109,38 @@ fn put_together(log: Vec<u8>, footers: Vec<Footer>, end: Option<Offset>) -> Resu
     })
 }
 
+/// `identity` with what was found in `offsets`.
+fn identity_of(identity: SegmentIdentity, walked: &Walked, offsets: Range<Offset>) -> SegmentIdentity {
+    SegmentIdentity {
+        base_offset: offsets.start,
+        last_offset: offsets.end - 1,
+        record_count: walked.record_count,
+        batch_count: walked.batch_count,
+        first_timestamp: walked.first_timestamp,
+        max_timestamp: walked.max_timestamp,
+        max_timestamp_offset: walked.max_timestamp_offset,
+        ..identity
+    }
+}
+
 impl Joined {
+    /// A segment of what is left of others. They were of `identity`, whose offsets and counts become those of `offsets` and
+    /// of `log`; nothing of an aborted transaction is left.
+    pub fn rewritten(
+        log: Vec<u8>,
+        offsets: Range<Offset>,
+        identity: SegmentIdentity,
+        producer_snapshot: Bytes,
+        epochs: Vec<(LeaderEpoch, Offset)>,
+    ) -> Result<Self, JoinError> {
+        let (log_bytes, log) = (log.len() as u64, Arc::new(MemoryFile::new(log)));
+        let walked = walk::walk(&*log, log_bytes, offsets.start, offsets.end)
+            .map_err(|why| JoinError::Walk(offsets.start, why.to_string()))?;
+        let walked = Walked { epochs, ..walked };
+        let identity = identity_of(identity, &walked, offsets);
+        Ok(Self { identity, log, log_bytes, walked, producer_snapshot, aborted: Vec::new() })
+    }
+
     /// Its row and what is uploaded, as a new copy.
     pub fn into_copy(self, uuid: Uuid, copy_epoch: LeaderEpoch) -> (RemoteSegment, SegmentUpload) {
         let row = RemoteSegment {

@@ -105,6 +105,8 @@ impl RemoteLog {
         // Of one that is offline nobody knows what of it is deleted.
         let Some(log_start) = partition.log_start() else { return Ok(Merged::Nothing) };
         let state = self.state(id);
+        // A round of the cleaner wakes this job when it has ended.
+        let Ok(_rewriting) = state.rewriting.try_lock() else { return Ok(Merged::Nothing) };
         let run = {
             let known = state.lock().await;
             let readable = known.remote.chain().segments;

@@ -57,6 +57,7 @@ async fn many(count: usize, within: Duration) {
         leader_epoch: 1,
         writer: Uuid::from_u128(7),
         log_start: 0,
+        cleaned_end: 0,
         entries: &known.entries(),
     };
     let tier = world.tier(&Tasks::new()).await;

@@ -62,6 +62,7 @@ async fn a_broker_that_lost_its_prefix_stops_copying_and_deleting() {
         leader_epoch: 0,
         writer: Uuid::from_u128(2),
         log_start: 0,
+        cleaned_end: 0,
         entries: &[],
     };
     life.tier.commit_root(None, content).await.unwrap();

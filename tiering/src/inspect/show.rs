@@ -44,6 +44,9 @@ pub(super) fn root(root: &Root) -> String {
     let _ = writeln!(out, "writer      {} at {} ms", root.writer, root.written_at_ms);
     let _ = writeln!(out, "log start   {}", root.log_start);
     let _ = writeln!(out, "tier end    {}", root.tier_end);
+    if root.cleaned_end > 0 {
+        let _ = writeln!(out, "cleaned to  {}", root.cleaned_end);
+    }
     for leaf in &root.leaves {
         let _ = writeln!(
             out,

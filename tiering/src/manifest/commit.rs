@@ -30,6 +30,8 @@ pub struct RootContent<'a> {
     pub writer: Uuid,
     /// Log start offset of the partition.
     pub log_start: i64,
+    /// Where the last round of the cleaner ended in these segments; 0 where none is known.
+    pub cleaned_end: i64,
     /// All readable segments (FINISHED), by offset.
     pub entries: &'a [ManifestEntry],
 }
@@ -45,7 +47,7 @@ impl Tier {
         previous: Option<&Committed>,
         content: RootContent<'_>,
     ) -> Result<Committed, ManifestError> {
-        let RootContent { topic, partition, leader_epoch, writer, log_start, entries } = content;
+        let RootContent { topic, partition, leader_epoch, writer, log_start, cleaned_end, entries } = content;
         invariants::check(entries).map_err(ManifestError::Invalid)?;
         if previous.is_some_and(|before| before.root.leader_epoch > leader_epoch) {
             return Err(ManifestError::Invalid(format!(
@@ -70,6 +72,7 @@ impl Tier {
             written_at_ms: self.machine.clock.now_ms(),
             log_start,
             tier_end: entries.last().map_or(-1, |last| last.last_offset + 1),
+            cleaned_end,
             leaves,
             entries: plan.in_root.to_vec(),
         };

@@ -18,6 +18,7 @@ const HEAD_LEN: usize = 16;
 const ROOT_FACTS: u16 = 1;
 const ENTRIES: u16 = 2;
 const LEAVES: u16 = 3;
+const CLEANED: u16 = 4;
 
 /// Bytes that an entry takes at least.
 const ENTRY_MIN: usize = 16 + 9;
@@ -76,6 +77,9 @@ pub fn encode_root(root: &Root) -> Vec<u8> {
     sections::put(&mut body, ROOT_FACTS, &facts);
     sections::put(&mut body, LEAVES, &leaves);
     sections::put(&mut body, ENTRIES, &encode_entries(&root.entries));
+    if root.cleaned_end > 0 {
+        sections::put(&mut body, CLEANED, &root.cleaned_end.to_be_bytes());
+    }
     with_head(ROOT_MAGIC, &body)
 }
 
@@ -94,6 +98,7 @@ pub fn parse_root(bytes: &[u8]) -> Result<Root, FormatError> {
         written_at_ms: cursor.i64()?,
         log_start: cursor.i64()?,
         tier_end: cursor.i64()?,
+        cleaned_end: 0,
         leaves: Vec::new(),
         entries: Vec::new(),
     };
@@ -101,6 +106,7 @@ pub fn parse_root(bytes: &[u8]) -> Result<Root, FormatError> {
         match section.kind {
             LEAVES => root.leaves = parse_leaves(section.payload)?,
             ENTRIES => root.entries = parse_entries(section.payload)?,
+            CLEANED => root.cleaned_end = Cursor::new(section.payload).i64()?.max(0),
             _ => {}
         }
     }
@@ -278,9 +284,10 @@ pub(crate) mod tests {
         (
             entries(0..6),
             any::<(u128, u128, u64, u32)>(),
+            0..i64::MAX,
             prop::collection::vec(any::<(i64, i64, u128, u32, u32)>(), 0..4),
         )
-            .prop_map(|(entries, (topic, writer, generation, previous_crc), leaves)| Root {
+            .prop_map(|(entries, (topic, writer, generation, previous_crc), cleaned_end, leaves)| Root {
                 topic: Uuid::from_u128(topic),
                 partition: 4,
                 leader_epoch: 2,
@@ -290,6 +297,7 @@ pub(crate) mod tests {
                 written_at_ms: 99,
                 log_start: 1,
                 tier_end: 8,
+                cleaned_end,
                 leaves: leaves
                     .into_iter()
                     .map(|(first_offset, last_offset, uuid, entry_count, crc)| LeafRef {

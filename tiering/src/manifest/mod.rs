@@ -93,6 +93,9 @@ pub struct Root {
     pub log_start: i64,
     /// Offset behind the last readable segment; -1 when there is none.
     pub tier_end: i64,
+    /// A compacted topic: what lies below was met by a round of the tier's cleaner, in just these segments. 0 where no
+    /// round is known to have ended.
+    pub cleaned_end: i64,
     /// The older segments, by offset.
     pub leaves: Vec<LeafRef>,
     /// The newest segments, by offset.

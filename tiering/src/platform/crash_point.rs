@@ -87,6 +87,12 @@ crash_points! {
     MergeAfterUpload = "merge-after-upload",
     /// The merged object counts, those that it holds are marked.
     MergeAfterReplaced = "merge-after-replaced",
+    /// What a round of the cleaner leaves of segments in the tier is announced, nothing is uploaded.
+    RemoteCleanAfterStarted = "remote-clean-after-started",
+    /// It is uploaded and verified, the segments as they were still count.
+    RemoteCleanAfterUpload = "remote-clean-after-upload",
+    /// It counts, others of the round are to come.
+    RemoteCleanAfterReplaced = "remote-clean-after-replaced",
     /// The manifest root is about to be created.
     ManifestBeforeRoot = "manifest-before-root",
     /// The manifest root exists, this process does not know yet.

@@ -24,6 +24,8 @@ pub struct RestoredChain {
     pub newest: Option<Committed>,
     /// Segments that a root names and the bucket lacks.
     pub missing: Vec<ManifestEntry>,
+    /// Where the last round of the cleaner ended, if the entries are those that its root names; 0 where nobody knows.
+    pub cleaned_end: i64,
     /// How many entries no root named.
     pub found: usize,
     /// Where an older cut ends, when the last entry reaches beyond: it was merged with later ones, and only what lies below
@@ -97,14 +99,18 @@ impl Tier {
         }
         // The log start of a root behind an older cut may lie above the cut's.
         let root_start = if limit.is_none() { root_start } else { root_start.min(log_start) };
-        let named = self.replace_missing(chain::merge(named), objects, root_start.max(log_start), limit).await?;
+        let named = chain::merge(named);
+        // An older cut may have what the newest root's rounds have rewritten since.
+        let is_as_rooted = limit.is_none() && chain::split_missing(named.clone(), objects).1.is_empty();
+        let cleaned_end = newest.as_ref().filter(|_| is_as_rooted).map_or(0, |newest| newest.root.cleaned_end);
+        let named = self.replace_missing(named, objects, root_start.max(log_start), limit).await?;
         let (mut entries, missing) = chain::split_missing(named, objects);
         let before = entries.len();
         self.extend(&mut entries, objects, root_start.max(log_start), epoch_min, limit).await?;
         let found = entries.len().saturating_sub(before);
         let beyond = |limit: &&Limit| entries.last().is_some_and(|last| last.last_offset >= limit.tier_end);
         let cut_at = limit.filter(beyond).map(|limit| limit.tier_end);
-        Ok(RestoredChain { entries, log_start: root_start, newest, missing, found, cut_at })
+        Ok(RestoredChain { entries, log_start: root_start, newest, missing, cleaned_end, found, cut_at })
     }
 
     /// Puts merged objects in the place of what roots name and the bucket lacks, as far as it can be read.

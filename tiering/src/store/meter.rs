@@ -76,6 +76,8 @@ pub enum Purpose {
     Copy,
     /// Small segments that are read to be put together, and what they are put together to.
     Merge,
+    /// Segments of compacted topics that are read for a round of the cleaner, and what it leaves of them.
+    Clean,
     /// Footers and chunks for readers.
     Replay,
     /// Roots and leaves: written, read, pruned.
@@ -94,9 +96,10 @@ pub enum Purpose {
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Copy,
         Self::Merge,
+        Self::Clean,
         Self::Replay,
         Self::Manifest,
         Self::Metadata,
@@ -111,6 +114,7 @@ impl Purpose {
         match self {
             Self::Copy => "copy",
             Self::Merge => "merge",
+            Self::Clean => "clean",
             Self::Replay => "replay",
             Self::Manifest => "manifest",
             Self::Metadata => "metadata",

@@ -45,6 +45,11 @@ impl Tier {
         self.send(segment, &Sending { bucket: self.bucket.on(Purpose::Merge), memory: Some(memory) }).await
     }
 
+    /// The same for what a round of the cleaner has left of others.
+    pub async fn upload_cleaned(&self, segment: SegmentUpload, memory: &CopyMemory) -> Result<Uploaded, UploadError> {
+        self.send(segment, &Sending { bucket: self.bucket.on(Purpose::Clean), memory: Some(memory) }).await
+    }
+
     async fn send(&self, segment: SegmentUpload, sending: &Sending<'_>) -> Result<Uploaded, UploadError> {
         let footer = footer_of(&segment)?;
         let tail = Bytes::from(footer.encode());

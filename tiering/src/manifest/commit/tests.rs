@@ -47,7 +47,7 @@ fn entries(range: std::ops::Range<i64>) -> Vec<ManifestEntry> {
 }
 
 fn content(writer: Uuid, entries: &[ManifestEntry]) -> RootContent<'_> {
-    RootContent { topic: TOPIC, partition: 0, leader_epoch: 3, writer, log_start: 0, entries }
+    RootContent { topic: TOPIC, partition: 0, leader_epoch: 3, writer, log_start: 0, cleaned_end: 0, entries }
 }
 
 #[tokio::test]
