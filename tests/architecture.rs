@@ -45,7 +45,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
         "restore",
         &["broker", "group", "share", "transaction", "coordinator", "remote_log", "partition", "metadata", "log"],
     ),
-    ("cli", &["adopt", "restore", "api", "broker", "log", "metadata", "remote_log", "partition"]),
+    ("cli", &["adopt", "restore", "api", "broker", "log", "metadata", "remote_log", "partition", "share"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

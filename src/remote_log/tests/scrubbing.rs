@@ -173,8 +173,7 @@ async fn what_was_noted_is_cleared_where_nothing_is_scrubbed() {
     }
     rot(&world, &life.tier.names().segment(&all[1])).await;
     world.store.set_down(true);
-    let stopping = CancellationToken::new();
-    let scrubber = tokio::spawn(Arc::clone(&life.log).scrub_until(stopping.clone()));
+    life.tasks.spawn("scrubber", Arc::clone(&life.log).scrub_until(life.tasks.stopping()));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(life.log.damage().is_some());
     world.store.set_down(false);
@@ -185,6 +184,5 @@ async fn what_was_noted_is_cleared_where_nothing_is_scrubbed() {
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
     assert_eq!((life.log.damage(), life.rows().await), (None, [0, 2, 1]));
-    stopping.cancel();
-    scrubber.await.unwrap();
+    assert!(life.tasks.stop(Duration::from_secs(60)).await);
 }

@@ -208,7 +208,8 @@ impl Model {
         let rows = node.meta.load(P).await.unwrap().segments;
         let mut objects = node.bucket_objects(&self.machines).await;
         let mut named: Vec<_> = rows.iter().map(|row| node.tier.names().segment(&object_of(P, row))).collect();
-        (objects.sort(), named.sort());
+        objects.sort();
+        named.sort();
         assert_eq!(objects, named, "an object without a row");
     }
 
