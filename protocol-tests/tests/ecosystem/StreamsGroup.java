@@ -14,7 +14,7 @@ import org.apache.kafka.streams.kstream.*;
  * Without a cache every word gives its next count and every order its place among those of its customer: one missing or twice
  * is seen.
  *
- * StreamsGroup BOOTSTRAP fill NAME LINES | more NAME FROM LINES | run NAME STATE_DIR | check NAME LINES
+ * StreamsGroup BOOTSTRAP fill NAME LINES | run NAME STATE_DIR | check NAME LINES
  */
 public class StreamsGroup {
     static final int PARTITIONS = 3, WORDS = 20, CUSTOMERS = 7;
@@ -24,7 +24,6 @@ public class StreamsGroup {
         bootstrap = args[0];
         switch (args[1]) {
             case "fill" -> fill(args[2], Integer.parseInt(args[3]));
-            case "more" -> produce(args[2], Integer.parseInt(args[3]), Integer.parseInt(args[4]));
             case "run" -> run(args[2], args[3]);
             case "check" -> check(args[2], Integer.parseInt(args[3]));
             default -> throw new IllegalArgumentException(args[1]);
@@ -43,19 +42,10 @@ public class StreamsGroup {
             }
             admin.createTopics(topics).all().get();
         }
-        try (var producer = producer()) {
+        Map<String, Object> config = Map.of("bootstrap.servers", bootstrap);
+        try (var producer = new KafkaProducer<>(config, new StringSerializer(), new StringSerializer())) {
             for (int i = 0; i < CUSTOMERS; i++) producer.send(new ProducerRecord<>(name + "-customers", "c" + i, "name" + i));
-        }
-        produce(name, 0, lines);
-    }
-
-    static KafkaProducer<String, String> producer() {
-        return new KafkaProducer<>(Map.of("bootstrap.servers", bootstrap), new StringSerializer(), new StringSerializer());
-    }
-
-    static void produce(String name, int from, int lines) {
-        try (var producer = producer()) {
-            for (int i = from; i < from + lines; i++) {
+            for (int i = 0; i < lines; i++) {
                 producer.send(new ProducerRecord<>(name + "-lines", "k" + i, line(i)));
                 producer.send(new ProducerRecord<>(name + "-orders", "c" + i % CUSTOMERS, "order" + i));
             }
@@ -67,7 +57,7 @@ public class StreamsGroup {
         config.putAll(Map.of("application.id", name + "-app", "bootstrap.servers", bootstrap, "processing.guarantee", "exactly_once_v2",
             "commit.interval.ms", "100", "statestore.cache.max.bytes", "0", "state.dir", state, "replication.factor", "1",
             "default.key.serde", Serdes.StringSerde.class, "default.value.serde", Serdes.StringSerde.class, "group.protocol", "streams"));
-        config.putAll(Map.of("consumer.auto.offset.reset", "earliest", "producer.transaction.timeout.ms", "10000",
+        config.putAll(Map.of("consumer.auto.offset.reset", "earliest", "producer.transaction.timeout.ms", "4000",
             "num.stream.threads", "2", "application.server", "localhost:1234"));
         StreamsBuilder builder = new StreamsBuilder();
         builder.<String, String>stream(name + "-lines").flatMapValues(line -> Arrays.asList(line.split(" ")))

@@ -19,7 +19,7 @@ use bytes::BufMut;
 
 use super::member::{Current, Endpoint, MemberState, Subscription};
 use super::tasks::{EpochTasks, OwnedTasks, TaskSet, Tasks};
-use super::topology::Topology;
+use super::topology::{Pair, Topology};
 use super::topology_record::{decode_topology, encode_topology};
 use crate::group::consumer::records::TargetEpoch;
 use crate::group::record_fields::{
@@ -309,7 +309,7 @@ fn nullable_integers(value: &mut Cursor<'_>) -> Result<Option<Vec<i32>>, ReadErr
 }
 
 /// Keys and values in order; none for null where that is allowed.
-pub(super) fn pairs(value: &mut Cursor<'_>, nullable: bool) -> Result<Vec<(Arc<str>, Arc<str>)>, ReadError> {
+pub(super) fn pairs(value: &mut Cursor<'_>, nullable: bool) -> Result<Vec<Pair>, ReadError> {
     let count = match value.array(3)? {
         None if nullable => 0,
         count => count.ok_or(ReadError::Null)?,

@@ -325,8 +325,11 @@ fn together(one: Subtopology) -> Subtopology {
     Subtopology { copartition_groups: vec![group], ..one }
 }
 
-/// Partitions of missing internal topics by name and tasks by subtopology, or status or error with its words.
-fn configured(topics: &[(&str, i32)], parts: Vec<Subtopology>) -> Result<(Vec<(String, i32)>, Vec<i32>), String> {
+/// Partitions of missing internal topics by name, and tasks by subtopology.
+type Counts = (Vec<(String, i32)>, Vec<i32>);
+
+/// Those, or status or error with its words.
+fn configured(topics: &[(&str, i32)], parts: Vec<Subtopology>) -> Result<Counts, String> {
     let subtopologies = parts.into_iter().zip(["0", "1", "2"]).map(|(one, id)| (Arc::from(id), one)).collect();
     let configured = Configured::of(&Topology { epoch: 0, subtopologies }, &image(topics));
     let configured = configured.map_err(|refused| format!("{:?}: {}", refused.code, refused.message))?;

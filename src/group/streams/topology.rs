@@ -33,6 +33,9 @@ pub struct Subtopology {
     pub copartition_groups: Vec<CopartitionGroup>,
 }
 
+/// Key and value.
+pub type Pair = (Arc<str>, Arc<str>);
+
 /// A topic that the broker makes for the application.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InternalTopic {
@@ -43,7 +46,7 @@ pub struct InternalTopic {
     /// Its replicas, 0 for the broker's default.
     pub replication_factor: i16,
     /// Its configuration, in the order given.
-    pub configs: Vec<(Arc<str>, Arc<str>)>,
+    pub configs: Vec<Pair>,
 }
 
 /// Indexes into the lists of the subtopology.
