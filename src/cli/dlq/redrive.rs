@@ -33,6 +33,9 @@ const PORTION_BYTES: usize = 4 << 20;
 const DECOMPRESSED_BYTES_MAX: u64 = 256 << 20;
 const READ_COMMITTED: i8 = 1;
 
+/// A topic and a partition of it.
+type Destination = (Arc<str>, i32);
+
 /// What became of the dead letters that were looked at.
 #[derive(Debug, Default)]
 struct Tally {
@@ -190,7 +193,7 @@ impl Redrive<'_> {
     }
 
     /// Where a dead letter's record goes, and the record; `None` when it stays.
-    fn back(&mut self, record: &Record<'_>) -> Result<Option<((Arc<str>, i32), Back)>, Failure> {
+    fn back(&mut self, record: &Record<'_>) -> Result<Option<(Destination, Back)>, Failure> {
         let Some(origin) = Origin::of(record) else {
             self.tally.foreign += 1;
             return Ok(None);
