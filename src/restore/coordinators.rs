@@ -107,12 +107,7 @@ pub fn shares(shards: Vec<ShardSection>, ends: &Ends) -> Vec<ShardSection> {
             return Some(record);
         };
         let end = *by_id.get(&key.topic)?.get(usize::try_from(key.partition).ok()?)?;
-        snapshot.start_offset = snapshot.start_offset.min(end);
-        snapshot.lines.retain(|line| line.first < end);
-        snapshot.lines.iter_mut().for_each(|line| line.last = line.last.min(end - 1));
-        let done = snapshot.lines.iter().filter(|line| line.delivery.is_done());
-        let count: u64 = done.map(|line| line.last.abs_diff(line.first) + 1).sum();
-        snapshot.complete_count = i32::try_from(count).unwrap_or(i32::MAX);
+        snapshot.cut_at(end);
         ShareRecord::Snapshot(key, Some(snapshot)).encode()
     })
 }

@@ -161,7 +161,18 @@ impl SharePartition {
         }
         let kept = self.states.read(self.key.clone()).await.map_err(client_error)?;
         // Groups are assigned what is kept; who asks for something else is not in its group any more.
-        let kept = kept.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let mut kept = kept.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        // Of a log that cannot be used nobody knows the end.
+        let end = self.partition.online_offsets().map_err(|error| error.code())?.log_end;
+        if kept.reaches_past(end) {
+            // A lost tail: the offsets are given to other records, of which nothing is known.
+            tracing::warn!(
+                group = %self.key.group, topic = %self.partition.topic_name(), partition = self.key.partition, end,
+                start = kept.start_offset, "a share group was further than its log, and goes on where that ends"
+            );
+            let cut = self.states.cut(self.key.clone(), end).await.map_err(client_error)?;
+            kept = cut.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        }
         let start = match kept.start_offset {
             start if start >= 0 => start,
             _ => self.first_offset(limits, now).await?,

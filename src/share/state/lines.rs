@@ -102,6 +102,11 @@ impl Lines {
         })
     }
 
+    /// The last offset of which something is said.
+    pub fn last(&self) -> Option<Offset> {
+        self.0.last_key_value().map(|(_, (last, ..))| *last)
+    }
+
     fn cut_at(&mut self, at: Offset) {
         let Some((first, line)) = self.0.range_mut(..at).next_back() else { return };
         if *first < at && line.0 >= at {

@@ -107,6 +107,13 @@ impl ShareStates {
         self.shards.ask(&of, move |shard, to, _| shard.read(&key, to)).await
     }
 
+    /// Cuts a state at the end of its log; the state as it is then, `None` when it is not kept.
+    pub async fn cut(&self, key: ShareKey, end: Offset) -> Result<Option<Kept>, ErrorCode> {
+        let of = key.coordinator_key();
+        let asked = self.shards.ask(&of, move |shard, to, now| shard.cut(key, end, to, now));
+        self.in_time(asked).await?.map_err(Refused::code)
+    }
+
     /// Writes a change.
     pub async fn write(&self, key: ShareKey, written: Written) -> Result<(), ErrorCode> {
         let of = key.coordinator_key();

@@ -58,6 +58,18 @@ pub struct Snapshot {
     pub lines: Vec<StateBatch>,
 }
 
+impl Snapshot {
+    /// Nothing is done with from `end` on, where the log ends: what comes there is other records than those that were.
+    pub fn cut_at(&mut self, end: Offset) {
+        self.start_offset = self.start_offset.min(end);
+        self.lines.retain(|line| line.first < end);
+        self.lines.iter_mut().for_each(|line| line.last = line.last.min(end - 1));
+        let done = self.lines.iter().filter(|line| line.delivery.is_done());
+        let count: u64 = done.map(|line| line.last.abs_diff(line.first) + 1).sum();
+        self.complete_count = i32::try_from(count).unwrap_or(i32::MAX);
+    }
+}
+
 /// What changed in a share partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {

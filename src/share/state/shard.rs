@@ -113,6 +113,11 @@ impl Kept {
         kept
     }
 
+    /// Does it say something of records behind `end`?
+    pub fn reaches_past(&self, end: Offset) -> bool {
+        self.start_offset > end || self.lines.last().is_some_and(|last| last >= end)
+    }
+
     fn update(&mut self, update: &Update) {
         self.leader_epoch = update.leader_epoch.max(self.leader_epoch);
         // Writers side by side may come in another order.
@@ -292,6 +297,20 @@ impl ShareStateShard {
             lines: Vec::new(),
         };
         self.commit(&Record::Snapshot(key, Some(snapshot)), now)
+    }
+
+    /// Says nothing of records from `end` on any more: the log ends there. Told once that is durable.
+    pub fn cut(&mut self, key: ShareKey, end: Offset, to: oneshot::Sender<Result<Option<Kept>, Refused>>, now: Now) {
+        let outcome = match self.states.get(&key).filter(|kept| kept.reaches_past(end)) {
+            Some(kept) => {
+                let mut snapshot = kept.snapshot(now.wall_ms);
+                snapshot.cut_at(end);
+                self.commit(&Record::Snapshot(key.clone(), Some(snapshot)), now)
+            }
+            None => Ok(()),
+        };
+        let outcome = outcome.map(|()| self.states.get(&key).cloned());
+        self.journal.tell(to, outcome);
     }
 
     /// The state as it is, told once it is durable.

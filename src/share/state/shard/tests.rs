@@ -113,3 +113,24 @@ fn a_log_that_refuses_changes_nothing() {
     assert!(matches!(ask(|to| shard.write(key(0), written(0, 0, 1), to, NOW)), Err(Refused::Log(_))));
     assert_eq!(shard.states, before);
 }
+
+#[test]
+fn a_state_is_cut_at_the_end_of_its_log() {
+    let log = Arc::new(FakeLog::default());
+    let mut shard = shard(&log, 3);
+    assert_eq!(ask(|to| shard.cut(key(0), 5, to, NOW)), Ok(None));
+    assert_eq!(ask(|to| shard.initialize(key(0), Initialized { state_epoch: 0, start_offset: 2 }, to, NOW)), Ok(()));
+    assert_eq!(ask(|to| shard.write(key(0), written(2, 4, 9), to, NOW)), Ok(()));
+    let whole = ask(|to| shard.read(&key(0), to));
+    assert_eq!(ask(|to| shard.cut(key(0), 10, to, NOW)), Ok(whole.clone()), "the log has all of it");
+    let cut = ask(|to| shard.cut(key(0), 6, to, NOW)).unwrap().expect("it is kept");
+    let lines: Vec<_> = cut.lines.all().map(|line| (line.first, line.last)).collect();
+    assert_eq!((cut.start_offset, lines, cut.complete_count, cut.state_epoch), (2, vec![(4, 5)], 2, 0));
+    assert!(!cut.reaches_past(6));
+    // Writes go on, and a load finds the same.
+    assert_eq!(ask(|to| shard.write(key(0), written(4, 2, 3), to, NOW)), Ok(()));
+    assert_eq!(without_place(&loaded(&log).states), without_place(&shard.states));
+    let cut = ask(|to| shard.cut(key(0), 1, to, NOW)).unwrap().expect("it is kept");
+    assert_eq!((cut.start_offset, cut.lines.all().len(), cut.complete_count), (1, 0, 0));
+    assert_eq!(without_place(&loaded(&log).states), without_place(&shard.states));
+}
