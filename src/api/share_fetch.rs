@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{join_all, select_all};
+use futures::StreamExt;
+use futures::future::select_all;
 use kafka_protocol::messages::share_fetch_response::{
     AcquiredRecords, PartitionData, ShareFetchResponse, ShareFetchableTopicResponse,
 };
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use super::share_acknowledgements::{self, Outcomes, said};
 use super::{Call, Disconnect, Frame, Node, encode};
 use crate::metadata::features::Feature;
+use crate::metadata::image::Image;
 use crate::partition::waiters::{Watch, Watcher};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::share::ShareFetchRequest;
@@ -33,6 +35,9 @@ const ANSWER_VERSION: i16 = 1;
 const RECORD_LIMIT: i8 = 1;
 /// Most bytes of records in an answer, but for one batch: unlike those of a Fetch they are in memory until it is sent.
 const ANSWER_BYTES: u32 = 4 << 20;
+
+/// Share partitions that are opened at a time: each may wait for its log and its share coordinator.
+const OPENED_AT_ONCE: usize = 64;
 
 /// What the partitions gave, one by one.
 type Fetched = Vec<(TopicPartition, Result<Given, ErrorCode>)>;
@@ -94,14 +99,35 @@ async fn handle(node: &Node, call: &Call, request: ShareFetchRequest) -> Result<
         share_acknowledgements::close(node, &key).await;
         return Ok(response(outcomes, Vec::new(), &limits));
     }
+    let (named, refused) = there_and_not(&node.metadata.image(), named);
     let begun = node.share_sessions.fetch(&key, epoch, &named, &request.forgotten, call.peer)?;
     if let Some(replaced) = begun.replaced {
         share_acknowledgements::release(node, &replaced).await;
     }
     let outcomes = share_acknowledgements::apply(node, &key, &request.partitions, request.is_renew, &limits).await;
     let fetch = ShareFetch { node, key, limits, partitions: begun.partitions };
-    let fetched = if request.max_records > 0 { fetch.run(&request, outcomes.is_empty()).await } else { Vec::new() };
+    let may_wait = outcomes.is_empty() && refused.is_empty();
+    let mut fetched = if request.max_records > 0 { fetch.run(&request, may_wait).await } else { Vec::new() };
+    fetched.extend(refused.into_iter().map(|(one, error)| (one, Err(error))));
     Ok(response(outcomes, fetched, &limits))
+}
+
+/// Those that there are, and why not those that there are not: these no session keeps, so that its size is not up to who asks.
+fn there_and_not(image: &Image, named: Vec<TopicPartition>) -> (Vec<TopicPartition>, Vec<(TopicPartition, ErrorCode)>) {
+    let (mut there, mut refused) = (Vec::new(), Vec::new());
+    for one in named {
+        match check(image, one) {
+            Ok(()) => there.push(one),
+            Err(error) => refused.push((one, error)),
+        }
+    }
+    (there, refused)
+}
+
+fn check(image: &Image, (topic, partition): TopicPartition) -> Result<(), ErrorCode> {
+    let known = image.topic_by_id(&topic).ok_or(ErrorCode::UnknownTopicId)?;
+    let there = (0..known.partition_count).contains(&partition);
+    there.then_some(()).ok_or(ErrorCode::UnknownTopicOrPartition)
 }
 
 /// Who asks; INVALID_REQUEST without a group or a member.
@@ -165,16 +191,12 @@ impl ShareFetch<'_> {
     }
 
     async fn open_all(&self) -> Vec<Opened> {
-        let open = self.partitions.iter().map(|one| async move { (*one, self.open(*one).await) });
-        join_all(open).await
+        let open = self.partitions.iter().copied().map(|one| async move { (one, self.open(one).await) });
+        futures::stream::iter(open).buffered(OPENED_AT_ONCE).collect().await
     }
 
     async fn open(&self, (topic, partition): TopicPartition) -> Result<Arc<SharePartition>, ErrorCode> {
-        let image = self.node.metadata.image();
-        let known = image.topic_by_id(&topic).ok_or(ErrorCode::UnknownTopicId)?;
-        if !(0..known.partition_count).contains(&partition) {
-            return Err(ErrorCode::UnknownTopicOrPartition);
-        }
+        check(&self.node.metadata.image(), (topic, partition))?;
         let key = self.share_key((topic, partition));
         let share = self.node.shares.open(&key)?;
         share.partition().opened().await;

@@ -1,10 +1,11 @@
 //! Share sessions: what a member fetches, kept between its requests (KIP-932). A session belongs to a connection, and ends
 //! with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use indexmap::IndexSet;
 use uuid::Uuid;
 
 use crate::protocol::error_code::ErrorCode;
@@ -13,6 +14,9 @@ use crate::protocol::error_code::ErrorCode;
 pub const OPENS: i32 = 0;
 /// Epoch of a request that closes it.
 pub const CLOSES: i32 = -1;
+
+/// Most partitions of a session: each request that goes on in it looks at all of them.
+pub const MOST_PARTITIONS: usize = 1 << 16;
 
 /// A partition of a topic by its id.
 pub type TopicPartition = (Uuid, i32);
@@ -31,7 +35,7 @@ struct Session {
     /// Of its next request.
     epoch: i32,
     /// What is fetched, in the order in which it was named.
-    partitions: Vec<TopicPartition>,
+    partitions: IndexSet<TopicPartition>,
     connection: SocketAddr,
 }
 
@@ -75,7 +79,8 @@ impl ShareSessions {
         self.sessions().len()
     }
 
-    /// A ShareFetch that opens a session or goes on in one; `named` come to it, `forgotten` leave it.
+    /// A ShareFetch that opens a session or goes on in one; `named` come to it, `forgotten` leave it. More than
+    /// [`MOST_PARTITIONS`] in one are refused, and the session is as before.
     pub fn fetch(
         &self,
         key: &SessionKey,
@@ -84,21 +89,27 @@ impl ShareSessions {
         forgotten: &[TopicPartition],
         connection: SocketAddr,
     ) -> Result<Begun, ErrorCode> {
-        let mut sessions = self.sessions();
         if epoch == OPENS {
-            let replaced = sessions.remove(key).map(|old| Ended { key: key.clone(), partitions: old.partitions });
+            // Hashed before the lock, which all sessions wait for.
+            let fetched: IndexSet<_> = named.iter().copied().collect();
+            if fetched.len() > MOST_PARTITIONS {
+                return Err(ErrorCode::ShareSessionLimitReached);
+            }
+            let partitions = fetched.iter().copied().collect();
+            let mut sessions = self.sessions();
+            let replaced = sessions.remove(key).map(|old| old.ended(key.clone()));
             if sessions.len() >= self.most {
                 return Err(ErrorCode::ShareSessionLimitReached);
             }
-            let mut session = Session { epoch: 1, partitions: Vec::new(), connection };
-            session.change(named, &[]);
-            let partitions = session.partitions.clone();
-            sessions.insert(key.clone(), session);
+            sessions.insert(key.clone(), Session { epoch: 1, partitions: fetched, connection });
             return Ok(Begun { partitions, replaced });
         }
+        let forgotten: HashSet<_> = forgotten.iter().copied().collect();
+        let mut sessions = self.sessions();
         let session = Session::go_on(&mut sessions, key, epoch)?;
-        session.change(named, forgotten);
-        let mut partitions = session.partitions.clone();
+        session.change(named, &forgotten)?;
+        session.epoch = epoch.checked_add(1).unwrap_or(1);
+        let mut partitions: Vec<_> = session.partitions.iter().copied().collect();
         if !partitions.is_empty() {
             let first = usize::try_from(epoch).unwrap_or(0) % partitions.len();
             partitions.rotate_left(first);
@@ -111,7 +122,8 @@ impl ShareSessions {
         if epoch == OPENS {
             return Err(ErrorCode::InvalidShareSessionEpoch);
         }
-        Session::go_on(&mut self.sessions(), key, epoch).map(|_| ())
+        Session::go_on(&mut self.sessions(), key, epoch)?.epoch = epoch.checked_add(1).unwrap_or(1);
+        Ok(())
     }
 
     /// Is there one? What a request that closes it asks.
@@ -122,7 +134,7 @@ impl ShareSessions {
     /// Ends a session.
     pub fn close(&self, key: &SessionKey) -> Option<Ended> {
         let session = self.sessions().remove(key)?;
-        Some(Ended { key: key.clone(), partitions: session.partitions })
+        Some(session.ended(key.clone()))
     }
 
     /// Ends the sessions of a connection that is gone.
@@ -132,7 +144,7 @@ impl ShareSessions {
             return Vec::new();
         }
         let gone = sessions.extract_if(|_, session| session.connection == connection);
-        gone.map(|(key, session)| Ended { key, partitions: session.partitions }).collect()
+        gone.map(|(key, session)| session.ended(key)).collect()
     }
 }
 
@@ -146,17 +158,26 @@ impl Session {
         if session.epoch != epoch {
             return Err(ErrorCode::InvalidShareSessionEpoch);
         }
-        session.epoch = epoch.checked_add(1).unwrap_or(1);
         Ok(session)
     }
 
-    fn change(&mut self, named: &[TopicPartition], forgotten: &[TopicPartition]) {
+    fn change(&mut self, named: &[TopicPartition], forgotten: &HashSet<TopicPartition>) -> Result<(), ErrorCode> {
+        let before = self.partitions.len();
         for one in named {
-            if !self.partitions.contains(one) {
-                self.partitions.push(*one);
+            if self.partitions.len() >= MOST_PARTITIONS && !self.partitions.contains(one) {
+                self.partitions.truncate(before);
+                return Err(ErrorCode::ShareSessionLimitReached);
             }
+            self.partitions.insert(*one);
         }
-        self.partitions.retain(|one| !forgotten.contains(one));
+        if !forgotten.is_empty() {
+            self.partitions.retain(|one| !forgotten.contains(one));
+        }
+        Ok(())
+    }
+
+    fn ended(self, key: SessionKey) -> Ended {
+        Ended { key, partitions: self.partitions.into_iter().collect() }
     }
 }
 
@@ -184,5 +205,24 @@ mod tests {
         assert_eq!(sessions.disconnected(([127, 0, 0, 1], 2).into()), []);
         assert_eq!(sessions.disconnected(here), [Ended { key: key("m"), partitions: vec![a] }]);
         assert_eq!((sessions.count(), sessions.close(&key("m"))), (0, None));
+    }
+
+    #[test]
+    fn a_session_has_an_end_and_many_names_cost_little() {
+        let sessions = ShareSessions::new(1);
+        let key = SessionKey { group: "g".into(), member: "m".into() };
+        let here: SocketAddr = ([127, 0, 0, 1], 1).into();
+        let named = |range: std::ops::Range<i32>| range.map(|one| (Uuid::nil(), one)).collect::<Vec<_>>();
+        let most = i32::try_from(MOST_PARTITIONS).unwrap();
+        // With a walk over all that are known for each that is named, these would take minutes.
+        let too_many = sessions.fetch(&key, OPENS, &named(0..most + 1), &[], here);
+        assert_eq!((too_many, sessions.count()), (Err(ErrorCode::ShareSessionLimitReached), 0));
+        let begun = sessions.fetch(&key, OPENS, &named(0..most), &[], here).unwrap();
+        assert_eq!(begun.partitions, named(0..most));
+        let one_more = sessions.fetch(&key, 1, &named(most - 1..most + 1), &[], here);
+        assert_eq!(one_more, Err(ErrorCode::ShareSessionLimitReached));
+        // The session is as before.
+        let left = sessions.fetch(&key, 1, &named(0..most), &named(1..most), here).unwrap();
+        assert_eq!(left.partitions, named(0..1));
     }
 }
