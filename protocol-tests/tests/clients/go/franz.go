@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func franzGo(bootstrap, topic string) error {
@@ -39,6 +40,9 @@ func franzGo(bootstrap, topic string) error {
 		if err := franzGroup(ctx, bootstrap, topic, protocol); err != nil {
 			return fmt.Errorf("%s group: %w", protocol, err)
 		}
+	}
+	if err := franzShareGroup(ctx, client, bootstrap, topic); err != nil {
+		return fmt.Errorf("share group: %w", err)
 	}
 	return franzAdmin(ctx, admin, topic)
 }
@@ -93,6 +97,53 @@ func franzGroup(ctx context.Context, bootstrap, topic, protocol string) error {
 		return err
 	}
 	return client.CommitUncommittedOffsets(ctx)
+}
+
+// A share group of two members: every seventh record is given back once, and each is accepted once.
+func franzShareGroup(ctx context.Context, client *kgo.Client, bootstrap, topic string) error {
+	group := topic + "-share"
+	request := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeGroupConfig, group
+	for key, value := range map[string]string{"share.auto.offset.reset": "earliest", "share.isolation.level": "read_committed"} {
+		config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		config.Name, config.Value = key, &value
+		resource.Configs = append(resource.Configs, config)
+	}
+	request.Resources = append(request.Resources, resource)
+	if _, err := request.RequestWith(ctx, client); err != nil {
+		return err
+	}
+	accepted := seen{}
+	var members []*kgo.Client
+	for range 2 {
+		member, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.ShareGroup(group), kgo.ConsumeTopics(topic))
+		if err != nil {
+			return err
+		}
+		defer member.Close()
+		members = append(members, member)
+	}
+	for turn := 0; len(accepted) < records+20; turn++ {
+		polling, done := context.WithTimeout(ctx, 200*time.Millisecond)
+		fetches := members[turn%2].PollFetches(polling)
+		done()
+		if ctx.Err() != nil {
+			return fmt.Errorf("%d of %d records: %w", len(accepted), records+20, ctx.Err())
+		}
+		fetches.EachRecord(func(record *kgo.Record) {
+			if record.Offset%7 == 0 && record.DeliveryCount() == 1 {
+				record.Ack(kgo.AckRelease)
+				return
+			}
+			record.Ack(kgo.AckAccept)
+			accepted[string(record.Value)]++
+		})
+		if err := members[turn%2].FlushAcks(ctx); err != nil {
+			return err
+		}
+	}
+	return accepted.exactly(records + 20)
 }
 
 func franzAdmin(ctx context.Context, admin *kadm.Client, topic string) error {
