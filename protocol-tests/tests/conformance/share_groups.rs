@@ -31,16 +31,23 @@ use crate::scenario::{Scenario, scenario, scenario_of_ours, text, topic_name};
 pub fn share_group(s: &mut Scenario) -> String {
     let name = fresh_name("s");
     find(s, &name);
-    let set = |key: &str, value: &str| {
-        AlterableConfig::default().with_name(text(key)).with_config_operation(0).with_value(Some(text(value)))
-    };
+    configure(s, &name, "share.auto.offset.reset", "earliest");
+    set_assignment_interval(s, &name, 0);
+    name
+}
+
+fn set_assignment_interval(s: &mut Scenario, name: &str, interval_ms: i32) {
+    configure(s, name, "share.assignment.interval.ms", &interval_ms.to_string());
+}
+
+fn configure(s: &mut Scenario, name: &str, key: &str, value: &str) {
+    let config = AlterableConfig::default().with_name(text(key)).with_config_operation(0).with_value(Some(text(value)));
     let resource = AlterConfigsResource::default()
         .with_resource_type(32)
-        .with_resource_name(text(&name))
-        .with_configs(vec![set("share.auto.offset.reset", "earliest"), set("share.assignment.interval.ms", "0")]);
+        .with_resource_name(text(name))
+        .with_configs(vec![config]);
     let answer = s.client.call(1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource]));
     assert_eq!(answer.responses[0].error_code, 0, "{:?}", answer.responses[0].error_message);
-    name
 }
 
 fn beat(name: &str, member: &str, epoch: i32) -> ShareGroupHeartbeatRequest {
@@ -296,6 +303,40 @@ fn members_come_and_go() {
          0 Empty members 0\n\
          deleted: 0\n\
          69 Some(\"Group G not found.\")  by  members 0\n",
+    );
+}
+
+/// The target that knows of the change is the assignment interval away; the topic is not the member's own until then.
+#[test]
+fn a_topic_that_a_member_gives_up_is_gone_before_the_next_target() {
+    scenario(
+        |s| {
+            let (name, kept, given_up) = (share_group(s), s.topic(1, &[]), s.topic(1, &[]));
+            let both = [&*kept, &*given_up];
+            let count = |answer: &ShareGroupHeartbeatResponse| {
+                assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+                answer.assignment.as_ref().map(|assigned| assigned.topic_partitions.len())
+            };
+            let mut answer = s.client.call(1, &joins(&name, "m", &both));
+            while count(&answer) != Some(2) {
+                let topics = both.iter().map(|topic| topic_name(topic)).collect();
+                let request = beat(&name, "m", answer.member_epoch).with_subscribed_topic_names(Some(topics));
+                answer = s.client.call(1, &request);
+            }
+            set_assignment_interval(s, &name, 15_000);
+            let epoch = answer.member_epoch;
+            let request = beat(&name, "m", epoch).with_subscribed_topic_names(Some(vec![topic_name(&kept)]));
+            let answer = s.client.call(1, &request);
+            s.say(format!("epochs on: {}, topics: {:?}", answer.member_epoch - epoch, count(&answer)));
+            let kept_id = s.topic_id(&kept).expect("it is there");
+            let assigned = answer.assignment.expect("the subscription was in the request").topic_partitions;
+            s.say(format!("the one it keeps: {}", assigned[0].topic_id == kept_id));
+            let answer = s.client.call(1, &beat(&name, "m", epoch));
+            s.say(format!("then: {:?}", count(&answer)));
+        },
+        "epochs on: 0, topics: Some(1)\n\
+         the one it keeps: true\n\
+         then: None\n",
     );
 }
 

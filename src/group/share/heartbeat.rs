@@ -124,7 +124,7 @@ impl ShareDraft {
         }
         self.update_epoch(bump, around);
         self.update_target(around);
-        self.follow_target(id)?;
+        self.follow_target(id, bump, around)?;
         self.group.sessions.insert(Arc::clone(id), around.now.after_ms(around.limits.session_timeout_ms));
 
         let current = &self.group.member(id)?.current;
@@ -169,16 +169,27 @@ impl ShareDraft {
         self.write(ShareRecord::Epoch(Some(GroupEpoch { epoch, metadata_hash })));
     }
 
-    /// A member is at the target at once: nobody has to let go of anything for it.
-    fn follow_target(&mut self, id: &Arc<str>) -> Result<(), Refused> {
+    /// A member is at the target at once: nobody has to let go of anything for it. A target that is older than the member's
+    /// subscription may give it topics that it no longer names; those are not its own from the moment it says so.
+    fn follow_target(
+        &mut self,
+        id: &Arc<str>,
+        subscription_changed: bool,
+        around: &Surroundings<'_>,
+    ) -> Result<(), Refused> {
         let epoch = self.group.target_epoch.epoch;
-        let before = &self.group.member(id)?.current;
-        if before.epoch == epoch {
+        let member = self.group.member(id)?;
+        let before = &member.current;
+        let moves = before.epoch != epoch;
+        if !moves && !subscription_changed {
             return Ok(());
         }
-        let assigned = self.group.target(id).map(|target| (**target).clone()).unwrap_or_default();
-        let current = Current { epoch, previous_epoch: before.epoch, assigned };
-        self.write(ShareRecord::Current(Arc::clone(id), Some(current)));
+        let assigned = self.group.subscribed_target(id, &member.subscription, around.image);
+        if !moves && assigned == before.assigned {
+            return Ok(());
+        }
+        let previous_epoch = if moves { before.epoch } else { before.previous_epoch };
+        self.write(ShareRecord::Current(Arc::clone(id), Some(Current { epoch, previous_epoch, assigned })));
         Ok(())
     }
 }

@@ -28,6 +28,17 @@ impl ShareGroup {
         initialized.collect()
     }
 
+    /// A member's target without the topics that it doesn't subscribe to now: the target may be older than that.
+    pub(super) fn subscribed_target(&self, id: &str, subscription: &Subscription, image: &Image) -> Partitions {
+        let subscribed: BTreeSet<_> =
+            subscription.topics.iter().filter_map(|name| image.topic(name)).map(|topic| topic.id).collect();
+        let target = self.target(id).into_iter().flat_map(|target| target.iter());
+        target
+            .filter(|(topic, _)| subscribed.contains(*topic))
+            .map(|(topic, partitions)| (*topic, partitions.clone()))
+            .collect()
+    }
+
     /// Is there a partition that members subscribe to and may read by now, and that no target has?
     pub(super) fn target_lacks_initialized(&self, around: &Surroundings<'_>) -> bool {
         let lacks = |(id, member): (&Arc<str>, &Arc<super::Member>)| {

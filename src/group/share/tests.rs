@@ -68,6 +68,31 @@ fn a_member_reads_what_is_initialized() {
     assert!(draft.group.is_empty());
 }
 
+#[test]
+fn a_topic_that_a_member_gives_up_is_gone_before_the_next_target() {
+    let image = image();
+    let mut around = around(&image);
+    let mut draft = ShareDraft::of(&ShareGroup::new("g".into()));
+    let joined = draft.heartbeat(&heartbeat("m", 0, Some(&["a", "b"])), &around).unwrap();
+    let readable = draft.group.uninitialized(&image);
+    draft.initialized(&readable, &image);
+    let arrived = draft.heartbeat(&heartbeat("m", joined.epoch, None), &around).unwrap();
+    assert_eq!(arrived.assignment, Some(readable.clone()));
+    around.limits.assignment_interval_ms = 1000;
+    // The target is too young for another: the member stays at its epoch, with what it still subscribes to.
+    let changed = draft.heartbeat(&heartbeat("m", arrived.epoch, Some(&["b"])), &around).unwrap();
+    let kept: Partitions = [(Uuid::from_u128(2), [0].into())].into();
+    assert_eq!((changed.epoch, changed.assignment), (arrived.epoch, Some(kept.clone())));
+    let next = draft.heartbeat(&heartbeat("m", arrived.epoch, None), &around).unwrap();
+    assert_eq!((next.epoch, next.assignment), (arrived.epoch, None));
+    // A topic that comes back does so with what the target has of it.
+    let back = draft.heartbeat(&heartbeat("m", arrived.epoch, Some(&["a", "b"])), &around).unwrap();
+    assert_eq!((back.epoch, back.assignment), (arrived.epoch, Some(readable)));
+    let mut loaded = ShareGroup::new("g".into());
+    draft.records.iter().cloned().for_each(|record| loaded.apply(record));
+    assert_eq!(loaded.describe(), draft.group.describe());
+}
+
 #[rstest]
 #[case::of_a_later_life(9, ErrorCode::FencedMemberEpoch)]
 #[case::of_an_earlier_one(-1, ErrorCode::FencedMemberEpoch)]
