@@ -54,10 +54,7 @@ async fn apply_one(
     // Who has been given nothing since the start has nothing to speak of.
     let share = node.shares.get(&of).ok_or(ErrorCode::NotLeaderOrFollower)?;
     let outcome = share.acknowledge(&key.member, &batches, limits, node.shares.now()).await;
-    match outcome {
-        Err(ErrorCode::NotLeaderOrFollower | ErrorCode::UnknownTopicOrPartition) => node.shares.forget(&of),
-        _ => node.shares.watch_locks(&of, &share),
-    }
+    node.shares.watch_locks(&of, &share);
     outcome
 }
 
@@ -119,6 +116,8 @@ pub(super) async fn release(node: &Node, ended: &Ended) {
         }
     }))
     .await;
+    // A fetch of the session that waits does so for nobody.
+    node.shares.ring(&ended.key.group);
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::share::partition::{SharePartition, Turn};
 use crate::share::sessions::{CLOSES, OPENS, SessionKey, TopicPartition};
 use crate::share::settings::ShareLimits;
 use crate::share::state::records::ShareKey;
-use crate::share::{Acquire, Given};
+use crate::share::{Acquire, Given, Reader};
 
 /// The newest version that the crate writes; later ones have the same bytes.
 const ANSWER_VERSION: i16 = 1;
@@ -38,6 +38,8 @@ const ANSWER_BYTES: u32 = 4 << 20;
 
 /// Share partitions that are opened at a time: each may wait for its log and its share coordinator.
 const OPENED_AT_ONCE: usize = 64;
+/// So often a share partition is opened that others forget meanwhile.
+const OPENINGS: u32 = 3;
 
 /// What the partitions gave, one by one.
 type Fetched = Vec<(TopicPartition, Result<Given, ErrorCode>)>;
@@ -50,6 +52,8 @@ struct Look<'o> {
     fetched: Fetched,
     /// Where another member was reading.
     busy: Vec<&'o SharePartition>,
+    /// One of them has to be opened again.
+    has_dead: bool,
 }
 
 impl<'o> Look<'o> {
@@ -105,7 +109,7 @@ async fn handle(node: &Node, call: &Call, request: ShareFetchRequest) -> Result<
         share_acknowledgements::release(node, &replaced).await;
     }
     let outcomes = share_acknowledgements::apply(node, &key, &request.partitions, request.is_renew, &limits).await;
-    let fetch = ShareFetch { node, key, limits, partitions: begun.partitions };
+    let fetch = ShareFetch { node, key, session: begun.id, limits, partitions: begun.partitions };
     let may_wait = outcomes.is_empty() && refused.is_empty();
     let mut fetched = if request.max_records > 0 { fetch.run(&request, may_wait).await } else { Vec::new() };
     fetched.extend(refused.into_iter().map(|(one, error)| (one, Err(error))));
@@ -144,6 +148,7 @@ pub(super) fn session_key(group: Option<&str>, member: Option<&str>) -> Result<S
 struct ShareFetch<'a> {
     node: &'a Node,
     key: SessionKey,
+    session: u64,
     limits: ShareLimits,
     partitions: Vec<TopicPartition>,
 }
@@ -153,6 +158,15 @@ impl ShareFetch<'_> {
     async fn run(&self, request: &ShareFetchRequest, may_wait: bool) -> Fetched {
         let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         let deadline = Instant::now() + if may_wait { max_wait } else { Duration::ZERO };
+        loop {
+            if let Some(fetched) = self.look_until(deadline, request).await {
+                return fetched;
+            }
+        }
+    }
+
+    /// `None` when a partition has to be opened again before its records can be told.
+    async fn look_until(&self, deadline: Instant, request: &ShareFetchRequest) -> Option<Fetched> {
         let opened = self.open_all().await;
         let watcher = Watcher::new();
         let watched = opened.iter().enumerate().filter_map(|(at, (_, opened))| {
@@ -172,7 +186,11 @@ impl ShareFetch<'_> {
             let look = self.acquire_all(&opened, request, turn.take()).await;
             if look.has_some() || Instant::now() >= deadline || !self.is_live() {
                 watcher.disarm();
-                return look.fetched;
+                return Some(look.fetched);
+            }
+            if look.has_dead {
+                watcher.disarm();
+                return None;
             }
             if watcher.has_moved() {
                 continue;
@@ -187,7 +205,7 @@ impl ShareFetch<'_> {
 
     /// Records for a session that is gone would be held by nobody.
     fn is_live(&self) -> bool {
-        self.node.share_sessions.check(&self.key).is_ok()
+        self.node.share_sessions.is_live(&self.key, self.session)
     }
 
     async fn open_all(&self) -> Vec<Opened> {
@@ -198,14 +216,21 @@ impl ShareFetch<'_> {
     async fn open(&self, (topic, partition): TopicPartition) -> Result<Arc<SharePartition>, ErrorCode> {
         check(&self.node.metadata.image(), (topic, partition))?;
         let key = self.share_key((topic, partition));
-        let share = self.node.shares.open(&key)?;
-        share.partition().opened().await;
-        let loaded = share.load(&self.limits, self.node.shares.now()).await;
-        if loaded.is_err() {
-            // Groups that nobody assigned anything leave nothing behind.
-            self.node.shares.forget(&key);
+        for _ in 0..OPENINGS {
+            let share = self.node.shares.open(&key)?;
+            share.partition().opened().await;
+            match share.load(&self.limits, self.node.shares.now()).await {
+                Ok(()) => return Ok(share),
+                // Another found that first, and told its own member.
+                Err(ErrorCode::NotLeaderOrFollower) if share.is_dead() => {}
+                Err(error) => {
+                    // Groups that nobody assigned anything leave nothing behind.
+                    self.node.shares.forget_this(&share);
+                    return Err(error);
+                }
+            }
         }
-        loaded.map(|()| share)
+        Err(ErrorCode::NotLeaderOrFollower)
     }
 
     fn share_key(&self, (topic, partition): TopicPartition) -> ShareKey {
@@ -223,7 +248,7 @@ impl ShareFetch<'_> {
         let mut bytes = u64::from(most);
         let mut records = u64::try_from(request.max_records).unwrap_or(0);
         let exact = request.acquire_mode == RECORD_LIMIT;
-        let mut look = Look { fetched: Fetched::new(), busy: Vec::new() };
+        let mut look = Look { fetched: Fetched::new(), busy: Vec::new(), has_dead: false };
         for (left, (one, share)) in (1..=opened.len() as u64).rev().zip(opened) {
             let share = match share {
                 Ok(share) => share,
@@ -235,6 +260,10 @@ impl ShareFetch<'_> {
             if records == 0 || bytes == 0 || !self.is_live() {
                 continue;
             }
+            if share.is_dead() {
+                look.has_dead = true;
+                continue;
+            }
             // What one leaves is the others'.
             let ask = Acquire { most: records, exact, bytes: bytes.div_ceil(left) };
             let own = turn.take_if(|(of, _)| std::ptr::eq(*of, &raw const **share)).map(|(_, turn)| turn);
@@ -242,7 +271,8 @@ impl ShareFetch<'_> {
                 look.busy.push(share);
                 continue;
             };
-            match share.acquire(turn, &self.key.member, ask, &self.limits, self.node.shares.now()).await {
+            let reader = Reader { member: &self.key.member, is_live: &|| self.is_live() };
+            match share.acquire(turn, reader, ask, &self.limits, self.node.shares.now()).await {
                 Ok(given) => {
                     let count: u64 = given.acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
                     records = records.saturating_sub(count);
@@ -250,6 +280,7 @@ impl ShareFetch<'_> {
                     self.node.shares.watch_locks(&self.share_key(*one), share);
                     look.fetched.push((*one, Ok(given)));
                 }
+                Err(_) if share.is_dead() => look.has_dead = true,
                 Err(error) => look.fetched.push((*one, Err(error))),
             }
         }

@@ -10,6 +10,7 @@ use super::*;
 use crate::config::given::Given;
 
 mod hostile;
+mod shares;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

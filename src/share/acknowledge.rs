@@ -51,6 +51,7 @@ impl SharePartition {
         limits: &ShareLimits,
         now: Moment,
     ) -> Result<(), ErrorCode> {
+        self.loaded().await;
         let mut lines = Vec::new();
         self.with_redelivery(limits, now, |inner, back| {
             let holder = inner.known_holder(member);

@@ -30,6 +30,16 @@ pub struct Acquire {
     pub bytes: u64,
 }
 
+/// For whom.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    /// The member.
+    pub member: &'a Arc<str>,
+    /// Is the session that asks there still? What is acquired for one that is gone is held by nobody. It is asked in the step
+    /// that acquires, so that whoever ends the session and gives back what it has misses nothing.
+    pub is_live: &'a (dyn Fn() -> bool + Sync),
+}
+
 /// What it gets.
 #[derive(Debug, Default)]
 pub struct Given {
@@ -45,7 +55,7 @@ impl SharePartition {
     pub async fn acquire(
         &self,
         _turn: Turn<'_>,
-        member: &Arc<str>,
+        reader: Reader<'_>,
         ask: Acquire,
         limits: &ShareLimits,
         now: Moment,
@@ -60,37 +70,34 @@ impl SharePartition {
                 true
             }
             Passage::Blocked => {
-                self.with(|inner| inner.is_room_wanted = true)?;
+                self.with(|inner| inner.is_passage_wanted = true)?;
                 return Ok(given);
             }
         };
         loop {
             let log_start = self.partition().offsets().log_start;
-            let (from, room) = self.with(|inner| {
+            let (from, has_room) = self.with(|inner| {
                 inner.in_flight.log_starts_at(log_start);
                 let next = inner.next_offset(probes, now.mono_ms);
                 // What came back may be given out again however much is out.
-                let room = match next < inner.in_flight.end() {
-                    true => u64::MAX,
-                    false => inner.in_flight.room(limits.record_locks_max),
-                };
-                inner.is_room_wanted |= room == 0;
-                (next, room)
+                let has_room = next < inner.in_flight.end() || inner.in_flight.room(limits.record_locks_max) > 0;
+                inner.is_room_wanted |= !has_room;
+                (next, has_room)
             })?;
-            if room == 0 || left.most == 0 || (left.bytes == 0 && !bytes.is_empty()) {
+            if !has_room || left.most == 0 || (left.bytes == 0 && !bytes.is_empty()) {
                 break;
             }
             let Some((read, aborted)) = self.read(from, left.bytes, bytes.is_empty(), limits).await? else { break };
-            let Taken { used, acquired, alone } = self.with(|inner| {
-                let within = Acquire { most: left.most.min(room), ..left };
-                take(inner, &read, from, &aborted, member, within, given.acquired.is_empty(), limits, now)
+            let Taken { used, acquired, is_last } = self.with(|inner| match (reader.is_live)() {
+                true => take(inner, &read, from, &aborted, reader.member, left, given.acquired.is_empty(), limits, now),
+                false => Taken { used: 0..0, acquired: Vec::new(), is_last: true },
             })?;
             let count: u64 = acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
             left.most = left.most.saturating_sub(count);
             left.bytes = left.bytes.saturating_sub(used.len() as u64);
             bytes.extend_from_slice(&read[used]);
             given.acquired.extend(acquired);
-            if alone || self.with(|inner| inner.in_flight.next_offset(now.mono_ms))? <= from {
+            if is_last || self.with(|inner| inner.in_flight.next_offset(now.mono_ms))? <= from {
                 break;
             }
         }
@@ -152,8 +159,9 @@ struct Taken {
     /// Where in it the batches of the acquired records lie.
     used: Range<usize>,
     acquired: Vec<Acquired>,
-    /// Nothing more goes into this answer: records near the limit of deliveries are in it, or come next.
-    alone: bool,
+    /// Nothing more goes into this answer: records near the limit of deliveries are in it, or come next; or there is no room
+    /// for new ones, and a batch that is in it may have more of them.
+    is_last: bool,
 }
 
 /// Goes through the batches and acquires what may be given out. `is_first`: the answer has no record of this partition yet.
@@ -169,16 +177,27 @@ fn take(
     limits: &ShareLimits,
     now: Moment,
 ) -> Taken {
-    let lock = lock(inner.holder(member), limits, now);
+    let holder = inner.holder(member);
+    let lock = lock(holder, limits, now);
     let mut aborted = Aborted::new(aborted, limits.isolation);
     let mut all = Vec::new();
     let (mut used, mut left, mut at, mut next) = (0..0, ask.most, 0, from);
-    let mut alone = false;
+    let mut is_last = false;
     while left > 0
-        && !alone
+        && !is_last
         && let Ok((batch, rest)) = BatchView::split_first(&read[at..])
     {
         let end = read.len() - rest.len();
+        let mut room = inner.in_flight.room(limits.record_locks_max);
+        if room == 0 && batch.base_offset() >= inner.in_flight.end() {
+            // What came back and is not there any more may have been all that took up the room.
+            inner.in_flight.archive(next, inner.in_flight.end() - 1);
+            room = inner.in_flight.room(limits.record_locks_max);
+            if room == 0 {
+                (inner.is_room_wanted, is_last) = (true, true);
+                break;
+            }
+        }
         if batch.next_offset() > next {
             // Between batches there is nothing: compacted, or never there.
             inner.in_flight.archive(next, batch.base_offset() - 1);
@@ -193,12 +212,22 @@ fn take(
                     batch.last_offset().abs_diff(batch.base_offset()) + 1,
                     limits.delivery_count_limit,
                 );
-                alone = portion.is_some();
-                if alone && !(is_first && all.is_empty()) {
+                is_last |= portion.is_some();
+                if portion.is_some() && !(is_first && all.is_empty()) {
                     break;
                 }
                 let most = portion.unwrap_or(u64::MAX).min(if ask.exact { left } else { u64::MAX });
-                let acquired = inner.in_flight.acquire(first, batch.last_offset(), most, lock, now.mono_ms);
+                // As with Kafka new ones go out as whole batches while there is room for one.
+                let new = match room {
+                    0 => 0,
+                    room if ask.exact => room,
+                    _ => u64::MAX,
+                };
+                let last = batch.last_offset().min(inner.in_flight.end().saturating_add_unsigned(new) - 1);
+                if last < batch.last_offset() {
+                    (inner.is_room_wanted, is_last) = (true, true);
+                }
+                let acquired = inner.in_flight.acquire(first, last, most, lock, now.mono_ms);
                 let count: u64 = acquired.iter().map(|some| some.last.abs_diff(some.first) + 1).sum();
                 if count > 0 {
                     used = if used.is_empty() { at..end } else { used.start..end };
@@ -209,7 +238,10 @@ fn take(
         }
         at = end;
     }
-    Taken { used, acquired: all, alone }
+    if !all.is_empty() {
+        inner.holds(member, holder);
+    }
+    Taken { used, acquired: all, is_last }
 }
 
 fn join(all: &mut Vec<Acquired>, more: Vec<Acquired>) {

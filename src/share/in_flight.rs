@@ -16,10 +16,14 @@
 //! acknowledgement changes counts when the share coordinator has it: until then the run settles, and a refused write puts
 //! it back (KIP-932).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::state::lines::{Delivery, StateBatch};
 use crate::protocol::record_batch::Offset;
+
+mod progress;
+
+pub use progress::Progress;
 
 /// Stands for a member within one share partition.
 pub type Holder = u32;
@@ -238,10 +242,24 @@ impl InFlight {
         self.live
     }
 
-    /// How many more may be given out when `most` may be out at a time. Those that wait for their dead letters hold up the
-    /// others only when they are more than that by themselves.
+    /// How many new ones may be given out when the records from start to end may be `most`, as with Kafka: those that are
+    /// done with behind one that is not count, or what has to be remembered of them had no bound. Up to `most` that wait for
+    /// their dead letters do not.
     pub fn room(&self, most: u64) -> u64 {
-        most.saturating_sub(self.live - self.archiving.min(most))
+        most.saturating_sub(self.span() - self.archiving.min(most))
+    }
+
+    fn span(&self) -> u64 {
+        self.end.abs_diff(self.start)
+    }
+
+    /// Those who have records, or had those that settle.
+    pub fn holders(&self) -> HashSet<Holder> {
+        let holder = |run: &Run| match run.state {
+            State::Acquired(lock) | State::Settling { lock, .. } => Some(lock.holder),
+            _ => None,
+        };
+        self.runs.values().filter_map(holder).collect()
     }
 
     /// The first records that wait for their dead letters.
@@ -280,10 +298,11 @@ impl InFlight {
         self.free(from, self.end, now_ms).next().map_or(self.end, |(first, ..)| first)
     }
 
-    /// When the next lock is over or the next record may come back; `None`: nothing will change by itself.
+    /// When the next lock is over or the next record may come back; `None`: nothing will change by itself. The lock of what
+    /// settles counts: it holds again when the share coordinator refuses.
     pub fn next_moment(&self, now_ms: u64) -> Option<u64> {
         let moment = |run: &Run| match run.state {
-            State::Acquired(lock) => Some(lock.until_ms),
+            State::Acquired(lock) | State::Settling { lock, .. } => Some(lock.until_ms),
             State::Available { from_ms } if from_ms > now_ms => Some(from_ms),
             _ => None,
         };
@@ -377,7 +396,9 @@ impl InFlight {
     }
 
     /// The share coordinator has `lines`, or refused them: then who had the records has them still, if in time.
-    pub fn settled(&mut self, lines: &[StateBatch], written: bool) {
+    /// True: there may be more room, see [`InFlight::room`].
+    pub fn settled(&mut self, lines: &[StateBatch], written: bool) -> bool {
+        let (start, archiving) = (self.start, self.archiving);
         for line in lines {
             self.set(line.first, line.last, |run| match run.state {
                 State::Settling { to, .. } if written => (to.state(), run.count),
@@ -389,6 +410,7 @@ impl InFlight {
             });
         }
         self.forget_done();
+        self.start > start || self.archiving > archiving
     }
 
     /// Nobody gets these: aborted, or not there any more. Only what may be given out or is new; the rest stays where it is.
@@ -413,29 +435,6 @@ impl InFlight {
             return;
         }
         self.archive(self.start, log_start - 1);
-    }
-
-    /// Offsets from that start on that will be done with then, for who counts what is left to read.
-    pub fn complete_with(&self, lines: &[StateBatch]) -> u64 {
-        let records = |line: &StateBatch| line.last.abs_diff(line.first) + 1;
-        let coming: u64 = lines.iter().filter(|line| line.delivery.is_done()).map(records).sum();
-        let below = self.start_with(lines).abs_diff(self.start);
-        (self.end.abs_diff(self.start) - self.live + coming).saturating_sub(below)
-    }
-
-    /// Where it will begin once `lines` are written.
-    pub fn start_with(&self, lines: &[StateBatch]) -> Offset {
-        let mut at = self.start;
-        while at < self.end {
-            let run = self.run_at(at);
-            let coming = lines.iter().find(|line| (line.first..=line.last).contains(&at));
-            at = match (run.state, coming) {
-                (State::Done(_), _) => run.last + 1,
-                (_, Some(line)) if line.delivery.is_done() => line.last + 1,
-                _ => break,
-            };
-        }
-        at
     }
 
     #[cfg(test)]

@@ -23,4 +23,4 @@ pub mod state;
 mod suspects;
 
 pub use acknowledge::AcknowledgedBatch;
-pub use fetch::{Acquire, Given};
+pub use fetch::{Acquire, Given, Reader};

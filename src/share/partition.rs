@@ -39,7 +39,7 @@ pub struct SharePartition {
     breaker: Arc<Breaker>,
     /// Share partitions whose dead letters are to be written.
     waiting: Arc<Waiting>,
-    inner: Mutex<Option<Inner>>,
+    stage: Mutex<Stage>,
     /// Held while the state is read.
     loading: tokio::sync::Mutex<()>,
     /// Held while a member reads records to be given out: two that read the same would get nothing the second time.
@@ -50,12 +50,24 @@ pub struct SharePartition {
 #[derive(Debug)]
 pub struct Turn<'p>(#[expect(dead_code, reason = "held, not looked at")] tokio::sync::MutexGuard<'p, ()>);
 
+/// How far a share partition came.
+#[derive(Debug)]
+enum Stage {
+    /// The state was not read yet.
+    New,
+    Known(Inner),
+    /// Another one reads the state anew: this one gives out and takes back nothing any more.
+    Dead,
+}
+
 /// What is known once the state was read.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) in_flight: InFlight,
-    /// Somebody got nothing because too many records are out.
+    /// Somebody got nothing, or less, because too many records are out.
     pub(super) is_room_wanted: bool,
+    /// Somebody got nothing because of the breaker.
+    pub(super) is_passage_wanted: bool,
     state_epoch: i32,
     holders: HashMap<Arc<str>, Holder>,
     last_holder: Holder,
@@ -64,14 +76,25 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    /// The number of a member, made when it has none.
-    pub(super) fn holder(&mut self, member: &Arc<str>) -> Holder {
-        if let Some(holder) = self.holders.get(member) {
-            return *holder;
+    /// The number of a member, or the one that it would get.
+    pub(super) fn holder(&self, member: &str) -> Holder {
+        self.known_holder(member).unwrap_or_else(|| self.last_holder.wrapping_add(1))
+    }
+
+    /// The member has records now, by that number.
+    pub(super) fn holds(&mut self, member: &Arc<str>, holder: Holder) {
+        if self.known_holder(member).is_none() {
+            self.last_holder = holder;
+            self.holders.insert(Arc::clone(member), holder);
         }
-        self.last_holder = self.last_holder.wrapping_add(1);
-        self.holders.insert(Arc::clone(member), self.last_holder);
-        self.last_holder
+    }
+
+    /// Forgets the names of those who have nothing.
+    fn forget_idle(&mut self) {
+        if !self.holders.is_empty() {
+            let busy = self.in_flight.holders();
+            self.holders.retain(|_, holder| busy.contains(holder));
+        }
     }
 
     /// Where a fetch begins. One that `probes` takes another record than the last that did.
@@ -109,7 +132,7 @@ impl SharePartition {
             bell,
             breaker,
             waiting,
-            inner: Mutex::new(None),
+            stage: Mutex::new(Stage::New),
             loading: tokio::sync::Mutex::default(),
             reading: tokio::sync::Mutex::default(),
         }
@@ -126,13 +149,31 @@ impl SharePartition {
     }
 
     /// Changes are whole steps, so a panic elsewhere leaves it usable.
-    fn lock(&self) -> MutexGuard<'_, Option<Inner>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something with what is known; NOT_LEADER_OR_FOLLOWER before the state was read.
+    /// Does something with what is known; NOT_LEADER_OR_FOLLOWER before the state was read, and when another one reads it.
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> Result<T, ErrorCode> {
-        self.lock().as_mut().map(work).ok_or(ErrorCode::NotLeaderOrFollower)
+        match &mut *self.lock() {
+            Stage::Known(inner) => Ok(work(inner)),
+            Stage::New | Stage::Dead => Err(ErrorCode::NotLeaderOrFollower),
+        }
+    }
+
+    /// The state that it read does not hold any more, or there is none: whoever uses it opens another.
+    pub(super) fn die(&self) {
+        *self.lock() = Stage::Dead;
+        self.ring();
+    }
+
+    /// Must another be opened?
+    pub fn is_dead(&self) -> bool {
+        matches!(*self.lock(), Stage::Dead)
+    }
+
+    fn is_new(&self) -> bool {
+        matches!(*self.lock(), Stage::New)
     }
 
     /// The turn to read here, unless somebody has it.
@@ -152,12 +193,12 @@ impl SharePartition {
 
     /// Reads the state unless that was done.
     pub async fn load(&self, limits: &ShareLimits, now: Moment) -> Result<(), ErrorCode> {
-        if self.lock().is_some() {
-            return Ok(());
-        }
-        let _loading = self.loading.lock().await;
-        if self.lock().is_some() {
-            return Ok(());
+        let _loading = match self.is_new() {
+            true => self.loading.lock().await,
+            false => return self.with(|_| ()),
+        };
+        if !self.is_new() {
+            return self.with(|_| ());
         }
         let kept = self.states.read(self.key.clone()).await.map_err(client_error)?;
         // Groups are assigned what is kept; who asks for something else is not in its group any more.
@@ -181,27 +222,42 @@ impl SharePartition {
         let mut in_flight = InFlight::new(start, &kept.lines.all().collect::<Vec<_>>());
         in_flight.log_starts_at(log_start.max(start));
         let has_dead = !in_flight.archiving(1).is_empty();
+        if kept.start_offset < 0 {
+            // Where the group begins must not move with the log before its first acknowledgement. Nobody is given anything
+            // before that is written.
+            let begun = Written {
+                state_epoch: kept.state_epoch,
+                leader_epoch: self.partition.offsets().leader_epoch,
+                start_offset: in_flight.start(),
+                complete_count: 0,
+                lines: Vec::new(),
+            };
+            self.states.write(self.key.clone(), begun).await.map_err(|error| self.refused(error))?;
+        }
         let inner = Inner {
             in_flight,
             is_room_wanted: false,
+            is_passage_wanted: false,
             state_epoch: kept.state_epoch,
             holders: HashMap::new(),
             last_holder: 0,
             probed: -1,
         };
-        *self.lock() = Some(inner);
+        match &mut *self.lock() {
+            stage @ Stage::New => *stage = Stage::Known(inner),
+            Stage::Known(_) | Stage::Dead => return Err(ErrorCode::NotLeaderOrFollower),
+        }
         if has_dead {
             self.waiting.push(&self.key);
         }
-        if kept.start_offset < 0 {
-            // Where the group begins must not move with the log before its first acknowledgement.
-            let outcome = self.write(Vec::new()).await;
-            if outcome.is_err() {
-                *self.lock() = None;
-            }
-            return outcome;
-        }
         Ok(())
+    }
+
+    /// Waits for who reads the state, if anybody does.
+    pub(super) async fn loaded(&self) {
+        if self.is_new() {
+            drop(self.loading.lock().await);
+        }
     }
 
     async fn first_offset(&self, limits: &ShareLimits, now: Moment) -> Result<Offset, ErrorCode> {
@@ -221,39 +277,54 @@ impl SharePartition {
         Ok(found.offset)
     }
 
-    /// Writes what became of records; it counts when that is done.
+    /// Writes what became of records; it counts when that is done. Whoever stops waiting for it leaves the records as they
+    /// were before: they are given out again when their locks are over, as after a write that took too long.
     pub(super) async fn write(&self, lines: Vec<StateBatch>) -> Result<(), ErrorCode> {
-        let written = self.with(|inner| Written {
-            state_epoch: inner.state_epoch,
-            leader_epoch: self.partition.offsets().leader_epoch,
-            start_offset: inner.in_flight.start_with(&lines),
-            complete_count: i32::try_from(inner.in_flight.complete_with(&lines)).unwrap_or(i32::MAX),
-            lines: lines.clone(),
+        let settling = Settling { of: self, lines };
+        let written = self.with(|inner| {
+            let progress = inner.in_flight.progress_with(&settling.lines);
+            Written {
+                state_epoch: inner.state_epoch,
+                leader_epoch: self.partition.offsets().leader_epoch,
+                start_offset: progress.start,
+                complete_count: i32::try_from(progress.complete).unwrap_or(i32::MAX),
+                lines: settling.lines.clone(),
+            }
         })?;
         let outcome = self.states.write(self.key.clone(), written).await;
-        // Whatever became of it: what was settling must not stay so.
-        let is_room_wanted = self.with(|inner| {
-            inner.in_flight.settled(&lines, outcome.is_ok());
-            std::mem::take(&mut inner.is_room_wanted)
-        })?;
-        if is_room_wanted || lines.iter().any(|line| line.delivery == Delivery::Available) {
+        let has_dead = settling.end(outcome.is_ok());
+        if has_dead {
+            self.waiting.push(&self.key);
+        }
+        outcome.map_err(|error| self.refused(error))
+    }
+
+    /// What was settling counts, or it is as it was before.
+    fn settle(&self, lines: &[StateBatch], is_written: bool) {
+        // Of one that is dead nobody asks.
+        let is_wanted = self.with(|inner| {
+            let has_room = inner.in_flight.settled(lines, is_written) && std::mem::take(&mut inner.is_room_wanted);
+            has_room | std::mem::take(&mut inner.is_passage_wanted)
+        });
+        let is_back = is_written && lines.iter().any(|line| line.delivery == Delivery::Available);
+        if is_back || is_wanted == Ok(true) {
             self.ring();
         }
-        match outcome {
-            Ok(()) => {
-                if lines.iter().any(|line| line.delivery == Delivery::Archiving) {
-                    self.waiting.push(&self.key);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!(
-                    group = %self.key.group, topic = %self.partition.topic_name(), partition = self.key.partition,
-                    ?error, "state of a share group is not written"
-                );
-                Err(client_error(error))
-            }
+    }
+
+    /// The share coordinator refused: what to tell the member. One that reads or writes no state any more dies.
+    fn refused(&self, error: ErrorCode) -> ErrorCode {
+        tracing::warn!(
+            group = %self.key.group, topic = %self.partition.topic_name(), partition = self.key.partition,
+            ?error, "state of a share group is not written"
+        );
+        if matches!(
+            error,
+            ErrorCode::FencedStateEpoch | ErrorCode::FencedLeaderEpoch | ErrorCode::UnknownTopicOrPartition
+        ) {
+            self.die();
         }
+        client_error(error)
     }
 
     /// The first records that wait for their dead letters.
@@ -270,7 +341,11 @@ impl SharePartition {
     /// Gives back what is held for too long; when to look again.
     pub(super) async fn expire(&self, limits: &ShareLimits, now: Moment) -> Option<u64> {
         let mut lines = Vec::new();
-        self.with_redelivery(limits, now, |inner, back| inner.in_flight.expire(now.mono_ms, back, &mut lines)).ok()?;
+        let expire = |inner: &mut Inner, back: Redelivery<'_>| {
+            inner.in_flight.expire(now.mono_ms, back, &mut lines);
+            inner.forget_idle();
+        };
+        self.with_redelivery(limits, now, expire).ok()?;
         if !lines.is_empty() {
             // What is refused is held on and looked at again.
             let _ = self.write(lines).await;
@@ -316,6 +391,30 @@ impl SharePartition {
     /// May a member be given records now?
     pub(super) fn passage(&self, limits: &ShareLimits, now: Moment) -> Passage {
         self.breaker.passage(limits.breaker_ratio, now.mono_ms)
+    }
+}
+
+/// Lines on their way to the share coordinator.
+struct Settling<'p> {
+    of: &'p SharePartition,
+    lines: Vec<StateBatch>,
+}
+
+impl Settling<'_> {
+    /// It answered; are there records whose dead letters are to be written?
+    fn end(mut self, is_written: bool) -> bool {
+        let lines = std::mem::take(&mut self.lines);
+        self.of.settle(&lines, is_written);
+        is_written && lines.iter().any(|line| line.delivery == Delivery::Archiving)
+    }
+}
+
+impl Drop for Settling<'_> {
+    /// Nobody waits for the answer any more, whatever it is.
+    fn drop(&mut self) {
+        if !self.lines.is_empty() {
+            self.of.settle(&self.lines, false);
+        }
     }
 }
 

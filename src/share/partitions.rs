@@ -180,7 +180,13 @@ impl SharePartitions {
 
     /// A share partition that has been fetched from since the start.
     pub fn get(&self, key: &ShareKey) -> Option<Arc<SharePartition>> {
-        self.known().partitions.get(key).map(Arc::clone)
+        let mut known = self.known();
+        let share = known.partitions.get(key).map(Arc::clone)?;
+        if share.is_dead() {
+            known.partitions.remove(key);
+            return None;
+        }
+        Some(share)
     }
 
     /// One to fetch from. UNKNOWN_TOPIC_OR_PARTITION if there is no such log here.
@@ -203,19 +209,38 @@ impl SharePartitions {
     /// Forgets what is known of a share partition, so that its state is read anew: the offsets were set, the topic or the
     /// group is gone, or another leads.
     pub fn forget(&self, key: &ShareKey) {
+        let forgotten = self.known().partitions.remove(key);
+        if let Some(share) = forgotten {
+            share.die();
+        }
+        self.ring(&key.group);
+    }
+
+    /// The same of one that is no use, and not of the one that may have taken its place.
+    pub fn forget_this(&self, share: &Arc<SharePartition>) {
+        share.die();
         let mut known = self.known();
-        known.partitions.remove(key);
-        if let Some(bell) = known.bells.get(&key.group).and_then(Weak::upgrade) {
-            bell.notify_waiters();
+        if known.partitions.get(share.key()).is_some_and(|known| Arc::ptr_eq(known, share)) {
+            known.partitions.remove(share.key());
         }
     }
 
     /// Forgets everything of a group that is gone.
     pub fn forget_group(&self, group: &str) {
-        let mut known = self.known();
-        known.partitions.retain(|key, _| &*key.group != group);
-        known.breakers.retain(|(of, _), _| &**of != group);
-        if let Some(bell) = known.bells.remove(group).and_then(|bell| bell.upgrade()) {
+        let forgotten: Vec<_> = {
+            let mut known = self.known();
+            known.breakers.retain(|(of, _), _| &**of != group);
+            known.partitions.extract_if(|key, _| &*key.group == group).collect()
+        };
+        forgotten.iter().for_each(|(_, share)| share.die());
+        self.ring(group);
+        self.known().bells.remove(group);
+    }
+
+    /// Whoever waits for records of the group looks again.
+    pub fn ring(&self, group: &str) {
+        let bell = self.known().bells.get(group).and_then(Weak::upgrade);
+        if let Some(bell) = bell {
             bell.notify_waiters();
         }
     }
@@ -249,6 +274,7 @@ impl SharePartitions {
     }
 
     async fn expire(&self, key: ShareKey) {
+        // One that is dead has no moments.
         let Some(partition) = self.get(&key) else { return };
         if let Some(at_ms) = partition.expire(&self.limits(&key.group), self.now()).await {
             // A write that was refused is not tried in a loop.

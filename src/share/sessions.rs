@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indexmap::IndexSet;
@@ -32,6 +33,8 @@ pub struct SessionKey {
 
 #[derive(Debug)]
 struct Session {
+    /// No other has or had it.
+    id: u64,
     /// Of its next request.
     epoch: i32,
     /// What is fetched, in the order in which it was named.
@@ -51,6 +54,8 @@ pub struct Ended {
 /// What a request to fetch has before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begun {
+    /// Of the session: the same member may open another.
+    pub id: u64,
     /// What to fetch, another first each time.
     pub partitions: Vec<TopicPartition>,
     /// The session that this one took the place of.
@@ -62,12 +67,13 @@ pub struct Begun {
 pub struct ShareSessions {
     most: usize,
     sessions: Mutex<HashMap<SessionKey, Session>>,
+    last_id: AtomicU64,
 }
 
 impl ShareSessions {
     /// None yet; `most` at a time.
     pub fn new(most: usize) -> Self {
-        Self { most, sessions: Mutex::default() }
+        Self { most, sessions: Mutex::default(), last_id: AtomicU64::new(0) }
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<SessionKey, Session>> {
@@ -101,8 +107,9 @@ impl ShareSessions {
             if sessions.len() >= self.most {
                 return Err(ErrorCode::ShareSessionLimitReached);
             }
-            sessions.insert(key.clone(), Session { epoch: 1, partitions: fetched, connection });
-            return Ok(Begun { partitions, replaced });
+            let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+            sessions.insert(key.clone(), Session { id, epoch: 1, partitions: fetched, connection });
+            return Ok(Begun { id, partitions, replaced });
         }
         let forgotten: HashSet<_> = forgotten.iter().copied().collect();
         let mut sessions = self.sessions();
@@ -114,7 +121,7 @@ impl ShareSessions {
             let first = usize::try_from(epoch).unwrap_or(0) % partitions.len();
             partitions.rotate_left(first);
         }
-        Ok(Begun { partitions, replaced: None })
+        Ok(Begun { id: session.id, partitions, replaced: None })
     }
 
     /// A ShareAcknowledge, which needs a session but fetches nothing.
@@ -129,6 +136,11 @@ impl ShareSessions {
     /// Is there one? What a request that closes it asks.
     pub fn check(&self, key: &SessionKey) -> Result<(), ErrorCode> {
         if self.sessions().contains_key(key) { Ok(()) } else { Err(ErrorCode::ShareSessionNotFound) }
+    }
+
+    /// Is this very session there still?
+    pub fn is_live(&self, key: &SessionKey, id: u64) -> bool {
+        self.sessions().get(key).is_some_and(|session| session.id == id)
     }
 
     /// Ends a session.
@@ -193,7 +205,8 @@ mod tests {
         let here: SocketAddr = ([127, 0, 0, 1], 1).into();
         assert_eq!(sessions.fetch(&key("m"), 1, &[], &[], here), Err(ErrorCode::ShareSessionNotFound));
         assert_eq!(sessions.acknowledge(&key("m"), OPENS), Err(ErrorCode::InvalidShareSessionEpoch));
-        let begun = |partitions: &[TopicPartition]| Ok(Begun { partitions: partitions.to_vec(), replaced: None });
+        let begun =
+            |partitions: &[TopicPartition]| Ok(Begun { id: 1, partitions: partitions.to_vec(), replaced: None });
         assert_eq!(sessions.fetch(&key("m"), OPENS, &[a, b, a], &[], here), begun(&[a, b]));
         assert_eq!(sessions.fetch(&key("n"), OPENS, &[], &[], here), Err(ErrorCode::ShareSessionLimitReached));
         assert_eq!(sessions.fetch(&key("m"), 1, &[], &[], here), begun(&[b, a]));
@@ -201,6 +214,7 @@ mod tests {
         assert_eq!(sessions.acknowledge(&key("m"), 2), Ok(()));
         assert_eq!(sessions.fetch(&key("m"), 3, &[], &[a], here), begun(&[b]));
         let reopened = sessions.fetch(&key("m"), OPENS, &[a], &[], here).unwrap();
+        assert_eq!([1, reopened.id].map(|id| sessions.is_live(&key("m"), id)), [false, true]);
         assert_eq!(reopened.replaced, Some(Ended { key: key("m"), partitions: vec![b] }));
         assert_eq!(sessions.disconnected(([127, 0, 0, 1], 2).into()), []);
         assert_eq!(sessions.disconnected(here), [Ended { key: key("m"), partitions: vec![a] }]);

@@ -64,6 +64,16 @@ fn sound(f: &InFlight) {
     assert!(f.runs.first_key_value().is_none_or(|(_, run)| !matches!(run.state, State::Done(_))));
 }
 
+/// The model's own way to find it, offset by offset.
+fn progress(f: &InFlight, m: &BTreeMap<Offset, (State, i16)>, lines: &[StateBatch]) -> Progress {
+    let is_done = |at: &Offset| {
+        matches!(m.get(at), Some((State::Done(_), _)))
+            || lines.iter().any(|line| (line.first..=line.last).contains(at) && line.delivery.is_done())
+    };
+    let start = (f.start()..f.end()).find(|at| !is_done(at)).unwrap_or(f.end());
+    Progress { start, complete: (start..f.end()).filter(is_done).count() as u64 }
+}
+
 #[test]
 fn a_model_with_an_entry_an_offset_agrees() {
     for seed in 0..3000u64 {
@@ -164,6 +174,7 @@ fn a_model_with_an_entry_an_offset_agrees() {
                             assert!(covered.is_empty())
                         } else {
                             assert_eq!(covered, (first..=last).collect::<Vec<_>>());
+                            assert_eq!(f.progress_with(&lines), progress(&f, &m, &lines), "seed {seed}");
                             pending.push(lines);
                         }
                     }
@@ -267,11 +278,49 @@ fn dead_letters_that_wait_hold_up_others_only_when_they_are_too_many() {
     assert_eq!((f.live(), f.room(10), f.room(4)), (10, 10, 0));
     f.acquire(10, 12, 3, Lock { holder: 1, until_ms: 9 }, 0);
     assert_eq!((f.room(10), f.room(4)), (7, 0));
-    assert_eq!((f.start(), f.start_with(&f.archived(0, 9))), (0, 10));
+    assert_eq!((f.start(), f.progress_with(&f.archived(0, 9))), (0, Progress { start: 10, complete: 0 }));
     f.log_starts_at(100);
     assert_eq!(
         f.archiving(9),
         [Archiving { first: 0, last: 9, count: 5, cause: None }],
         "they wait on without their records"
     );
+}
+
+#[test]
+fn what_is_done_behind_a_held_record_takes_up_room() {
+    let mut f = InFlight::new(0, &[]);
+    let lock = Lock { holder: 1, until_ms: 9 };
+    f.acquire(0, 9, 10, lock, 0);
+    let back = Redelivery {
+        count_limit: 5,
+        backoff: Backoff { first_ms: 0, max_ms: 0, multiplier: 1.0 },
+        now_ms: 0,
+        dead_letters: None,
+    };
+    let say = |f: &mut InFlight, range, said| {
+        let mut lines = Vec::new();
+        f.acknowledge(range, said, lock, back, &mut lines);
+        f.settled(&lines, true)
+    };
+    assert!(!say(&mut f, (1, 9), Acknowledgement::Accept), "no room for who waits for it");
+    assert_eq!((f.live(), f.room(10)), (1, 0));
+    assert!(say(&mut f, (0, 0), Acknowledgement::Accept));
+    assert_eq!(f.room(10), 10);
+}
+
+#[test]
+fn the_lock_of_what_settles_is_watched_on() {
+    let mut f = InFlight::new(0, &[]);
+    f.acquire(0, 9, 10, Lock { holder: 7, until_ms: 9 }, 0);
+    let backoff = Backoff { first_ms: 0, max_ms: 0, multiplier: 1.0 };
+    let back = Redelivery { count_limit: 5, backoff, now_ms: 1, dead_letters: None };
+    let mut lines = Vec::new();
+    f.release(7, back, &mut lines);
+    assert_eq!((f.next_moment(1), f.holders()), (Some(9), [7].into()));
+    f.settled(&lines, false);
+    assert_eq!(f.next_moment(1), Some(9));
+    f.release(7, back, &mut lines);
+    f.settled(&lines, true);
+    assert_eq!((f.next_moment(1), f.holders()), (None, [].into()));
 }

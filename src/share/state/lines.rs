@@ -92,6 +92,23 @@ impl Lines {
         self.0 = self.0.split_off(&start);
     }
 
+    /// Forgets what is done with from `start` on; where that ends.
+    pub fn take_done(&mut self, start: Offset) -> Offset {
+        let mut at = start;
+        while let Some(first) = self.0.first_entry()
+            && *first.key() == at
+            && first.get().1.is_done()
+        {
+            at = first.remove().0.saturating_add(1);
+        }
+        at
+    }
+
+    /// Offsets that are done with.
+    pub fn done(&self) -> u64 {
+        self.all().filter(|line| line.delivery.is_done()).map(|line| line.last.abs_diff(line.first) + 1).sum()
+    }
+
     /// All of them by offset.
     pub fn all(&self) -> impl ExactSizeIterator<Item = StateBatch> {
         self.0.iter().map(|(first, (last, delivery, count))| StateBatch {

@@ -120,11 +120,23 @@ impl Kept {
 
     fn update(&mut self, update: &Update) {
         self.leader_epoch = update.leader_epoch.max(self.leader_epoch);
-        // Writers side by side may come in another order.
+        let counted_from = if update.start_offset < 0 { self.start_offset } else { update.start_offset };
+        // Writes side by side may come in another order, and none of them counts what the others settle.
         self.start_offset = update.start_offset.max(self.start_offset);
-        self.complete_count = update.complete_count;
         update.lines.iter().for_each(|line| self.lines.put(*line));
         self.lines.forget_below(self.start_offset);
+        if self.start_offset >= 0 {
+            self.start_offset = self.lines.take_done(self.start_offset);
+        }
+        self.complete_count = match update.complete_count {
+            unknown @ ..0 => unknown,
+            // The writer knows of offsets without records, for which there are no lines.
+            counted => {
+                let below = self.start_offset.saturating_sub(counted_from);
+                let lines = i32::try_from(self.lines.done()).unwrap_or(i32::MAX);
+                i32::try_from(i64::from(counted) - below).unwrap_or(0).max(lines)
+            }
+        };
         self.updates += 1;
     }
 

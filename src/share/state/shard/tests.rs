@@ -62,8 +62,9 @@ fn what_was_written_is_read_after_a_load() {
         assert_eq!(without_place(&loaded(&log).states), without_place(&shard.states));
     }
     let kept = ask(|to| shard.read(&key(0), to)).expect("it is kept");
-    assert_eq!(kept.start_offset, 18);
-    assert_eq!(kept.lines.all().map(|line| line.first).collect::<Vec<_>>(), [18, 21, 24, 27]);
+    // 18 and 19 are done with, whatever the last writer said.
+    assert_eq!(kept.start_offset, 20);
+    assert_eq!(kept.lines.all().map(|line| line.first).collect::<Vec<_>>(), [21, 24, 27]);
     // Initializing it once more changes nothing.
     assert_eq!(ask(|to| shard.initialize(key(0), begin, to, NOW)), Ok(()));
     assert_eq!(ask(|to| shard.read(&key(0), to)), Some(kept));
@@ -133,4 +134,30 @@ fn a_state_is_cut_at_the_end_of_its_log() {
     let cut = ask(|to| shard.cut(key(0), 1, to, NOW)).unwrap().expect("it is kept");
     assert_eq!((cut.start_offset, cut.lines.all().len(), cut.complete_count), (1, 0, 0));
     assert_eq!(without_place(&loaded(&log).states), without_place(&shard.states));
+}
+
+#[test]
+fn writes_side_by_side_count_what_the_others_settle() {
+    for order in [[0, 1], [1, 0]] {
+        let log = Arc::new(FakeLog::default());
+        let mut shard = shard(&log, 10);
+        let begin = Initialized { state_epoch: 0, start_offset: 0 };
+        assert_eq!(ask(|to| shard.initialize(key(0), begin, to, NOW)), Ok(()));
+        // Each as if the other were not: 5..=9 behind a start at 0, and 0..=4.
+        let both =
+            [Written { complete_count: 5, ..written(0, 5, 9) }, Written { complete_count: 0, ..written(5, 0, 4) }];
+        for at in order {
+            assert_eq!(ask(|to| shard.write(key(0), both[at].clone(), to, NOW)), Ok(()));
+        }
+        let kept = ask(|to| shard.read(&key(0), to)).expect("it is kept");
+        assert_eq!((kept.start_offset, kept.complete_count, kept.lines.all().len()), (10, 0, 0), "{order:?}");
+        // 11 has no record: the writer counts it, and no line tells of it.
+        let more = Written { complete_count: 2, ..written(10, 12, 12) };
+        assert_eq!(ask(|to| shard.write(key(0), more, to, NOW)), Ok(()));
+        let late = Written { complete_count: 0, ..written(10, 14, 15) };
+        assert_eq!(ask(|to| shard.write(key(0), late, to, NOW)), Ok(()));
+        let kept = ask(|to| shard.read(&key(0), to)).expect("it is kept");
+        assert_eq!((kept.start_offset, kept.complete_count), (10, 3));
+        assert_eq!(without_place(&loaded(&log).states), without_place(&shard.states));
+    }
 }
