@@ -45,7 +45,7 @@ pub async fn handle(
                 false => Err(ErrorCode::UnknownTopicOrPartition),
             };
             if outcome.is_ok() {
-                set.entry(id).or_insert_with(BTreeSet::new).insert(index);
+                set.entry(id).or_default().insert(index);
                 // Whoever fetches next reads the new state.
                 node.shares.forget(&key);
             }

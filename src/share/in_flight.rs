@@ -147,7 +147,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The monotonic time from which a record that was given out `count` times may be given out again.
-    fn from_ms(self, count: i16, now_ms: u64) -> u64 {
+    fn until_ms(self, count: i16, now_ms: u64) -> u64 {
         if self.first_ms == 0 {
             return 0;
         }
@@ -601,7 +601,7 @@ impl Run {
 
 impl Redelivery<'_> {
     fn again(self, count: i16) -> Fate {
-        Fate::Back { from_ms: self.backoff.from_ms(count, self.now_ms) }
+        Fate::Back { from_ms: self.backoff.until_ms(count, self.now_ms) }
     }
 }
 

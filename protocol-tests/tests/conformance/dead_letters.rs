@@ -136,13 +136,12 @@ fn a_topic_that_may_take_no_dead_letters_holds_nothing_up() {
             let says = set(s, &name, &[("errors.deadletterqueue.topic.name", "__dead")]);
             s.say(says);
             let mut member = Member::join(s, &name, "m", &topic);
-            let mut offset = 0;
-            for (what, to) in [("of another prefix", topic.clone()), ("that is not there", dead.clone())] {
+            for (offset, what, to) in [(0, "of another prefix", topic.clone()), (1, "that is not there", dead.clone())]
+            {
                 assert_eq!(set(s, &name, &[("errors.deadletterqueue.topic.name", &to)]), "0 ");
                 s.produce(&topic, 0, Batch::of(&["x"]).build());
                 member.tell_fetch(s, what);
                 member.acknowledge(s, "reject", &[(offset, offset, &[REJECT])]);
-                offset += 1;
             }
             s.create(&dead, 1, &[]);
             s.produce(&topic, 0, Batch::of(&["x"]).build());

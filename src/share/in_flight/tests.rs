@@ -265,11 +265,11 @@ fn a_model_with_an_entry_an_offset_agrees() {
 #[test]
 fn a_record_waits_ever_longer_up_to_the_longest() {
     let backoff = Backoff { first_ms: 100, max_ms: 1000, multiplier: 3.0 };
-    assert_eq!([1, 2, 3, 4, i16::MAX].map(|count| backoff.from_ms(count, 50)), [150, 350, 950, 1050, 1050]);
+    assert_eq!([1, 2, 3, 4, i16::MAX].map(|count| backoff.until_ms(count, 50)), [150, 350, 950, 1050, 1050]);
     let none = Backoff { first_ms: 0, ..backoff };
-    assert_eq!(none.from_ms(5, 50), 0);
+    assert_eq!(none.until_ms(5, 50), 0);
     let short = Backoff { max_ms: 10, ..backoff };
-    assert_eq!(short.from_ms(9, 50), 150, "the first wait counts where it is longer");
+    assert_eq!(short.until_ms(9, 50), 150, "the first wait counts where it is longer");
 }
 
 #[test]
