@@ -1,6 +1,5 @@
 //! AlterShareGroupOffsets 0: where a share group without members goes on (KIP-932). A group that is not there is made.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_protocol::messages::alter_share_group_offsets_request::AlterShareGroupOffsetsRequest;
