@@ -2,6 +2,7 @@
 //! expected where nothing else is said was seen there, with these scenarios.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
@@ -54,15 +55,20 @@ fn line(record: &Record<'_>) -> String {
 
 /// The first `count` records of a partition, once they are there.
 fn letters(s: &mut Scenario, topic: &str, partition: i32, count: usize) -> Vec<String> {
-    for _ in 0..100 {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
         let answer = s.client.call(11, &fetch_request(topic, partition, 0, 100));
         let bytes = answer.responses.first().and_then(|topic| topic.partitions[0].records.clone()).unwrap_or_default();
         let found = lines(&bytes);
         if found.len() >= count {
             return found;
         }
+        assert!(Instant::now() < deadline, "no {count} dead letters in '{topic}'-{partition} within 10 s");
+        if answer.responses.first().is_none_or(|topic| topic.partitions[0].error_code != 0) {
+            // A topic that is not there yet is answered at once.
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
-    panic!("no {count} dead letters in '{topic}'-{partition} within 10 s");
 }
 
 fn lines(mut bytes: &[u8]) -> Vec<String> {
@@ -220,7 +226,8 @@ fn redrive(s: &mut Scenario, topic: &str, arguments: &[&str], crash_at: &str) {
 /// of their own, which a fetch does not go beyond.
 fn committed(s: &mut Scenario, topic: &str) -> String {
     let (mut next, mut found) = (0, Vec::new());
-    for _ in 0..100 {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
         let answer = s.client.call(11, &fetch_request(topic, 0, next, 100).with_isolation_level(1));
         let partition = &answer.responses[0].partitions[0];
         let aborted = partition.aborted_transactions.clone().unwrap_or_default();
