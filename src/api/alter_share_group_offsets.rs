@@ -9,8 +9,9 @@ use kafka_protocol::messages::alter_share_group_offsets_response::{
 use uuid::Uuid;
 
 use super::text::{shared, text};
-use super::{Call, Disconnect, Node};
+use super::{Call, Disconnect, Node, share_states};
 use crate::group::consumer::{Partitions, Refused};
+use crate::group::coordinator::StatesTurn;
 use crate::group::shard::StatesChange;
 use crate::protocol::error_code::ErrorCode;
 use crate::share::state::records::ShareKey;
@@ -22,7 +23,8 @@ pub async fn handle(
     request: AlterShareGroupOffsetsRequest,
 ) -> Result<AlterShareGroupOffsetsResponse, Disconnect> {
     let group = shared(&request.group_id.0);
-    if let Err(refused) = check(node, &group).await {
+    let turn = node.groups.states_turn(&group).await;
+    if let Err(refused) = prepare(node, &turn).await {
         let message = Some(&*refused.message).filter(|message| !message.is_empty()).map(text);
         return Ok(AlterShareGroupOffsetsResponse::default()
             .with_error_code(refused.code.code())
@@ -60,18 +62,19 @@ pub async fn handle(
                 .with_partitions(partitions),
         );
     }
-    let written = node.groups.change_share_states(group, StatesChange::Set(set)).await;
+    let written = share_states::change(node, &turn, StatesChange::Set(set)).await;
     let code = written.err().unwrap_or(ErrorCode::None).code();
     Ok(AlterShareGroupOffsetsResponse::default().with_error_code(code).with_responses(responses))
 }
 
-/// Has the group no members, or is it not there?
-async fn check(node: &Node, group: &Arc<str>) -> Result<(), Refused> {
+/// Has the group no members, or is it not there? What was being forgotten is, so that it does not take along what is set now.
+async fn prepare(node: &Node, turn: &StatesTurn) -> Result<(), Refused> {
+    let group = turn.group();
     if group.is_empty() {
         return Err(ErrorCode::InvalidGroupId.into());
     }
     match node.groups.share_states(Arc::clone(group), true).await {
-        Ok(_) => Ok(()),
+        Ok(states) => Ok(share_states::finish_deleting(node, turn, &states).await?),
         Err(refused) if refused.code == ErrorCode::GroupIdNotFound && node.groups.is_free(group).await? => Ok(()),
         Err(refused) => Err(refused),
     }

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use kafka_protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use kafka_protocol::messages::delete_groups_response::{DeletableGroupResult, DeleteGroupsResponse};
 
-use super::delete_share_group_offsets::forget_states;
 use super::text::shared;
-use super::{Call, Disconnect, Node};
+use super::{Call, Disconnect, Node, share_states};
 use crate::protocol::error_code::ErrorCode;
 
 /// Answers one request.
@@ -32,11 +31,13 @@ pub async fn handle(
     Ok(DeleteGroupsResponse::default().with_results(results))
 }
 
-/// What is kept of a share group elsewhere goes first: a crash in between leaves a group that begins anew.
+/// What is kept of a share group elsewhere goes before the group, which knows that it goes: a crash in between leaves a group
+/// that begins anew.
 async fn delete(node: &Node, group: Arc<str>) -> Result<(), ErrorCode> {
+    let turn = node.groups.states_turn(&group).await;
     match node.groups.share_states(Arc::clone(&group), true).await {
         Ok(states) => {
-            forget_states(node, &group, &states, None).await?;
+            share_states::forget(node, &turn, &states, &states.topics()).await?;
             node.shares.forget_group(&group);
         }
         // Not a share group: what else it is, and whether it is there, the deletion tells.

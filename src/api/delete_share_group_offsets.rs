@@ -9,11 +9,11 @@ use kafka_protocol::messages::delete_share_group_offsets_response::{
 use uuid::Uuid;
 
 use super::text::{shared, text};
-use super::{Call, Disconnect, Node};
+use super::{Call, Disconnect, Node, share_states};
+use crate::group::coordinator::StatesTurn;
 use crate::group::shard::StatesChange;
 use crate::group::share::records::StatePartitions;
 use crate::protocol::error_code::ErrorCode;
-use crate::share::state::records::ShareKey;
 
 /// Answers one request.
 pub async fn handle(
@@ -22,6 +22,7 @@ pub async fn handle(
     request: DeleteShareGroupOffsetsRequest,
 ) -> Result<DeleteShareGroupOffsetsResponse, Disconnect> {
     let group = shared(&request.group_id.0);
+    let turn = node.groups.states_turn(&group).await;
     let states = match node.groups.share_states(Arc::clone(&group), true).await {
         Ok(states) => states,
         Err(refused) => {
@@ -33,9 +34,9 @@ pub async fn handle(
     };
     let mut responses = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let id = states.topics_named(&[shared(&topic.topic_name.0)]).first().copied();
+        let id = states.topics_named(&topic.topic_name.0).first().copied();
         let outcome = match id {
-            Some(id) => forget(node, &group, &states, id).await,
+            Some(id) => forget(node, &turn, &states, id).await,
             None => Err(ErrorCode::UnknownTopicOrPartition),
         };
         let is_there = node.metadata.image().topic(&topic.topic_name.0).is_some();
@@ -55,27 +56,8 @@ pub async fn handle(
     Ok(DeleteShareGroupOffsetsResponse::default().with_responses(responses))
 }
 
-/// Forgets the states of one topic: what was begun and not finished is asked for again by the next request.
-async fn forget(node: &Node, group: &Arc<str>, states: &StatePartitions, topic: Uuid) -> Result<(), ErrorCode> {
-    node.groups.change_share_states(Arc::clone(group), StatesChange::Deleting(vec![topic])).await?;
-    forget_states(node, group, states, Some(topic)).await?;
-    node.groups.change_share_states(Arc::clone(group), StatesChange::Deleted(vec![topic])).await
-}
-
-/// Has the share coordinator forget the states of a group, of all topics or of one.
-pub(super) async fn forget_states(
-    node: &Node,
-    group: &Arc<str>,
-    states: &StatePartitions,
-    only: Option<Uuid>,
-) -> Result<(), ErrorCode> {
-    let kept =
-        states.initialized.iter().chain(&states.initializing).filter(|(id, _)| only.is_none_or(|one| one == **id));
-    let keys: Vec<_> = kept.flat_map(|(id, topic)| topic.partitions.iter().map(|one| (*id, *one))).collect();
-    for (topic, partition) in keys {
-        let key = ShareKey { group: Arc::clone(group), topic, partition };
-        node.shares.states().delete(key.clone()).await?;
-        node.shares.forget(&key);
-    }
-    Ok(())
+/// Forgets the states of one topic: what was begun and not finished is finished by whoever next changes states of the group.
+async fn forget(node: &Node, turn: &StatesTurn, states: &StatePartitions, topic: Uuid) -> Result<(), ErrorCode> {
+    share_states::forget(node, turn, states, &[topic]).await?;
+    share_states::change(node, turn, StatesChange::Deleted(vec![topic])).await
 }

@@ -86,6 +86,7 @@ mod share_acknowledgements;
 mod share_fetch;
 mod share_group_describe;
 mod share_group_heartbeat;
+mod share_states;
 pub mod streams_group_describe;
 mod streams_group_heartbeat;
 mod sync_group;

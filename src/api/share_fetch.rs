@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 use super::share_acknowledgements::{self, Outcomes, said};
 use super::{Call, Disconnect, Frame, Node, encode};
+use crate::group::consumer::Partitions;
+use crate::group::shard::StatesChange;
 use crate::metadata::features::Feature;
 use crate::metadata::image::Image;
 use crate::partition::waiters::{Watch, Watcher};
@@ -46,6 +48,23 @@ type Fetched = Vec<(TopicPartition, Result<Given, ErrorCode>)>;
 
 /// A partition that is asked for, and whether it can be read.
 type Opened = (TopicPartition, Result<Arc<SharePartition>, ErrorCode>);
+
+/// Why a partition cannot be read.
+#[derive(Debug, Clone, Copy)]
+enum Unopened {
+    Refused(ErrorCode),
+    /// The share coordinator keeps no state of it.
+    Stateless,
+}
+
+impl Unopened {
+    fn code(self) -> ErrorCode {
+        match self {
+            Self::Refused(error) => error,
+            Self::Stateless => ErrorCode::UnknownTopicOrPartition,
+        }
+    }
+}
 
 /// A look at all partitions.
 struct Look<'o> {
@@ -210,14 +229,25 @@ impl ShareFetch<'_> {
 
     async fn open_all(&self) -> Vec<Opened> {
         let open = self.partitions.iter().copied().map(|one| async move { (one, self.open(one).await) });
-        futures::stream::iter(open).buffered(OPENED_AT_ONCE).collect().await
+        let opened: Vec<_> = futures::stream::iter(open).buffered(OPENED_AT_ONCE).collect().await;
+        let mut missing = Partitions::new();
+        for ((topic, partition), _) in opened.iter().filter(|(_, opened)| matches!(opened, Err(Unopened::Stateless))) {
+            missing.entry(*topic).or_default().insert(*partition);
+        }
+        if !missing.is_empty() {
+            // What the group thinks to have a state is begun anew by the next heartbeat. That it is not told is no harm: it is
+            // asked for again.
+            let change = StatesChange::Missing(missing);
+            let _ = self.node.groups.change_share_states(Arc::clone(&self.key.group), change).await;
+        }
+        opened.into_iter().map(|(one, opened)| (one, opened.map_err(Unopened::code))).collect()
     }
 
-    async fn open(&self, (topic, partition): TopicPartition) -> Result<Arc<SharePartition>, ErrorCode> {
-        check(&self.node.metadata.image(), (topic, partition))?;
+    async fn open(&self, (topic, partition): TopicPartition) -> Result<Arc<SharePartition>, Unopened> {
+        check(&self.node.metadata.image(), (topic, partition)).map_err(Unopened::Refused)?;
         let key = self.share_key((topic, partition));
         for _ in 0..OPENINGS {
-            let share = self.node.shares.open(&key)?;
+            let share = self.node.shares.open(&key).map_err(Unopened::Refused)?;
             share.partition().opened().await;
             match share.load(&self.limits, self.node.shares.now()).await {
                 Ok(()) => return Ok(share),
@@ -226,11 +256,14 @@ impl ShareFetch<'_> {
                 Err(error) => {
                     // Groups that nobody assigned anything leave nothing behind.
                     self.node.shares.forget_this(&share);
-                    return Err(error);
+                    return Err(match error {
+                        ErrorCode::UnknownTopicOrPartition => Unopened::Stateless,
+                        error => Unopened::Refused(error),
+                    });
                 }
             }
         }
-        Err(ErrorCode::NotLeaderOrFollower)
+        Err(Unopened::Refused(ErrorCode::NotLeaderOrFollower))
     }
 
     fn share_key(&self, (topic, partition): TopicPartition) -> ShareKey {

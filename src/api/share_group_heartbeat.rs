@@ -12,18 +12,12 @@ use kafka_protocol::messages::share_group_heartbeat_response::{
 };
 
 use super::text::{shared, text};
-use super::{Call, Disconnect, Node};
+use super::{Call, Disconnect, Node, share_states};
+use crate::group::consumer::Refused;
 use crate::group::consumer::heartbeat::HeartbeatAnswer;
-use crate::group::consumer::{Partitions, Refused};
-use crate::group::shard::StatesChange;
 use crate::group::share::heartbeat::HeartbeatRequest;
 use crate::metadata::features::Feature;
 use crate::protocol::error_code::ErrorCode;
-use crate::share::state::records::ShareKey;
-use crate::share::state::shard::Initialized;
-
-/// As the configuration of the group says, when the partition is read first.
-const BY_CONFIGURATION: i64 = -1;
 
 /// Answers one request.
 pub async fn handle(
@@ -53,7 +47,7 @@ async fn live(node: &Node, heartbeat: HeartbeatRequest) -> Result<HeartbeatAnswe
     if lives.uninitialized.is_empty() {
         return Ok(lives.answer);
     }
-    match initialize(node, &group, &lives.uninitialized).await {
+    match share_states::initialize(node, &group, &lives.uninitialized).await {
         Ok(()) => Ok(node.groups.share_heartbeat(heartbeat).await?.answer),
         Err(error) => {
             // The member reads what there is; its next heartbeat tries again.
@@ -61,23 +55,6 @@ async fn live(node: &Node, heartbeat: HeartbeatRequest) -> Result<HeartbeatAnswe
             Ok(lives.answer)
         }
     }
-}
-
-async fn initialize(node: &Node, group: &Arc<str>, partitions: &Partitions) -> Result<(), ErrorCode> {
-    let begin = StatesChange::Initializing(partitions.clone());
-    node.groups.change_share_states(Arc::clone(group), begin).await?;
-    let each = partitions.iter().flat_map(|(topic, partitions)| partitions.iter().map(|one| (*topic, *one)));
-    let keys: Vec<_> = each.collect();
-    for (topic, partition) in keys {
-        let key = ShareKey { group: Arc::clone(group), topic, partition };
-        let begin = Initialized { state_epoch: 0, start_offset: BY_CONFIGURATION };
-        match node.shares.states().initialize(key, begin).await {
-            // Its offsets were set since: that is a state too.
-            Ok(()) | Err(ErrorCode::FencedStateEpoch) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    node.groups.change_share_states(Arc::clone(group), StatesChange::Initialized(partitions.clone())).await
 }
 
 fn refusal(refused: &Refused) -> ShareGroupHeartbeatResponse {

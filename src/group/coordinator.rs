@@ -1,6 +1,6 @@
 //! What the API asks about groups: bounds that need no group are checked here, the rest is the group's shard's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::classic::{Description, HeartbeatRequest, JoinRequest, Joined, Leaving, SyncRequest, Synced};
@@ -20,6 +20,8 @@ use crate::protocol::record_batch::ProducerId;
 
 mod shares;
 mod streams;
+
+pub use self::shares::StatesTurn;
 
 /// Why a marker was not written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +45,13 @@ impl MarkerError {
 /// All groups of this node.
 pub struct GroupCoordinator {
     shards: Arc<Shards<Shard>>,
+    states_turns: Mutex<shares::StatesTurns>,
 }
 
 impl GroupCoordinator {
     /// A coordinator whose shards are not started.
     pub fn new(deps: ShardsDeps, context: GroupContext) -> Arc<Self> {
-        Arc::new(Self { shards: Shards::new(deps, Arc::new(context)) })
+        Arc::new(Self { shards: Shards::new(deps, Arc::new(context)), states_turns: Mutex::default() })
     }
 
     /// Starts the shards that the image knows, and follows it from now on.

@@ -189,7 +189,7 @@ impl ShardState for Shard {
 
     fn topics_deleted(&mut self, topics: &[Arc<str>], now: Now) {
         self.delete_offsets_of_topics(topics, now);
-        self.forget_states_of_topics(topics, now);
+        self.forget_states_of_gone_topics(now);
     }
 
     fn snapshot(&self) -> Vec<Encoded> {

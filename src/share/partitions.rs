@@ -18,7 +18,7 @@ use super::settings::ShareLimits;
 use super::state::ShareStates;
 use super::state::records::ShareKey;
 use crate::config::server::ShareGroupSettings;
-use crate::metadata::image::PartitionId;
+use crate::metadata::image::{Image, PartitionId};
 use crate::metadata::store::SharedMetadata;
 use crate::partition::registry::Partitions;
 use crate::protocol::error_code::ErrorCode;
@@ -90,6 +90,12 @@ impl Timers {
         self.due.first_key_value().is_some_and(|((first, of), ())| (*first, of) == (at_ms, key))
     }
 
+    fn forget(&mut self, key: &ShareKey) {
+        if let Some(at_ms) = self.of.remove(key) {
+            self.due.remove(&(at_ms, key.clone()));
+        }
+    }
+
     fn first(&self) -> Option<u64> {
         self.due.first_key_value().map(|((at, _), ())| *at)
     }
@@ -133,13 +139,20 @@ impl SharePartitions {
         })
     }
 
-    /// Starts the clock of the locks.
+    /// Starts the clock of the locks, and to follow which topics there are.
     pub fn start(self: &Arc<Self>, tasks: &Tasks) {
         let (these, stopping) = (Arc::clone(self), tasks.stopping());
         tasks.spawn("share-locks", async move {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = these.expire_forever() => {}
+            }
+        });
+        let (these, stopping) = (Arc::clone(self), tasks.stopping());
+        tasks.spawn("share-topics", async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = these.follow_topics() => {}
             }
         });
     }
@@ -245,6 +258,31 @@ impl SharePartitions {
         }
     }
 
+    /// Forgets everything of topics that are gone. Who waits for their records looks again.
+    fn forget_gone_topics(&self, image: &Image) {
+        let gone: Vec<_> = {
+            let mut known = self.known();
+            known.breakers.retain(|(_, topic), _| image.topic_by_id(topic).is_some());
+            known.partitions.extract_if(|key, _| image.topic_by_id(&key.topic).is_none()).collect()
+        };
+        for (key, share) in &gone {
+            share.die();
+            self.ring(&key.group);
+            self.timers().forget(key);
+        }
+    }
+
+    async fn follow_topics(&self) {
+        let mut images = self.metadata.watch();
+        loop {
+            let image = Arc::clone(&images.borrow_and_update());
+            self.forget_gone_topics(&image);
+            if images.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Looks at a share partition again when its next lock is over.
     pub fn watch_locks(&self, key: &ShareKey, partition: &SharePartition) {
         if let Some(at_ms) = partition.next_moment(self.now())
@@ -276,6 +314,10 @@ impl SharePartitions {
     async fn expire(&self, key: ShareKey) {
         // One that is dead has no moments.
         let Some(partition) = self.get(&key) else { return };
+        // Opened while its topic went.
+        if self.metadata.image().topic_by_id(&key.topic).is_none() {
+            return self.forget(&key);
+        }
         if let Some(at_ms) = partition.expire(&self.limits(&key.group), self.now()).await {
             // A write that was refused is not tried in a loop.
             self.timers().set(&key, at_ms.max(self.now().mono_ms + 100));

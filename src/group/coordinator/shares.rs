@@ -1,6 +1,9 @@
 //! What the API asks about share groups.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, Weak};
+
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 use super::GroupCoordinator;
 use crate::group::consumer::Refused;
@@ -10,7 +13,53 @@ use crate::group::share::heartbeat::HeartbeatRequest;
 use crate::group::share::records::StatePartitions;
 use crate::protocol::error_code::ErrorCode;
 
+/// So many groups' turns are kept without asking who waits for them.
+const LEAST_TURNS: usize = 64;
+
+/// Nobody else changes the states of the group's partitions while this is held.
+#[derive(Debug)]
+pub struct StatesTurn {
+    group: Arc<str>,
+    _held: OwnedMutexGuard<()>,
+}
+
+impl StatesTurn {
+    /// The group.
+    pub fn group(&self) -> &Arc<str> {
+        &self.group
+    }
+}
+
+/// The turns of all groups; each is kept by those who have it or wait for it.
+#[derive(Debug, Default)]
+pub(super) struct StatesTurns {
+    of: HashMap<Arc<str>, Weak<Turn<()>>>,
+    /// When so many are known, those that nobody keeps go.
+    to_sweep: usize,
+}
+
+impl StatesTurns {
+    fn of(&mut self, group: &Arc<str>) -> Arc<Turn<()>> {
+        if let Some(turn) = self.of.get(group).and_then(Weak::upgrade) {
+            return turn;
+        }
+        if self.of.len() >= self.to_sweep {
+            self.of.retain(|_, turn| turn.strong_count() > 0);
+            self.to_sweep = (2 * self.of.len()).max(LEAST_TURNS);
+        }
+        let turn = Arc::default();
+        self.of.insert(Arc::clone(group), Arc::downgrade(&turn));
+        turn
+    }
+}
+
 impl GroupCoordinator {
+    /// Waits until nobody else changes the states of a group's partitions.
+    pub async fn states_turn(&self, group: &Arc<str>) -> StatesTurn {
+        let turn = self.states_turns.lock().unwrap_or_else(PoisonError::into_inner).of(group);
+        StatesTurn { group: Arc::clone(group), _held: turn.lock_owned().await }
+    }
+
     /// ShareGroupHeartbeat.
     pub async fn share_heartbeat(&self, request: HeartbeatRequest) -> Result<Lives, Refused> {
         request.check()?;

@@ -26,7 +26,7 @@ pub struct Lives {
     /// The answer.
     pub answer: HeartbeatAnswer,
     /// Partitions that the share coordinator must keep before members may read them.
-    pub uninitialized: Partitions,
+    pub uninitialized: Arc<Partitions>,
 }
 
 impl GroupContext {
@@ -83,8 +83,8 @@ impl Shard {
         Ok(Lives { answer, uninitialized: self.uninitialized(id, image) })
     }
 
-    fn uninitialized(&self, id: &str, image: &Image) -> Partitions {
-        self.groups.get(id).and_then(Entry::share).map(|group| group.uninitialized(image)).unwrap_or_default()
+    fn uninitialized(&mut self, id: &str, image: &Image) -> Arc<Partitions> {
+        self.groups.get_mut(id).and_then(Entry::share_mut).map(|group| group.uninitialized(image)).unwrap_or_default()
     }
 
     fn leave_share_group(
@@ -96,7 +96,7 @@ impl Shard {
         let id = &request.group;
         self.share_group(id)?.member(&request.member_id)?;
         self.remove_share_members(id, &BTreeSet::from([Arc::clone(&request.member_id)]), image, now)?;
-        Ok(Lives { answer: request.farewell(), uninitialized: Partitions::new() })
+        Ok(Lives { answer: request.farewell(), uninitialized: Arc::default() })
     }
 
     fn remove_share_members(
@@ -189,23 +189,27 @@ impl Shard {
         self.journal.tell(to, states);
     }
 
-    /// The share coordinator forgets states of topics that are gone by itself.
-    pub(super) fn forget_states_of_topics(&mut self, topics: &[Arc<str>], now: Now) {
-        let knows = |entry: &Entry| entry.share().is_some_and(|group| !group.states().topics_named(topics).is_empty());
-        let groups: Vec<_> =
-            self.groups.iter().filter(|(_, entry)| knows(entry)).map(|(id, _)| Arc::clone(id)).collect();
-        for id in groups {
+    /// The share coordinator forgets states of topics that are gone by itself. A topic of the same name is another.
+    pub(super) fn forget_states_of_gone_topics(&mut self, now: Now) {
+        let image = self.context.metadata.image();
+        let gone = |group: &ShareGroup| {
+            let topics = group.states().topics().into_iter();
+            topics.filter(|topic| image.topic_by_id(topic).is_none()).collect::<Vec<_>>()
+        };
+        let shares = self.groups.iter().filter_map(|(id, entry)| Some((Arc::clone(id), gone(entry.share()?))));
+        let affected: Vec<_> = shares.filter(|(_, gone)| !gone.is_empty()).collect();
+        for (id, gone) in affected {
             let Some(group) = self.groups.get(&id).and_then(Entry::share) else { continue };
-            let gone = group.states().topics_named(topics);
             let mut draft = ShareDraft::of(group);
             draft.deleting(&gone);
             draft.deleted(&gone);
-            // When the log refuses, the names stay until the group is deleted; nothing is read by them.
+            // When the log refuses, the next topic that goes takes them along; nothing is read by them.
             let _ = self.commit_share_draft(&id, draft, now);
         }
     }
 
-    /// Writes what has become of the states of partitions; nothing when the group is gone meanwhile.
+    /// Writes what has become of the states of partitions; nothing when the group is gone meanwhile. NON_EMPTY_GROUP when
+    /// they are to be forgotten while it has members.
     pub fn change_share_states(
         &mut self,
         id: &Arc<str>,
@@ -222,6 +226,7 @@ impl Shard {
         };
         let outcome = match known {
             None => Ok(()),
+            Some(draft) if change.needs_empty() && !draft.group.is_empty() => Err(ErrorCode::NonEmptyGroup),
             Some(mut draft) => {
                 change.apply(&mut draft, &image);
                 self.commit_share_draft(id, draft, now)
@@ -240,6 +245,8 @@ pub enum StatesChange {
     Initialized(Partitions),
     /// It keeps them, for offsets that an administrator sets, also of a group that is not there.
     Set(Partitions),
+    /// It does not keep them, though it should.
+    Missing(Partitions),
     /// It is asked to forget these topics.
     Deleting(Vec<Uuid>),
     /// It has forgotten them.
@@ -251,10 +258,16 @@ impl StatesChange {
         matches!(self, Self::Set(_))
     }
 
+    fn needs_empty(&self) -> bool {
+        matches!(self, Self::Deleting(_))
+    }
+
     fn apply(&self, draft: &mut ShareDraft, image: &Image) {
         match self {
             Self::Initializing(partitions) => draft.initializing(partitions, image),
-            Self::Initialized(partitions) | Self::Set(partitions) => draft.initialized(partitions, image),
+            Self::Initialized(partitions) => draft.initialized(partitions, image),
+            Self::Set(partitions) => draft.set(partitions, image),
+            Self::Missing(partitions) => draft.missing(partitions),
             Self::Deleting(topics) => draft.deleting(topics),
             Self::Deleted(topics) => draft.deleted(topics),
         }

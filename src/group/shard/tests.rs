@@ -21,6 +21,7 @@ use crate::partition::transactions::EndMarker;
 use crate::protocol::record_batch::BatchView;
 
 mod consumers;
+mod shares;
 mod streams;
 
 const RETENTION_MS: i64 = 1000;

@@ -78,6 +78,7 @@ impl ShareGroup {
     /// record. `None` when it needs more.
     pub fn keep_alive(&mut self, request: &HeartbeatRequest, around: &Surroundings<'_>) -> Option<HeartbeatAnswer> {
         let (id, member) = self.members.get_key_value(&request.member_id)?;
+        let (id, epoch) = (Arc::clone(id), member.current.epoch);
         let settled = request.epoch > 0
             && request.epoch == member.current.epoch
             && member.current.epoch == self.target_epoch.epoch
@@ -88,7 +89,6 @@ impl ShareGroup {
         if !settled || self.target_lacks_initialized(around) {
             return None;
         }
-        let (id, epoch) = (Arc::clone(id), member.current.epoch);
         self.sessions.insert(Arc::clone(&id), around.now.after_ms(around.limits.session_timeout_ms));
         let interval_ms = around.limits.heartbeat_interval_ms;
         Some(HeartbeatAnswer { member_id: id, epoch, interval_ms, assignment: None })

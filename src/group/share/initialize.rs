@@ -1,6 +1,6 @@
 //! Which partitions the share coordinator is to begin to keep for a group, and to forget.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -8,33 +8,67 @@ use uuid::Uuid;
 use super::records::{ShareRecord, StatePartitions, TopicPartitions};
 use super::{ShareDraft, ShareGroup};
 use crate::group::consumer::Partitions;
-use crate::metadata::image::Image;
+use crate::metadata::image::{Image, Topic};
+
+/// What the partitions that members subscribe to lack. It holds until a topic, a member, a target or a state changes, so a
+/// heartbeat in a group where nothing moves costs nothing by them.
+#[derive(Debug, Clone)]
+pub(super) struct Lacks {
+    /// Of the image that this was found in.
+    generation: u64,
+    /// Partitions whose state nobody keeps yet.
+    pub(super) state: Arc<Partitions>,
+    /// Is there one with a state, and no member has it in its target?
+    pub(super) reader: bool,
+}
 
 impl ShareGroup {
     /// Partitions that members subscribe to and whose state nobody keeps yet.
-    pub fn uninitialized(&self, image: &Image) -> Partitions {
-        let mut missing = Partitions::new();
-        let names = self.members.values().flat_map(|member| &member.subscription.topics);
-        for topic in names.filter_map(|name| image.topic(name)) {
-            let kept = self.states.initialized.get(&topic.id).map_or(&[][..], |kept| &kept.partitions[..]);
-            let lacking = (0..topic.partition_count).filter(|partition| !kept.contains(partition));
-            let lacking: std::collections::BTreeSet<_> = lacking.collect();
-            if !lacking.is_empty() {
-                missing.insert(topic.id, lacking);
-            }
+    pub fn uninitialized(&mut self, image: &Image) -> Arc<Partitions> {
+        self.lacks(image).state
+    }
+
+    /// What partitions lack now.
+    pub(super) fn lacks(&mut self, image: &Image) -> Lacks {
+        if let Some(known) = self.lacks.as_ref().filter(|known| known.generation == image.generation) {
+            return known.clone();
         }
-        missing
+        let (mut state, mut reader) = (Partitions::new(), false);
+        for topic in self.subscribed(image) {
+            let kept = self.readable(topic);
+            let lacking: BTreeSet<_> = (0..topic.partition_count).filter(|one| !kept.contains(one)).collect();
+            if !lacking.is_empty() {
+                state.insert(topic.id, lacking);
+            }
+            let read = self.targets.values().filter_map(|target| target.get(&topic.id));
+            let read: HashSet<_> = read.flatten().collect();
+            reader |= kept.iter().any(|one| !read.contains(one));
+        }
+        let found = Lacks { generation: image.generation, state: Arc::new(state), reader };
+        self.lacks = Some(found.clone());
+        found
+    }
+
+    /// The topics that members subscribe to and that there are.
+    pub(super) fn subscribed<'i>(&self, image: &'i Image) -> impl Iterator<Item = &'i Topic> {
+        let names: BTreeSet<_> = self.members.values().flat_map(|member| &member.subscription.topics).collect();
+        names.into_iter().filter_map(|name| image.topic(name)).map(|topic| &**topic)
+    }
+
+    /// The partitions of a topic whose state is kept.
+    pub(super) fn readable(&self, topic: &Topic) -> BTreeSet<i32> {
+        let kept = self.states.initialized.get(&topic.id).into_iter().flat_map(|kept| kept.partitions.iter().copied());
+        kept.filter(|partition| (0..topic.partition_count).contains(partition)).collect()
     }
 }
 
 impl ShareDraft {
-    /// The share coordinator is asked for these from now on: a crash in between asks again.
+    /// The share coordinator is asked for these from now on: a crash in between asks again. What is to be forgotten is
+    /// forgotten first.
     pub fn initializing(&mut self, partitions: &Partitions, image: &Image) {
         let mut states = StatePartitions::clone(&self.group.states);
-        add(&mut states.initializing, partitions, image);
-        for topic in partitions.keys() {
-            states.deleting.remove(topic);
-        }
+        let partitions = without_deleted(partitions, &states);
+        add(&mut states.initializing, &partitions, image);
         self.set_states(states);
     }
 
@@ -42,7 +76,24 @@ impl ShareDraft {
     pub fn initialized(&mut self, partitions: &Partitions, image: &Image) {
         let mut states = StatePartitions::clone(&self.group.states);
         remove(&mut states.initializing, partitions);
+        let partitions = without_deleted(partitions, &states);
+        add(&mut states.initialized, &partitions, image);
+        self.set_states(states);
+    }
+
+    /// It was told to have them as they are now, whatever they were.
+    pub fn set(&mut self, partitions: &Partitions, image: &Image) {
+        let mut states = StatePartitions::clone(&self.group.states);
+        remove(&mut states.initializing, partitions);
         add(&mut states.initialized, partitions, image);
+        states.deleting.retain(|topic, _| !partitions.contains_key(topic));
+        self.set_states(states);
+    }
+
+    /// It does not have them, though it should: they are begun anew.
+    pub fn missing(&mut self, partitions: &Partitions) {
+        let mut states = StatePartitions::clone(&self.group.states);
+        remove(&mut states.initialized, partitions);
         self.set_states(states);
     }
 
@@ -50,8 +101,8 @@ impl ShareDraft {
     pub fn deleting(&mut self, topics: &[Uuid]) {
         let mut states = StatePartitions::clone(&self.group.states);
         for topic in topics {
-            let was = states.initialized.remove(topic).or_else(|| states.initializing.remove(topic));
-            if let Some(TopicPartitions { name, .. }) = was {
+            let was = (states.initialized.remove(topic), states.initializing.remove(topic));
+            if let (Some(TopicPartitions { name, .. }), _) | (None, Some(TopicPartitions { name, .. })) = was {
                 states.deleting.insert(*topic, name);
             }
         }
@@ -72,6 +123,11 @@ impl ShareDraft {
             self.write(ShareRecord::States(Some(states)));
         }
     }
+}
+
+fn without_deleted(partitions: &Partitions, states: &StatePartitions) -> Partitions {
+    let kept = partitions.iter().filter(|(topic, _)| !states.deleting.contains_key(*topic));
+    kept.map(|(topic, partitions)| (*topic, partitions.clone())).collect()
 }
 
 fn add(to: &mut BTreeMap<Uuid, TopicPartitions>, partitions: &Partitions, image: &Image) {

@@ -11,6 +11,7 @@
 //!  subscribed ──> initializing ──the coordinator has it──> initialized ──> in the target
 //! ```
 
+mod assignor;
 pub mod describe;
 pub mod heartbeat;
 pub mod initialize;
@@ -28,7 +29,7 @@ use crate::metadata::image::Image;
 use crate::protocol::error_code::ErrorCode;
 use crate::share::settings::ShareLimits;
 
-/// Name of the one assignor: every member reads every partition of what it subscribes to.
+/// Name of the one assignor.
 pub const ASSIGNOR: &str = "simple";
 
 /// Of a group of which the log says nothing yet.
@@ -98,6 +99,8 @@ pub struct ShareGroup {
     sessions: HashMap<Arc<str>, u64>,
     /// Generation of the image that the metadata hash was last compared with.
     seen_image: Option<u64>,
+    /// What was last found out about the partitions that members subscribe to.
+    lacks: Option<initialize::Lacks>,
 }
 
 impl ShareGroup {
@@ -112,12 +115,16 @@ impl ShareGroup {
             states: Arc::default(),
             sessions: HashMap::new(),
             seen_image: None,
+            lacks: None,
         }
     }
 
     /// Takes over one record: the only way by which what the log keeps changes. The end of the group itself, a tombstone
     /// of [`ShareRecord::Epoch`], is the shard's.
     pub fn apply(&mut self, record: ShareRecord) {
+        if !matches!(record, ShareRecord::Epoch(_) | ShareRecord::TargetEpoch(_) | ShareRecord::Current(..)) {
+            self.lacks = None;
+        }
         match record {
             ShareRecord::Epoch(epoch) => self.epoch = epoch.unwrap_or(FIRST_EPOCH),
             ShareRecord::Member(id, Some(subscription)) => {

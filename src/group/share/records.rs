@@ -11,7 +11,7 @@
 //! ```
 //! All values have version 0, compact lengths and tags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::BufMut;
@@ -58,10 +58,28 @@ pub struct TopicPartitions {
 }
 
 impl StatePartitions {
-    /// Topics of these names.
-    pub fn topics_named(&self, names: &[Arc<str>]) -> Vec<Uuid> {
-        let kept = self.initializing.iter().chain(&self.initialized);
-        kept.filter(|(_, topic)| names.contains(&topic.name)).map(|(id, _)| *id).collect()
+    /// Topics of this name, also when they are to be forgotten.
+    pub fn topics_named(&self, name: &str) -> Vec<Uuid> {
+        let kept = self.initializing.iter().chain(&self.initialized).map(|(id, topic)| (id, &topic.name));
+        kept.chain(&self.deleting).filter(|(_, of)| ***of == *name).map(|(id, _)| *id).collect()
+    }
+
+    /// All topics.
+    pub fn topics(&self) -> Vec<Uuid> {
+        let all: BTreeSet<_> =
+            self.initializing.keys().chain(self.initialized.keys()).chain(self.deleting.keys()).collect();
+        all.into_iter().copied().collect()
+    }
+
+    /// Those of `wanted` that nobody keeps.
+    pub fn lacking(&self, wanted: &Partitions) -> Partitions {
+        let of_topic = |(id, wanted): (&Uuid, &BTreeSet<i32>)| {
+            let kept: BTreeSet<i32> =
+                self.initialized.get(id).into_iter().flat_map(|topic| topic.partitions.iter().copied()).collect();
+            let lacking: BTreeSet<i32> = wanted.difference(&kept).copied().collect();
+            (!lacking.is_empty()).then_some((*id, lacking))
+        };
+        wanted.iter().filter_map(of_topic).collect()
     }
 
     /// Nothing at all?

@@ -1,31 +1,21 @@
-//! The target assignment: every member reads every partition of what it subscribes to, as far as its state is kept.
+//! The target assignment: partitions that members subscribe to are spread over them, as far as their state is kept.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::assignor::{Readable, Reader, assign};
 use super::records::ShareRecord;
 use super::{ShareDraft, ShareGroup, Subscription, Surroundings};
 use crate::group::consumer::Partitions;
 use crate::group::consumer::records::TargetEpoch;
 use crate::group::consumer::topic_hash::metadata_hash;
-use crate::metadata::image::Image;
+use crate::metadata::image::{Image, Topic};
 
 impl ShareGroup {
     /// Over the metadata of all topics that members subscribe to.
     pub(super) fn metadata_hash(&self, around: &Surroundings<'_>) -> i64 {
         let names: BTreeSet<_> = self.members.values().flat_map(|member| &member.subscription.topics).collect();
         metadata_hash(names.into_iter(), around.image, around.rack)
-    }
-
-    /// What a member with this subscription may read.
-    fn readable(&self, subscription: &Subscription, image: &Image) -> Partitions {
-        let topics = subscription.topics.iter().filter_map(|name| image.topic(name));
-        let initialized = topics.filter_map(|topic| {
-            let partitions = &self.states.initialized.get(&topic.id)?.partitions;
-            let there = partitions.iter().copied().filter(|partition| *partition < topic.partition_count);
-            Some((topic.id, there.collect()))
-        });
-        initialized.collect()
     }
 
     /// A member's target without the topics that it doesn't subscribe to now: the target may be older than that.
@@ -40,14 +30,9 @@ impl ShareGroup {
     }
 
     /// Is there a partition that members subscribe to and may read by now, and that no target has?
-    pub(super) fn target_lacks_initialized(&self, around: &Surroundings<'_>) -> bool {
-        let lacks = |(id, member): (&Arc<str>, &Arc<super::Member>)| {
-            let readable = self.readable(&member.subscription, around.image);
-            let count = |partitions: &Partitions| partitions.values().map(BTreeSet::len).sum::<usize>();
-            count(&readable) > self.target(id).map_or(0, |target| count(target))
-        };
+    pub(super) fn target_lacks_initialized(&mut self, around: &Surroundings<'_>) -> bool {
         // Epochs apart, a new target is due anyway.
-        self.epoch.epoch == self.target_epoch.epoch && self.members.iter().any(lacks)
+        self.epoch.epoch == self.target_epoch.epoch && self.lacks(around.image).reader
     }
 }
 
@@ -62,10 +47,18 @@ impl ShareDraft {
         if last.epoch >= self.group.epoch.epoch || !(old_enough || empty) {
             return;
         }
-        let readable = |(id, member): (&Arc<str>, &Arc<super::Member>)| {
-            (Arc::clone(id), self.group.readable(&member.subscription, around.image))
+        let readable = |topic: &Topic| Readable {
+            name: Arc::clone(&topic.name),
+            id: topic.id,
+            partitions: self.group.readable(topic),
         };
-        let targets: Vec<_> = self.group.members.iter().map(readable).collect();
+        let topics: Vec<_> = self.group.subscribed(around.image).map(readable).collect();
+        let readers = self.group.members.iter().map(|(id, member)| Reader {
+            names: &member.subscription.topics,
+            before: self.group.target(id).map(|target| &**target),
+        });
+        let targets = assign(&readers.collect::<Vec<_>>(), &topics);
+        let targets: Vec<_> = self.group.members.keys().cloned().zip(targets).collect();
         for (id, target) in targets {
             if self.group.target(&id).is_none_or(|known| **known != target) {
                 self.write(ShareRecord::Target(id, Some(target)));

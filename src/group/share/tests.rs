@@ -43,15 +43,18 @@ fn a_member_reads_what_is_initialized() {
     let joined = draft.heartbeat(&heartbeat("m", 0, Some(&["a", "missing"])), &around).unwrap();
     assert_eq!(joined.assignment, Some(Partitions::new()));
     let wanted = draft.group.uninitialized(&image);
-    assert_eq!(wanted, [(Uuid::from_u128(1), [0, 1, 2].into())].into());
+    assert_eq!(*wanted, [(Uuid::from_u128(1), [0, 1, 2].into())].into());
     draft.initializing(&wanted, &image);
     draft.initialized(&wanted, &image);
     assert!(draft.group.uninitialized(&image).is_empty());
     let next = draft.heartbeat(&heartbeat("m", joined.epoch, None), &around).unwrap();
-    assert_eq!((next.epoch, next.assignment), (joined.epoch + 1, Some(wanted.clone())));
-    // Many members read the same.
+    assert_eq!((next.epoch, next.assignment), (joined.epoch + 1, Some(Partitions::clone(&wanted))));
+    // Members share what there is.
     let other = draft.heartbeat(&heartbeat("n", 0, Some(&["a"])), &around).unwrap();
-    assert_eq!(other.assignment, Some(wanted));
+    assert_eq!(other.assignment.map(|of| of.values().map(BTreeSet::len).collect()), Some(vec![1]));
+    assert!(draft.group.keep_alive(&heartbeat("m", next.epoch, None), &around).is_none(), "its part is smaller now");
+    let left = draft.heartbeat(&heartbeat("m", next.epoch, None), &around).unwrap();
+    assert_eq!(left.assignment.map(|of| of.values().map(BTreeSet::len).collect()), Some(vec![2]));
     assert!(draft.group.keep_alive(&heartbeat("n", other.epoch, None), &around).is_some());
     assert_eq!(
         draft.heartbeat(&heartbeat("o", 0, Some(&["a"])), &around).unwrap_err().code,
@@ -74,7 +77,7 @@ fn a_topic_that_a_member_gives_up_is_gone_before_the_next_target() {
     let mut around = around(&image);
     let mut draft = ShareDraft::of(&ShareGroup::new("g".into()));
     let joined = draft.heartbeat(&heartbeat("m", 0, Some(&["a", "b"])), &around).unwrap();
-    let readable = draft.group.uninitialized(&image);
+    let readable = Partitions::clone(&draft.group.uninitialized(&image));
     draft.initialized(&readable, &image);
     let arrived = draft.heartbeat(&heartbeat("m", joined.epoch, None), &around).unwrap();
     assert_eq!(arrived.assignment, Some(readable.clone()));
@@ -116,4 +119,55 @@ fn another_epoch_is_fenced(#[case] off: i32, #[case] code: ErrorCode) {
 #[case::epoch(heartbeat("m", -2, None))]
 fn a_request_must_make_sense(#[case] request: HeartbeatRequest) {
     assert_eq!(request.check().unwrap_err().code, ErrorCode::InvalidRequest);
+}
+
+#[test]
+fn what_is_to_be_forgotten_or_is_not_there_is_begun_anew() {
+    let image = image();
+    let around = around(&image);
+    let mut draft = ShareDraft::of(&ShareGroup::new("g".into()));
+    draft.heartbeat(&heartbeat("m", 0, Some(&["a"])), &around).unwrap();
+    let wanted = draft.group.uninitialized(&image);
+    let topic = Uuid::from_u128(1);
+    draft.initializing(&[(topic, [0].into())].into(), &image);
+    draft.initialized(&[(topic, [1, 2].into())].into(), &image);
+    draft.deleting(&[topic]);
+    assert_eq!((draft.group.states().topics(), draft.group.states().topics_named("a")), (vec![topic], vec![topic]));
+    assert!(draft.group.states().initialized.is_empty() && draft.group.states().initializing.is_empty());
+    // Nothing is begun that is still to be forgotten: the end of its deletion would take it along.
+    draft.initializing(&wanted, &image);
+    draft.initialized(&wanted, &image);
+    assert_eq!(draft.group.uninitialized(&image), wanted);
+    draft.deleted(&[topic]);
+    draft.initialized(&wanted, &image);
+    assert!(draft.group.uninitialized(&image).is_empty() && draft.group.states().lacking(&wanted).is_empty());
+    // The share coordinator has no state after all.
+    let missing: Partitions = [(topic, [1].into())].into();
+    draft.missing(&missing);
+    assert_eq!(
+        (&*draft.group.uninitialized(&image), draft.group.states().lacking(&wanted)),
+        (&missing, missing.clone())
+    );
+    let records = draft.records.len();
+    draft.missing(&missing);
+    assert_eq!(draft.records.len(), records, "nothing new is no record");
+    // Set by an administrator they are there, whatever was to become of them.
+    draft.deleting(&[topic]);
+    draft.set(&wanted, &image);
+    assert!(draft.group.uninitialized(&image).is_empty() && draft.group.states().deleting.is_empty());
+}
+
+#[test]
+fn what_partitions_lack_is_found_once_until_something_changes() {
+    let (image, mut later) = (image(), Image::clone(&image()));
+    let around = around(&image);
+    let mut draft = ShareDraft::of(&ShareGroup::new("g".into()));
+    draft.heartbeat(&heartbeat("m", 0, Some(&["a"])), &around).unwrap();
+    let found = draft.group.uninitialized(&image);
+    assert!(Arc::ptr_eq(&found, &draft.group.uninitialized(&image)));
+    draft.heartbeat(&heartbeat("m", 0, Some(&["a", "b"])), &around).unwrap();
+    assert_eq!(draft.group.uninitialized(&image).len(), 2);
+    later.generation += 1;
+    later.topics.remove("b");
+    assert_eq!(draft.group.uninitialized(&later), found);
 }
