@@ -23,6 +23,9 @@ pub(super) fn without_schema(key: ApiKey, version: i16) -> bool {
             | (ApiKey::ListOffsets, 11)
             | (ApiKey::WriteTxnMarkers, 2)
             | (ApiKey::DescribeLogDirs, 5)
+            | (ApiKey::ShareFetch | ApiKey::ShareAcknowledge, 2)
+            | (ApiKey::DescribeShareGroupOffsets, 1)
+            | (ApiKey::StreamsGroupHeartbeat | ApiKey::StreamsGroupDescribe, _)
     )
 }
 
@@ -36,6 +39,15 @@ pub(super) fn frame(key: ApiKey, version: i16, body: &[u8]) -> Vec<u8> {
     header.encode(&mut head, if key.is_flexible(version) { 2 } else { 1 }).expect("a header");
     let length = (head.len() + body.len()) as u32;
     [&length.to_be_bytes()[..], &head, body].concat()
+}
+
+/// Reads the flexible header of an answer that the crate does not know at all.
+fn head(mut answer: Bytes) -> Result<Reading, String> {
+    let header = ResponseHeader::decode(&mut answer, 1).map_err(|error| error.to_string())?;
+    match header.correlation_id {
+        0 => Ok(Reading::NoSchema),
+        other => Err(format!("the answer to request {other}")),
+    }
 }
 
 /// Reads the answer to a frame of [`frame`].
@@ -108,6 +120,14 @@ pub(super) fn read(key: ApiKey, version: i16, answer: Vec<u8>) -> Result<Reading
         ApiKey::DescribeTransactions => go::<messages::DescribeTransactionsRequest>(version, answer),
         ApiKey::ListTransactions => go::<messages::ListTransactionsRequest>(version, answer),
         ApiKey::DescribeTopicPartitions => go::<messages::DescribeTopicPartitionsRequest>(version, answer),
+        ApiKey::ShareGroupHeartbeat => go::<messages::ShareGroupHeartbeatRequest>(version, answer),
+        ApiKey::ShareGroupDescribe => go::<messages::ShareGroupDescribeRequest>(version, answer),
+        ApiKey::ShareFetch => go::<messages::ShareFetchRequest>(version, answer),
+        ApiKey::ShareAcknowledge => go::<messages::ShareAcknowledgeRequest>(version, answer),
+        ApiKey::DescribeShareGroupOffsets => go::<messages::DescribeShareGroupOffsetsRequest>(version, answer),
+        ApiKey::AlterShareGroupOffsets => go::<messages::AlterShareGroupOffsetsRequest>(version, answer),
+        ApiKey::DeleteShareGroupOffsets => go::<messages::DeleteShareGroupOffsetsRequest>(version, answer),
+        ApiKey::StreamsGroupHeartbeat | ApiKey::StreamsGroupDescribe => head(answer),
         other => panic!("{other:?} is served and has no schema here"),
     }
 }
