@@ -190,7 +190,7 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         subject: "`remote.storage.enable=true` with `cleanup.policy=compact` or `compact,delete`",
-        here: "tiered: sealed segments go up once they are cleaned \
+        here: "tiered: sealed segments go up once they are cleaned, and are cleaned again in the bucket \
                ([decision 18](decisions/0018-compacted-topics-in-the-tier.md)). It has to be named: the default does not \
                count for compacted topics",
         kafka: "INVALID_CONFIG",
@@ -247,7 +247,8 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         subject: "A dead letter that cannot be written for now",
-        here: "tried until it is; the record waits, and holds up no other",
+        here: "tried until it is; the record waits, and holds up no other until as many are done with behind it as \
+               `group.share.partition.max.record.locks` allows",
         kafka: "given up after five attempts, and the record with it",
         why: "nothing is lost because a disk was full; what can never be written is given up here too",
     },
