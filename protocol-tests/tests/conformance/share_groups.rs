@@ -327,14 +327,16 @@ fn a_topic_that_a_member_gives_up_is_gone_before_the_next_target() {
             let epoch = answer.member_epoch;
             let request = beat(&name, "m", epoch).with_subscribed_topic_names(Some(vec![topic_name(&kept)]));
             let answer = s.client.call(1, &request);
-            s.say(format!("epochs on: {}, topics: {:?}", answer.member_epoch - epoch, count(&answer)));
+            // A Kafka that has not heard of the interval yet has a new target, with the same answer but for its epoch.
+            s.say(format!("topics: {:?}", count(&answer)));
+            let epoch = answer.member_epoch;
             let kept_id = s.topic_id(&kept).expect("it is there");
             let assigned = answer.assignment.expect("the subscription was in the request").topic_partitions;
             s.say(format!("the one it keeps: {}", assigned[0].topic_id == kept_id));
             let answer = s.client.call(1, &beat(&name, "m", epoch));
             s.say(format!("then: {:?}", count(&answer)));
         },
-        "epochs on: 0, topics: Some(1)\n\
+        "topics: Some(1)\n\
          the one it keeps: true\n\
          then: None\n",
     );
